@@ -1,0 +1,173 @@
+"""Training batches: shards -> tf.data.
+
+Which patches batch k holds is a function of (seed, k), so that a resumed run sees the batches that
+the unbroken one would have seen. Whole shards are read, each once an epoch, and a few of them are
+held in memory and mixed; every batch comes from one shard, since a shard has one list of times.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from relaxnet.scale import patch_scale
+from relaxsim.shards import Shard, ShardError, ShardInfo, list_shards, read_info, read_shard
+from relaxsim.signals import SignalModel
+
+#: Shards that are mixed, and held in memory.
+MIXED_SHARDS = 4
+#: A voxel counts in the loss if one tissue fills at least this share of it.
+LEAST_PURITY = 0.3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch, in units of each patch's scale.
+
+    Attributes
+    ----------
+    S : array, shape (b, P, P, N)
+    kappa : array, shape (b, P, P, Q)
+        T in ms.
+    sigma : array, shape (b,)
+    weight : array, shape (b, P, P)
+        1 where a voxel counts, else 0.
+    tau : array, shape (N,)
+        ms.
+    shard : int
+        Position of the shard in the list, for messages.
+    """
+
+    S: np.ndarray
+    kappa: np.ndarray
+    sigma: np.ndarray
+    weight: np.ndarray
+    tau: np.ndarray
+    shard: int
+
+
+def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
+    """What the shards of some folders say of themselves.
+
+    Raises
+    ------
+    ShardError
+        If a folder holds none, a shard is damaged, or they mix signal models or patch sizes.
+    """
+    infos = [read_info(path) for folder in folders for path in list_shards(folder)]
+    for info in infos[1:]:
+        if info.signal_model != infos[0].signal_model or info.patch_size != infos[0].patch_size:
+            raise ShardError(
+                f"{info.path} holds {info.signal_model.name} patches of {info.patch_size} voxels, "
+                f"{infos[0].path} {infos[0].signal_model.name} ones of {infos[0].patch_size}. "
+                "Train on one kind."
+            )
+    return infos
+
+
+@functools.lru_cache(maxsize=2)
+def schedule(batches_per_shard: tuple[int, ...], seed: int, epoch: int) -> np.ndarray:
+    """Order of an epoch's batches: shard and number of the batch within it, shape (K, 2)."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(batches_per_shard))
+    parts = []
+    for start in range(0, len(order), MIXED_SHARDS):
+        group = order[start : start + MIXED_SHARDS]
+        pairs = [(s, b) for s in group for b in range(batches_per_shard[s])]
+        parts.append(rng.permutation(np.array(pairs, int).reshape(-1, 2)))
+    return np.concatenate(parts)
+
+
+def load_batch(
+    infos: Sequence[ShardInfo], batch_size: int, seed: int, iteration: int, jitter: bool = True
+) -> Batch:
+    """Batch number `iteration`.
+
+    Each patch is divided by its scale (`relaxnet.scale`). With `jitter` this scale is changed by
+    a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches.
+
+    Raises
+    ------
+    ShardError
+        If a shard cannot be read, or none holds `batch_size` patches.
+    """
+    per_shard = tuple(info.num_patches // batch_size for info in infos)
+    if not any(per_shard):
+        raise ShardError(
+            f"no shard holds a batch of {batch_size} patches "
+            f"(the largest has {max(info.num_patches for info in infos)}). Lower --batch-size."
+        )
+    epoch, position = divmod(iteration, sum(per_shard))
+    which, number = schedule(per_shard, seed, epoch)[position]
+    shard = _read(str(infos[which].path))
+    order = np.random.default_rng([seed, epoch, which]).permutation(infos[which].num_patches)
+    rows = np.sort(order[number * batch_size : (number + 1) * batch_size])
+    rng = np.random.default_rng([seed, iteration, 7])
+    return _normalised(shard, rows, int(which), rng if jitter else None)
+
+
+def batches(
+    infos: Sequence[ShardInfo],
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    jitter: bool = True,
+) -> tf.data.Dataset:
+    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, shard)."""
+    Q = infos[0].signal_model.num_parameters
+    P = infos[0].patch_size
+
+    def load(iteration: np.ndarray) -> tuple[np.ndarray, ...]:
+        batch = load_batch(infos, batch_size, seed, int(iteration), jitter)
+        return (
+            batch.S,
+            batch.kappa,
+            batch.sigma,
+            batch.weight,
+            batch.tau,
+            np.int64(batch.shard),
+        )
+
+    def shaped(iteration: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        kinds = [tf.float32] * 5 + [tf.int64]
+        out = tf.numpy_function(load, [iteration], kinds)
+        b = batch_size
+        shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), ()]
+        return tuple(tf.ensure_shape(x, s) for x, s in zip(out, shapes, strict=True))
+
+    return tf.data.Dataset.range(start, stop).map(shaped).prefetch(3)
+
+
+@functools.lru_cache(maxsize=MIXED_SHARDS + 1)
+def _read(path: str) -> Shard:
+    return read_shard(path)
+
+
+def _normalised(
+    shard: Shard, rows: np.ndarray, which: int, rng: np.random.Generator | None
+) -> Batch:
+    S = shard.S[rows].astype(np.float32)
+    kappa = shard.kappa[rows].copy()
+    present = (shard.labels[rows] > 0) & (shard.purity[rows] >= LEAST_PURITY)
+    model: SignalModel = shard.info.signal_model
+    if model.magnitude:
+        np.abs(S, out=S)
+    scale = patch_scale(S, shard.labels[rows] > 0).astype(np.float32)
+    if rng is not None:
+        scale *= np.exp(rng.uniform(np.log(0.7), np.log(1.4), len(scale))).astype(np.float32)
+    S /= scale[:, None, None, None]
+    kappa[..., 0] /= scale[:, None, None]
+    return Batch(
+        S,
+        kappa,
+        shard.sigma[rows] / scale,
+        present.astype(np.float32),
+        shard.info.tau.astype(np.float32),
+        which,
+    )

@@ -1,0 +1,199 @@
+"""The recurrent inference machine (paper, sections 3 and 4.4.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from relaxnet.conv_gru import ConvGRUCell
+from relaxnet.coordinates import from_kappa, to_kappa
+from relaxnet.likelihood import gradient_and_information, nll_gradient, whitened
+from relaxsim.signals import signal_model
+
+#: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
+PAPER = {"gradient": "raw", "coordinates": "linear"}
+#: The default: whitened gradient, logarithmic coordinates.
+DEFAULT = {"gradient": "whitened", "coordinates": "log"}
+
+
+@keras.saving.register_keras_serializable(package="relaxnet")
+class RNNCell(keras.layers.Layer):
+    """Four convolutions and two gated recurrent units (paper, Fig. 1a, right).
+
+    Parameters
+    ----------
+    num_outputs : int
+        Q, channels of the update.
+    features : int
+        Channels inside.
+    """
+
+    def __init__(self, num_outputs: int, features: int = 36, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_outputs = num_outputs
+        self.features = features
+        policy = self.dtype_policy
+
+        def convolution(name: str) -> keras.layers.Layer:
+            return keras.layers.Conv2D(
+                features,
+                3,
+                padding="same",
+                activation="tanh",
+                name=name,
+                dtype=policy,
+                kernel_initializer="he_normal",
+            )
+
+        self.conv_1 = convolution("conv_1")
+        self.gru_1 = ConvGRUCell(features, name="gru_1", dtype=policy)
+        self.conv_2 = convolution("conv_2")
+        self.conv_3 = convolution("conv_3")
+        self.gru_2 = ConvGRUCell(features, name="gru_2", dtype=policy)
+        self.conv_4 = keras.layers.Dense(
+            num_outputs, name="conv_4", dtype="float32", kernel_initializer="zeros"
+        )
+
+    @property
+    def halo(self) -> int:
+        """Voxels on each side that one step sees: three 3 x 3 convolutions."""
+        return 3
+
+    def build(self, inputs_shape: Any, states_shape: Any = None) -> None:
+        """Create the weights."""
+        inner = (*inputs_shape[:-1], self.features)
+        self.conv_1.build(inputs_shape)
+        for layer in (self.gru_1, self.conv_2, self.conv_3, self.gru_2, self.conv_4):
+            layer.build(inner)
+        self.built = True
+
+    def call(self, inputs: Any, states: Any) -> tuple[Any, Any]:
+        """Update (b, h, w, Q) and the two new memory states (b, h, w, features)."""
+        x, h1 = self.gru_1(self.conv_1(inputs), states[0])
+        x, h2 = self.gru_2(self.conv_3(self.conv_2(x)), states[1])
+        return self.conv_4(x), (h1, h2)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        config = {"num_outputs": self.num_outputs, "features": self.features}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="relaxnet")
+class RIM(keras.Model):
+    """Recurrent inference machine for one signal model and any list of times.
+
+    Parameters
+    ----------
+    model : str
+        Name of the signal model.
+    features : int
+        Channels inside the cell.
+    num_steps : int
+        J, optimisation steps.
+    gradient : str
+        ``raw``: the cell sees the gradient of the negative log-likelihood (paper).
+        ``whitened``: it sees `relaxnet.likelihood.whitened`, which is of order one.
+    coordinates : str
+        ``linear`` or ``log``; see `relaxnet.coordinates`.
+
+    Notes
+    -----
+    Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
+    ms, sigma (b,) in the unit of S. It returns kappa_hat (J, b, h, w, Q) after each step, T in
+    ms, A in the unit of S; the last step is the estimate.
+    """
+
+    kind = "rim"
+    num_images = None
+
+    def __init__(
+        self,
+        model: str = "inversion_recovery",
+        features: int = 36,
+        num_steps: int = 6,
+        gradient: str = "whitened",
+        coordinates: str = "log",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = signal_model(model)
+        self.features = features
+        self.num_steps = num_steps
+        self.gradient = gradient
+        self.coordinates = coordinates
+        Q = self.model.num_parameters
+        self.cell = RNNCell(Q, features, name="cell", dtype=self.dtype_policy)
+        channels = 2 * Q if gradient == "raw" else 4 * Q
+        self.cell.build((None, None, None, channels))
+        self.built = True
+
+    @property
+    def signal_model(self) -> str:
+        """Name of the signal model."""
+        return self.model.name
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of kappa's last axis."""
+        return self.model.parameters
+
+    @property
+    def halo(self) -> int:
+        """Voxels on each side that the estimate depends on."""
+        return self.cell.halo * self.num_steps
+
+    def build(self, input_shape: Any = None) -> None:
+        """Weights exist from the start: their shapes do not depend on the input."""
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
+        """Kappa after each step, shape (J, b, h, w, Q)."""
+        steps = self.steps(inputs)
+        return tf.stack([to_kappa(u, self.model, self.coordinates) for u in steps])
+
+    def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
+        """u after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
+        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
+        mip = tf.reduce_max(S, axis=-1)
+        u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
+        zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
+        states = (zeros, zeros)
+        estimates = []
+        for _ in range(self.num_steps):
+            features = self.likelihood_features(u, S, tau, sigma)
+            inputs_j = tf.concat([self.network_view(u), features], axis=-1)
+            update, states = self.cell(inputs_j, states)
+            u = u + update
+            estimates.append(u)
+        return estimates
+
+    def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
+        """What the cell sees of the likelihood at u."""
+        if self.gradient == "raw":
+            return nll_gradient(u, S, tau, sigma, self.model, self.coordinates)
+        u = tf.stop_gradient(u)
+        pair = gradient_and_information(u, S, tau, sigma, self.model, self.coordinates)
+        return tf.stop_gradient(whitened(*pair))
+
+    def network_view(self, u: Any) -> tf.Tensor:
+        """U as the cell sees it."""
+        return u
+
+    def scaled(self, kappa: Any) -> tf.Tensor:
+        """Kappa in the coordinates in which the loss compares it."""
+        return from_kappa(kappa, self.model, self.coordinates)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        config = {
+            "model": self.model.name,
+            "features": self.features,
+            "num_steps": self.num_steps,
+            "gradient": self.gradient,
+            "coordinates": self.coordinates,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,106 @@
+"""Patches: where they lie in a label volume, and how they are cut out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def draw_centres(flat_mask: np.ndarray, shape: tuple[int, ...], num: int, rng) -> np.ndarray:
+    """Centres uniform over the voxels of a mask (paper, section 4.2).
+
+    Parameters
+    ----------
+    flat_mask : array, shape (M,)
+        Flat indices of the mask's voxels in a volume of `shape`.
+    shape : (Z, Y, X)
+    num : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    centres : array, shape (num, 3), int32
+        Slice, row, column.
+    """
+    flat = flat_mask[rng.integers(0, len(flat_mask), num)]
+    return np.stack(np.unravel_index(flat, shape), axis=-1).astype(np.int32)
+
+
+def crop(volume: np.ndarray, centre: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """Block of `size` around `centre`, zero where it leaves the volume.
+
+    Parameters
+    ----------
+    volume : array, shape (Z, Y, X)
+    centre : (slice, row, column)
+        Index of the block's voxel ``size // 2``.
+    size : (int, int, int)
+
+    Returns
+    -------
+    block : array of `size`
+    """
+    block = np.zeros(size, volume.dtype)
+    start = [int(c) - s // 2 for c, s in zip(centre, size, strict=True)]
+    inside = [
+        (max(0, -lo), min(s, n - lo))
+        for lo, s, n in zip(start, size, volume.shape, strict=True)
+    ]
+    if any(hi <= lo for lo, hi in inside):
+        return block
+    target = tuple(slice(lo, hi) for lo, hi in inside)
+    source = tuple(
+        slice(lo + a, lo + b) for lo, (a, b) in zip(start, inside, strict=True)
+    )
+    block[target] = volume[source]
+    return block
+
+
+def random_orientation(block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random flip and quarter turns in the plane of the last two axes."""
+    if rng.random() < 0.5:
+        block = block[..., ::-1]
+    return np.rot90(block, int(rng.integers(4)), axes=(-2, -1))
+
+
+def coarse_fractions(block: np.ndarray, size: tuple[int, int], factor: float) -> np.ndarray:
+    """Volume fraction of each label in voxels that are `factor` times as wide.
+
+    Every coarse voxel is a box of `factor` fine voxels in each direction, the block's edges cut
+    by their overlap.
+
+    Parameters
+    ----------
+    block : uint8 array, shape (z, y, x)
+        Fine labels, at least ``factor`` times `size` in the plane and `factor` in depth, centred.
+    size : (int, int)
+        Rows and columns of the result.
+    factor : float
+        Ratio of the voxel sizes.
+
+    Returns
+    -------
+    fractions : array, shape (rows, columns, 12), float32
+        They sum to 1.
+    """
+    depth = _box_weights(1, block.shape[0], factor)
+    rows = _box_weights(size[0], block.shape[1], factor)
+    columns = _box_weights(size[1], block.shape[2], factor)
+    fractions = np.zeros((*size, 12), np.float32)
+    for label in np.unique(block):
+        plane = np.tensordot(depth[0], (block == label).astype(np.float32), axes=(0, 0))
+        fractions[..., label] = rows @ plane @ columns.T
+    return fractions
+
+
+def fine_size(size: int, factor: float) -> int:
+    """Number of fine voxels that hold `size` coarse ones."""
+    return int(np.ceil(size * factor - 1e-6)) + 1
+
+
+def _box_weights(coarse: int, fine: int, factor: float) -> np.ndarray:
+    """Share of each fine voxel in each coarse one, shape (coarse, fine); rows sum to 1."""
+    offset = (fine - coarse * factor) / 2
+    edges = offset + factor * np.arange(coarse + 1)
+    cells = np.arange(fine)
+    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+    return (np.clip(overlap, 0, None) / factor).astype(np.float32)

@@ -1,0 +1,46 @@
+"""Drawn shapes: label patches of no anatomy, so that networks also serve phantoms.
+
+A patch has a background label and some discs, bars, plates and points of other labels. Labels are
+those of tissues (their relaxation times come from the tissue table) or 0 (no signal).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def draw_shapes(rng: np.random.Generator, size: int, factor: float = 1.0) -> np.ndarray:
+    """Draw a label patch.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    size : int
+        Width in fine voxels.
+    factor : float
+        Fine voxels per voxel of the patch; shapes scale with it.
+
+    Returns
+    -------
+    labels : uint8 array, shape (size, size)
+    """
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    labels = np.full((size, size), 0 if rng.random() < 0.4 else rng.integers(1, 12), np.uint8)
+    for _ in range(int(rng.integers(3, 12))):
+        cy, cx = rng.uniform(0, size, 2)
+        kind = rng.choice(["disc", "bar", "plate", "point"])
+        angle = rng.uniform(0, np.pi)
+        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        if kind == "disc":
+            inside = along**2 + across**2 < (factor * rng.uniform(2, 9)) ** 2
+        elif kind == "bar":
+            inside = np.abs(across) < factor * rng.uniform(0.5, 2)
+        elif kind == "plate":
+            half = factor * rng.uniform(2, 12, 2)
+            inside = (np.abs(along) < half[0]) & (np.abs(across) < half[1])
+        else:
+            half = factor * rng.uniform(0.5, 1.2)
+            inside = (np.abs(x - cx) < half) & (np.abs(y - cy) < half)
+        labels[inside] = rng.integers(0, 12)
+    return labels

@@ -1,0 +1,297 @@
+"""Shards: the one place that knows the HDF5 layout of training data.
+
+Layout, version 1. Datasets, first axis = patch, one chunk a patch: ``S`` (n, P, P, N), ``kappa``
+(n, P, P, Q), ``sigma`` (n,), ``labels`` (n, P, P) uint8, ``purity`` (n, P, P) float16, ``origin``
+(n, 4) int32 (subject, slice, row, column; subject -1 is a drawn shape). Each carries the SHA-256
+of its bytes. Attributes of the file: ``layout``, ``signal_model``, ``parameters``, ``units``,
+``tau`` (ms), ``protocol``, ``index``, ``settings`` (JSON: all that the data depend on) and
+``version`` (of the package that wrote it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from relaxsim import __version__
+from relaxsim.signals import SignalModel, signal_model
+
+LAYOUT = 1
+DATASETS = {"S": 4, "kappa": 4, "sigma": 1, "labels": 3, "purity": 3, "origin": 2}
+
+
+class ShardError(ValueError):
+    """A shard cannot be read; the message names the file and says why, in one line."""
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a shard says of itself, without its data.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    index : int
+        Number of the shard in its run.
+    signal_model : SignalModel
+    tau : array, shape (N,), float64
+        Times in ms.
+    protocol : str
+        Name of the list of times.
+    num_patches, patch_size : int
+    settings : dict
+        All that the data depend on.
+    version : str
+        Version of the package that wrote it.
+    """
+
+    path: Path
+    index: int
+    signal_model: SignalModel
+    tau: np.ndarray
+    protocol: str
+    num_patches: int
+    patch_size: int
+    settings: dict[str, Any]
+    version: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard's `info` and its data; shapes as in the layout above."""
+
+    info: ShardInfo
+    S: np.ndarray
+    kappa: np.ndarray
+    sigma: np.ndarray
+    labels: np.ndarray
+    purity: np.ndarray
+    origin: np.ndarray
+
+
+def shard_path(folder: str | Path, index: int) -> Path:
+    """File of shard `index`."""
+    return Path(folder) / f"shard-{index:05d}.h5"
+
+
+def temporary_path(path: Path) -> Path:
+    """Name under which this process writes a shard until it is complete."""
+    return path.with_name(f".{path.name}.{platform.node() or 'host'}.{os.getpid()}.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine that no longer live."""
+    for part in folder.glob(".shard-*.part"):
+        rest, pid, _ = part.name.rsplit(".", 2)
+        if not rest.endswith(f".h5.{platform.node() or 'host'}") or not pid.isdigit():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, OverflowError):
+            part.unlink(missing_ok=True)
+        except PermissionError:
+            continue
+
+
+def list_shards(folder: str | Path) -> list[Path]:
+    """All shards of a folder in order.
+
+    Raises
+    ------
+    ShardError
+        If the folder is missing or holds no shard.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ShardError(f"{folder}: no such folder. Make shards with relaxsim generate.")
+    paths = sorted(folder.glob("shard-*.h5"))
+    if not paths:
+        raise ShardError(f"{folder} holds no shard-*.h5. Make shards with relaxsim generate.")
+    return paths
+
+
+def write_shard(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    model: SignalModel,
+    tau: np.ndarray,
+    protocol: str,
+    index: int,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write a shard: to a temporary name, flushed to disk, then renamed.
+
+    Parameters
+    ----------
+    path : path
+        Final name; a file that has it is complete.
+    arrays : mapping
+        Every dataset of the layout.
+    model : SignalModel
+    tau : array, shape (N,)
+        ms.
+    protocol : str
+    index : int
+    settings : mapping
+        JSON-serialisable.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; the temporary file is removed.
+    """
+    path = Path(path)
+    temporary = temporary_path(path)
+    try:
+        with h5py.File(temporary, "w") as file:
+            for name in DATASETS:
+                data = np.ascontiguousarray(arrays[name])
+                chunks = (1, *data.shape[1:]) if data.ndim > 2 else None
+                dataset = file.create_dataset(name, data=data, chunks=chunks)
+                dataset.attrs["sha256"] = _checksum(data)
+            file.attrs["layout"] = LAYOUT
+            file.attrs["signal_model"] = model.name
+            file.attrs["parameters"] = json.dumps(model.parameters)
+            file.attrs["units"] = json.dumps(model.units)
+            file.attrs["tau"] = np.asarray(tau, np.float64)
+            file.attrs["protocol"] = protocol
+            file.attrs["index"] = index
+            file.attrs["settings"] = json.dumps(settings, sort_keys=True)
+            file.attrs["version"] = __version__
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_info(path: str | Path) -> ShardInfo:
+    """Read and check a shard's attributes and shapes, not its data.
+
+    Raises
+    ------
+    ShardError
+        If the file is missing, truncated, no shard, of another layout version, or a dataset is
+        missing or has another shape than the others imply.
+    """
+    with _open(path) as file:
+        return _info(Path(path), file)
+
+
+def read_shard(path: str | Path, checksums: bool = True) -> Shard:
+    """Read a shard.
+
+    Parameters
+    ----------
+    path : path
+    checksums : bool
+        Compare the data with their checksums.
+
+    Raises
+    ------
+    ShardError
+        As `read_info`; also if data are damaged.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        info = _info(path, file)
+        arrays = {}
+        for name in DATASETS:
+            try:
+                arrays[name] = file[name][()]
+            except OSError as error:
+                raise ShardError(f"{path}: dataset {name} cannot be read ({error}).") from None
+            if checksums and _checksum(arrays[name]) != file[name].attrs.get("sha256"):
+                raise ShardError(
+                    f"{path}: dataset {name} does not match its checksum. "
+                    "Delete the file and run relaxsim generate again."
+                )
+    return Shard(info, **arrays)
+
+
+def verify_shard(path: str | Path) -> ShardInfo:
+    """Read a shard and check checksums and values.
+
+    Raises
+    ------
+    ShardError
+        As `read_shard`; also if a value is not finite, sigma is not positive, or a relaxation
+        time in the foreground is not positive.
+    """
+    shard = read_shard(path)
+    for name in ("S", "kappa", "sigma", "purity"):
+        if not np.isfinite(getattr(shard, name)).all():
+            raise ShardError(f"{path}: dataset {name} holds values that are not finite.")
+    if (shard.sigma <= 0).any():
+        raise ShardError(f"{path}: sigma is not positive everywhere.")
+    if (shard.kappa[shard.labels > 0][:, -1] <= 0).any():
+        raise ShardError(f"{path}: a relaxation time is not positive.")
+    return shard.info
+
+
+def _open(path: str | Path) -> h5py.File:
+    path = Path(path)
+    if not path.is_file():
+        raise ShardError(f"{path}: no such file.")
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        raise ShardError(
+            f"{path} is not an HDF5 file, or is cut short. "
+            "Delete it and run relaxsim generate again."
+        ) from None
+
+
+def _info(path: Path, file: h5py.File) -> ShardInfo:
+    layout = file.attrs.get("layout")
+    if layout is None:
+        raise ShardError(f"{path} is an HDF5 file but no shard (it has no layout version).")
+    if layout != LAYOUT:
+        raise ShardError(
+            f"{path} has layout version {layout}, this version reads {LAYOUT}. "
+            "Make the shards again with relaxsim generate."
+        )
+    try:
+        model = signal_model(str(file.attrs["signal_model"]))
+        tau = np.asarray(file.attrs["tau"], np.float64)
+        settings = json.loads(file.attrs["settings"])
+        shapes = {name: file[name].shape for name in DATASETS}
+        protocol, index = str(file.attrs["protocol"]), int(file.attrs["index"])
+        version = str(file.attrs["version"])
+    except (KeyError, ValueError, AttributeError) as error:
+        raise ShardError(f"{path}: {str(error).strip(chr(34))}") from None
+    _check_shapes(path, shapes, len(tau), model.num_parameters)
+    n, size = shapes["labels"][:2]
+    return ShardInfo(path, index, model, tau, protocol, n, size, settings, version)
+
+
+def _check_shapes(path: Path, shapes: dict[str, tuple[int, ...]], N: int, Q: int) -> None:
+    n, P = (shapes["S"] + (0, 0))[:2]
+    expected = {
+        "S": (n, P, P, N),
+        "kappa": (n, P, P, Q),
+        "sigma": (n,),
+        "labels": (n, P, P),
+        "purity": (n, P, P),
+        "origin": (n, 4),
+    }
+    for name, shape in shapes.items():
+        if shape != expected[name]:
+            raise ShardError(
+                f"{path}: dataset {name} has shape {shape}, expected {expected[name]} "
+                f"({n} patches of {P} x {P}, {N} times, {Q} parameters)."
+            )
+
+
+def _checksum(data: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()

@@ -1,0 +1,45 @@
+"""Packaging of relaxsim (simulator) and relaxnet (networks and fits)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="relaxnet",
+    version="0.1.0",
+    description=(
+        "T1 and T2 mapping with recurrent inference machines, and a simulator of its training data"
+    ),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["relaxsim", "relaxsim.*", "relaxnet", "relaxnet.*"]),
+    package_data={
+        "relaxsim": ["protocols/*.txt", "tissues/*.csv", "py.typed"],
+        "relaxnet": ["pretrained/*.keras", "pretrained/*.json", "py.typed"],
+    },
+    install_requires=[
+        "click>=8.1",
+        "h5py>=3.10",
+        "keras>=3.3",
+        "matplotlib>=3.8",
+        "nibabel>=5.2",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "tensorflow>=2.16",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "brainweb": ["brainweb-dl>=0.4.6"],
+        "gpu": ["tensorflow[and-cuda]>=2.16"],
+        "onnx": ["tf2onnx", "onnxruntime"],
+        "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "ruff>=0.6"],
+    },
+    entry_points={
+        "console_scripts": [
+            "relaxsim=relaxsim.cli:main",
+            "relaxnet=relaxnet.cli:main",
+        ]
+    },
+)

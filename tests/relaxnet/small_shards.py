@@ -1,0 +1,38 @@
+"""Small shards that the tests of relaxnet share."""
+
+import numpy as np
+
+from relaxsim.maps import draw_tissue_values
+from relaxsim.noise import draw_sigma
+from relaxsim.shards import shard_path, write_shard
+from relaxsim.signals import INVERSION_RECOVERY
+from relaxsim.simulate import mixture_of_labels, simulate
+from relaxsim.tissues import read_tissues
+
+TAU = np.array([50.0, 200.0, 500.0, 900.0, 1500.0, 3000.0])
+
+
+def block_labels(rng, num, size):
+    """Patches of a few square tissues with background between them."""
+    labels = np.zeros((num, size, size), np.uint8)
+    half = size // 2
+    for patch in labels:
+        patch[: half - 1, : half - 1] = rng.integers(1, 4)
+        patch[half:, : half - 1] = rng.integers(1, 4)
+        patch[:, half:] = rng.integers(1, 4)
+    return labels
+
+
+def make_shards(folder, num_shards=2, num=8, size=12, model=INVERSION_RECOVERY, tau=TAU):
+    """Write small shards of `model`; every one has another number of times."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(num_shards):
+        rng = np.random.default_rng(index)
+        times = tau[: len(tau) - index % 2]
+        values = draw_tissue_values(model, read_tissues("paper"), num, size, rng)
+        mixture = mixture_of_labels(block_labels(rng, num, size))
+        patches = simulate(mixture, times, model, values, draw_sigma(rng, num), rng)
+        arrays = vars(patches) | {"origin": np.zeros((num, 4), np.int32)}
+        settings = {"tissues": ["paper", ""], "sigma_range": [0.0065, 0.255]}
+        write_shard(shard_path(folder, index), arrays, model, times, "test", index, settings)
+    return folder

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from relaxnet.coordinates import COORDINATES, from_kappa, to_kappa
+from relaxnet.likelihood import (
+    gradient_and_information,
+    negative_log_likelihood,
+    nll_gradient,
+    whitened,
+)
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+
+TAU = np.array([100.0, 300.0, 700.0, 1500.0, 2500.0], np.float32)
+
+
+def problem(model, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (2, 3, 4)
+    columns = {
+        "A": rng.uniform(0.3, 1.5, shape),
+        "B": rng.uniform(1.2, 2.0, shape),
+        "T1": rng.uniform(200, 3000, shape),
+        "T2": rng.uniform(30, 2000, shape),
+    }
+    kappa = np.stack([columns[p] for p in model.parameters], -1).astype(np.float32)
+    sigma = np.array([0.02, 0.1], np.float32)
+    S = model.forward(kappa, TAU) + sigma[:, None, None, None] * rng.standard_normal((*shape, 5))
+    return kappa, S.astype(np.float32), sigma
+
+
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_coordinates_round_trip(model, coordinates):
+    kappa, _, _ = problem(model)
+    u = from_kappa(kappa, model, coordinates)
+    np.testing.assert_allclose(to_kappa(u, model, coordinates), kappa, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_jacobian_path_equals_tape(model, coordinates):
+    kappa, S, sigma = problem(model)
+    u = from_kappa(kappa * 1.1, model, coordinates)
+    tape = nll_gradient(u, S, TAU, sigma, model, coordinates)
+    fast, _ = gradient_and_information(u, S, TAU, sigma, model, coordinates)
+    np.testing.assert_allclose(fast, tape, rtol=2e-4, atol=2e-3 * np.abs(tape).max())
+
+
+def test_gradient_is_the_slope_of_the_likelihood():
+    model = T2_DECAY
+    kappa, S, sigma = problem(model)
+    u = from_kappa(kappa * 1.2, model, "log").numpy().astype(np.float32)
+    gradient = nll_gradient(tf.constant(u), S, TAU, sigma, model, "log").numpy()
+    step = 1e-3
+    for q in range(2):
+        shift = np.zeros(2, np.float32)
+        shift[q] = step
+        up, down = (
+            negative_log_likelihood(to_kappa(u + s, model, "log"), S, TAU, sigma, model).numpy()
+            for s in (shift, -shift)
+        )
+        slope = (up.astype(float) - down) / (2 * step)
+        np.testing.assert_allclose(slope, gradient[..., q], rtol=0.02, atol=0.5)
+
+
+def test_information_is_the_gradients_covariance():
+    """At the truth the gradient's covariance over noise is the Fisher information."""
+    model = T2_DECAY
+    kappa = np.tile(np.array([1.0, 400.0], np.float32), (1, 200, 200, 1))
+    sigma = np.array([0.05], np.float32)
+    noise = np.random.default_rng(1).standard_normal((1, 200, 200, 5))
+    S = (model.forward(kappa, TAU) + 0.05 * noise).astype(np.float32)
+    u = from_kappa(kappa, model, "log")
+    gradient, information = gradient_and_information(u, S, TAU, sigma, model, "log")
+    covariance = np.cov(gradient.numpy().reshape(-1, 2).T)
+    np.testing.assert_allclose(covariance, information[0, 0, 0], rtol=0.05)
+
+
+def test_whitened_features_do_not_depend_on_scale():
+    model = INVERSION_RECOVERY
+    kappa, S, sigma = problem(model)
+    features = []
+    for factor in (1.0, 8.0):
+        scaled = kappa * np.array([factor, 1, 1], np.float32)
+        u = from_kappa(scaled * 1.05, model, "log")
+        pair = gradient_and_information(u, factor * S, TAU, factor * sigma, model, "log")
+        features.append(whitened(*pair).numpy())
+    np.testing.assert_allclose(features[0], features[1], atol=2e-3)
+
+
+def test_newton_step_leads_to_the_truth():
+    """Without noise and near the truth the damped step is most of the way."""
+    model = T2_DECAY
+    kappa, _, sigma = problem(model)
+    truth = from_kappa(kappa, model, "log")
+    u = truth + 0.02
+    S = model.forward(kappa, TAU).astype(np.float32)
+    features = whitened(*gradient_and_information(u, S, TAU, sigma, model, "log"), damping=1e-4)
+    step = np.sinh(features[..., 4:].numpy()) / 2.0
+    np.testing.assert_allclose(step, 0.02, rtol=0.15)
+
+
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+def test_empty_voxels_give_finite_features(model):
+    S = np.zeros((1, 3, 3, 5), np.float32)
+    u = from_kappa(model.start_from(np.zeros((1, 3, 3), np.float32), np), model, "log")
+    pair = gradient_and_information(u, S, TAU, np.array([1e-4], np.float32), model, "log")
+    assert np.isfinite(whitened(*pair).numpy()).all()
