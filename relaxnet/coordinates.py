@@ -31,7 +31,7 @@ def is_logarithmic(model: SignalModel, coordinates: str) -> list[bool]:
 
 
 def from_kappa(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
-    """u of kappa, shape (..., Q); A in units of the series' scale, T in ms."""
+    """U of kappa, shape (..., Q); A in units of the series' scale, T in ms."""
     columns = tf.unstack(kappa, axis=-1)
     columns[-1] = columns[-1] / 1000.0
     for q, log in enumerate(is_logarithmic(model, coordinates)):

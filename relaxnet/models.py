@@ -66,6 +66,17 @@ def checksum(path: Path) -> str:
         )
 
 
+def network_kind(name: str | Path) -> str:
+    """``rim`` or ``resnet``, without loading the network; errors as `load_network`."""
+    path = find_model(name)
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"{path} is not a .keras file (or is cut short).")
+    kind = {"RIM": "rim", "ResNet": "resnet"}.get(_class_name(path))
+    if kind is None:
+        raise ModelError(f"{path} is a Keras model, but none that relaxnet train made.")
+    return kind
+
+
 def load_network(name: str | Path) -> Any:
     """Load a network: `find_model`, then Keras in safe mode.
 
@@ -79,11 +90,8 @@ def load_network(name: str | Path) -> Any:
     ModelError
         If it is not found, is no ``.keras`` file, is damaged, or is no network of this package.
     """
+    network_kind(name)
     path = find_model(name)
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{path} is not a .keras file (or is cut short).")
-    if _class_name(path) not in ("RIM", "ResNet"):
-        raise ModelError(f"{path} is a Keras model, but none that relaxnet train made.")
     import keras
 
     from relaxnet import resnet, rim  # noqa: F401  (registers the classes)

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
@@ -156,7 +155,7 @@ class RIM(keras.Model):
         return tf.stack([to_kappa(u, self.model, self.coordinates) for u in steps])
 
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
-        """u after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
+        """U after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
         S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
         mip = tf.reduce_max(S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)

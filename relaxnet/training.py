@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -339,7 +338,7 @@ def save_checkpoint(
     arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
     temporary = path.with_name(f".{path.name}.part.npz")
     np.savez(temporary, iteration=iteration, best=best, **arrays)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(

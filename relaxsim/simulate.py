@@ -7,13 +7,18 @@ signals by volume, of which the modulus is taken.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from relaxsim.maps import TissueValues, draw_variation, voxel_kappa
 from relaxsim.noise import add_noise
+from relaxsim.reference import nearest_single_compartment
 from relaxsim.signals import SignalModel
+
+#: Voxels that are simulated at a time: few enough for their signals to stay in a core's cache.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Mixture:
 
     Attributes
     ----------
-    shape : (n, P, P)
+    shape : (n, rows, columns)
     voxel : array, shape (M,), int64
         Flat voxel index of each pair.
     label : array, shape (M,), int64
@@ -48,9 +53,9 @@ class Patches:
         Reference parameters; 0 in the background.
     sigma : array, shape (n,), float32
     labels : array, shape (n, P, P), uint8
-        Label with the largest volume fraction.
+        Tissue with the largest volume fraction; 0 where there is none.
     purity : array, shape (n, P, P), float32
-        That label's volume fraction.
+        That tissue's volume fraction; 0 in the background.
     """
 
     S: np.ndarray
@@ -105,14 +110,37 @@ def simulate(
     Returns
     -------
     Patches
-        The reference kappa of a mixed voxel is the single-compartment kappa whose signed signal
-        is nearest to the voxel's in the least-squares sense: what an ideal voxel-wise fit of
-        noise-free data returns.
+        The reference kappa of a mixed voxel is that of `noise_free`.
+
+    Raises
+    ------
+    ValueError
+        If `noise` or `spread` is out of range.
     """
-    kappa, signed, labels, purity = noise_free(mixture, tau, model, values, rng, spread)
-    S = np.abs(signed, out=signed) if model.magnitude else signed
-    S = add_noise(S, sigma[:, None, None, None], rng, noise)
-    return Patches(S, kappa, sigma.astype(np.float32), labels, purity)
+    clean = noise_free(mixture, tau, model, values, rng, spread)
+    S = clean.signed
+    for patch, patch_sigma in zip(S, sigma, strict=True):
+        magnitude = np.abs(patch, out=patch) if model.magnitude else patch
+        patch[...] = add_noise(magnitude, patch_sigma, rng, noise)
+    return Patches(S, clean.kappa, sigma.astype(np.float32), clean.labels, clean.purity)
+
+
+@dataclass(frozen=True)
+class NoiseFree:
+    """Simulated patches before modulus and noise.
+
+    Attributes
+    ----------
+    signed : array, shape (n, rows, columns, N), float32
+    kappa : array, shape (n, rows, columns, Q), float32
+    labels : array, shape (n, rows, columns), uint8
+    purity : array, shape (n, rows, columns), float32
+    """
+
+    signed: np.ndarray
+    kappa: np.ndarray
+    labels: np.ndarray
+    purity: np.ndarray
 
 
 def noise_free(
@@ -121,93 +149,91 @@ def noise_free(
     model: SignalModel,
     values: TissueValues,
     rng: np.random.Generator,
-    spread: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Reference kappa (n, P, P, Q), signed signal (n, P, P, N), labels and purity (n, P, P)."""
-    n, P, _ = mixture.shape
-    tau = np.asarray(tau, np.float32)
-    patch, row, column = np.unravel_index(mixture.voxel, mixture.shape)
-    # The same variation for all tissues of a voxel: it stands for the place, not for the tissue.
-    factor = draw_variation(rng, n * P * P, model, spread)[mixture.voxel]
-    pair_kappa = voxel_kappa(values, model, patch, row, column, mixture.label, factor)
-    pair_signal = model.signed(pair_kappa, tau, np)
+    spread: float = 0.03,
+) -> NoiseFree:
+    """Simulate signed signals without noise; parameters as `simulate`.
 
-    first = np.flatnonzero(np.diff(mixture.voxel, prepend=-1))
-    voxel = mixture.voxel[first]
-    labels = np.zeros(n * P * P, np.uint8)
-    purity = np.zeros(n * P * P, np.float32)
-    kappa = np.zeros((n * P * P, model.num_parameters), np.float32)
-    signed = np.zeros((n * P * P, len(tau)), np.float32)
-    if len(voxel) == 0:
-        pass
-    elif len(first) == len(mixture.voxel) and (mixture.fraction == 1).all():
-        labels[voxel], purity[voxel] = mixture.label, 1.0
-        kappa[voxel], signed[voxel] = pair_kappa, pair_signal
-    else:
-        pair_signal *= mixture.fraction[:, None]
-        signal = np.add.reduceat(pair_signal, first, axis=0)
-        dominant = _largest_in_group(mixture.fraction, first)
-        labels[voxel] = mixture.label[dominant]
-        purity[voxel] = mixture.fraction[dominant]
-        reference = pair_kappa[dominant]
-        mixed = mixture.fraction[dominant] < 0.999
-        start = _mean_kappa(pair_kappa, mixture.fraction, first, model)[mixed]
-        reference[mixed] = nearest_single_compartment(signal[mixed], start, tau, model)
-        kappa[voxel], signed[voxel] = reference, signal
-    return (
-        kappa.reshape(n, P, P, -1),
-        signed.reshape(n, P, P, -1),
-        labels.reshape(n, P, P),
-        purity.reshape(n, P, P),
+    The reference kappa of a mixed voxel is the single-compartment kappa whose signed signal is
+    nearest to the voxel's in the least-squares sense: what an ideal voxel-wise fit of noise-free
+    data returns. Where that leaves the model's bounds (short times and very different tissues) or
+    the times cannot tell, it is the mean of its tissues, weighted by their A.
+    """
+    size = int(np.prod(mixture.shape))
+    tau = np.asarray(tau, np.float32)
+    signed = np.zeros((size, len(tau)), np.float32)
+    kappa = np.zeros((size, model.num_parameters), np.float32)
+    labels, purity = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    # The same variation for all tissues of a voxel: it stands for the place, not for the tissue.
+    variation = draw_variation(rng, size, model, spread)
+    edges = np.searchsorted(mixture.voxel, np.arange(0, size + _BLOCK, _BLOCK))
+    for low, high in itertools.pairwise(edges):
+        if low == high:
+            continue
+        voxel, label = mixture.voxel[low:high], mixture.label[low:high]
+        fraction = mixture.fraction[low:high]
+        patch, row, column = np.unravel_index(voxel, mixture.shape)
+        tissue = voxel_kappa(values, model, patch, row, column, label, variation[voxel])
+        signal = model.signed(tissue, tau, np)
+        if (fraction < 1).any():
+            first = np.flatnonzero(np.diff(voxel, prepend=-1))
+            signal = np.add.reduceat(signal * fraction[:, None], first, axis=0)
+            tissue = reference_kappa(signal, tissue, fraction, first, tau, model)
+            dominant = _largest_in_group(fraction, first)
+            voxel, label, fraction = voxel[first], label[dominant], fraction[dominant]
+        signed[voxel], kappa[voxel] = signal, tissue
+        labels[voxel], purity[voxel] = label, fraction
+    shape = mixture.shape
+    return NoiseFree(
+        signed.reshape(*shape, -1),
+        kappa.reshape(*shape, -1),
+        labels.reshape(shape),
+        purity.reshape(shape),
     )
 
 
-def nearest_single_compartment(
-    signed: np.ndarray, start: np.ndarray, tau: np.ndarray, model: SignalModel, steps: int = 12
+def reference_kappa(
+    signal: np.ndarray,
+    tissue_kappa: np.ndarray,
+    fraction: np.ndarray,
+    first: np.ndarray,
+    tau: np.ndarray,
+    model: SignalModel,
 ) -> np.ndarray:
-    """Single-compartment kappa nearest to signed signals, by damped Gauss-Newton steps.
+    """Reference kappa of mixed voxels; see `noise_free`.
 
     Parameters
     ----------
-    signed : array, shape (M, N)
-    start : array, shape (M, Q)
+    signal : array, shape (V, N)
+        Signed signals of the voxels.
+    tissue_kappa, fraction : arrays, shapes (M, Q) and (M,)
+        Of the (voxel, tissue) pairs.
+    first : array, shape (V,), int
+        Index of each voxel's first pair.
     tau : array, shape (N,)
     model : SignalModel
-    steps : int
 
     Returns
     -------
-    kappa : array, shape (M, Q), float32
-        Steps that do not lower the cost are refused, so it is never worse than `start`.
+    kappa : array, shape (V, Q), float32
     """
-    scale = np.abs(start) + 1e-6
-    u = np.ones_like(start, dtype=np.float64)
-    damping = np.full(len(start), 1e-3)
-    eye = np.eye(model.num_parameters)
-
-    def residual(u: np.ndarray) -> np.ndarray:
-        return signed - model.signed(u * scale, tau, np)
-
-    r = residual(u)
-    cost = (r**2).sum(-1)
-    for _ in range(steps):
-        J = model.signed_jacobian(u * scale, tau, np) * scale[:, None, :]
-        H = J.swapaxes(1, 2) @ J
-        ridge = damping[:, None, None] * np.trace(H, axis1=1, axis2=2)[:, None, None] + 1e-12
-        step = np.linalg.solve(H + ridge * eye, J.swapaxes(1, 2) @ r[..., None])[..., 0]
-        trial = np.clip(u + step, 0.05, 20.0)
-        trial_r = residual(trial)
-        trial_cost = (trial_r**2).sum(-1)
-        better = trial_cost < cost
-        u[better], r[better], cost[better] = trial[better], trial_r[better], trial_cost[better]
-        damping = np.where(better, damping * 0.2, damping * 8.0)
-    return (u * scale).astype(np.float32)
+    kappa = _mean_kappa(tissue_kappa, fraction, first, model)
+    mixed = np.diff(first, append=len(fraction)) > 1
+    if not mixed.any():
+        return kappa
+    T = tissue_kappa[:, -1]
+    bracket = np.minimum.reduceat(T, first)[mixed], np.maximum.reduceat(T, first)[mixed]
+    nearest = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model)
+    inside = np.ones(len(nearest), bool)
+    for q, (low, high) in enumerate(model.bounds[1:], start=1):  # those of A are relative
+        inside &= (nearest[:, q] >= low) & (nearest[:, q] <= high)
+    kappa[mixed] = np.where(inside[:, None], nearest, kappa[mixed])
+    return kappa
 
 
 def _mean_kappa(
     kappa: np.ndarray, fraction: np.ndarray, first: np.ndarray, model: SignalModel
 ) -> np.ndarray:
-    """Start of the reference: A summed by volume, the others averaged by proton number (log T)."""
+    """A summed by volume, the others averaged with A as weight (the logarithm of T)."""
     weight = fraction * kappa[:, 0]
     total = np.add.reduceat(weight, first)
     mean = np.empty((len(first), model.num_parameters), np.float32)
@@ -222,10 +248,6 @@ def _mean_kappa(
 
 def _largest_in_group(value: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Index of the largest value of each group; groups begin at the indices `first`."""
-    largest = np.maximum.reduceat(value, first)
-    group = np.zeros(len(value), np.int64)
-    group[first] = 1
-    group = np.cumsum(group) - 1
-    hits = np.flatnonzero(value == largest[group])
-    _, unique = np.unique(group[hits], return_index=True)
-    return hits[unique]
+    group = np.repeat(np.arange(len(first)), np.diff(first, append=len(value)))
+    order = np.lexsort((-value, group))
+    return order[first]

@@ -1,0 +1,163 @@
+"""Label volumes on disk: BrainWeb's MINC and raw files, and NIfTI.
+
+Every reader returns whole numbers with the axes slice (inferior to superior), row (posterior to
+anterior), column (left to right), which is BrainWeb's own order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+#: File name endings that `read_labels` knows.
+SUFFIXES = (".mnc", ".mnc.gz", ".rawb", ".rawb.gz", ".bin", ".bin.gz", ".nii", ".nii.gz")
+#: Grids (slices, rows, columns) of BrainWeb's two families and their voxel size in mm.
+BRAINWEB20_SHAPE, BRAINWEB20_VOXEL = (362, 434, 362), 0.5
+BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
+MAX_LABEL = 11
+#: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
+ISOTROPY_TOLERANCE = 1e-3
+
+
+def is_label_file(path: str | Path) -> bool:
+    """Whether the file's name ends in one of `SUFFIXES`."""
+    return Path(path).name.lower().endswith(SUFFIXES)
+
+
+def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
+    """Labels of a file, as written, and its voxel size.
+
+    Parameters
+    ----------
+    path : path
+        MINC (``.mnc``), NIfTI (``.nii``) or BrainWeb's headerless raw (``.rawb``, ``.bin``; 8 or
+        16 bit, the grid told by the number of bytes), each possibly with ``.gz``.
+
+    Returns
+    -------
+    labels : uint8 array, shape (slices, rows, columns)
+        Values 0 to 11, whose meaning is the file's family's.
+    voxel_size : float
+        In mm.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no label volume: another format, cut short, labels out of range or not whole,
+        voxels not cubes.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; give a label volume ({_endings()}).")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give a label volume ({_endings()}).")
+    if not is_label_file(path):
+        raise ValueError(f"{path} is no label volume by its name; the endings are {_endings()}.")
+    raw = any(ending in path.name.lower() for ending in (".rawb", ".bin"))
+    try:
+        labels, voxel_size = _read_raw(path) if raw else _read_image(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is cut short or damaged ({error}); fetch it again.") from error
+    if not labels.any():
+        raise ValueError(f"{path} holds background only; expected labels 1 to {MAX_LABEL}.")
+    return labels, voxel_size
+
+
+def _endings() -> str:
+    return " ".join(SUFFIXES)
+
+
+def _read_raw(path: Path) -> tuple[np.ndarray, float]:
+    """BrainWeb's raw formats: bytes, or 16-bit words that carry the label times 16."""
+    data = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    grids = ((BRAINWEB20_SHAPE, BRAINWEB20_VOXEL), (BRAINWEB1_SHAPE, BRAINWEB1_VOXEL))
+    for shape, voxel_size in grids:
+        count = int(np.prod(shape))
+        if len(data) == count:
+            return _whole(path, np.frombuffer(data, np.uint8).reshape(shape)), voxel_size
+        if len(data) == 2 * count:
+            words = np.frombuffer(data, "<u2").reshape(shape)
+            return _whole(path, words >> 4 if words.max() > MAX_LABEL else words), voxel_size
+    expected = " or ".join(f"{np.prod(s)} ({' x '.join(map(str, s))})" for s, _ in grids)
+    raise ValueError(f"{path} holds {len(data)} bytes; a raw label volume has {expected}.")
+
+
+def _read_image(path: Path) -> tuple[np.ndarray, float]:
+    """MINC or NIfTI, turned so that the axes are slice, row, column."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # netCDF: an array outlives its memory map
+        try:
+            image = nib.load(path)
+            zooms = np.asarray(image.header.get_zooms()[:3], float)
+            shape = tuple(image.shape[:3])
+            if len(shape) < 3 or int(np.prod(image.shape)) != int(np.prod(shape)):
+                raise ValueError(
+                    f"{path} has shape {' x '.join(map(str, image.shape))}; "
+                    "expected one three-dimensional label volume."
+                )
+            if np.ptp(zooms) > ISOTROPY_TOLERANCE * zooms.max() or not zooms.min() > 0:
+                raise ValueError(
+                    f"{path} has voxels of {' x '.join(f'{z:g}' for z in zooms)} mm; "
+                    "expected cubes: resample the labels by nearest neighbour."
+                )
+            if not np.isfinite(image.affine).all():
+                raise ValueError(f"{path} has no usable orientation (affine is not finite).")
+            labels = _labels_of(path, image, shape)
+        except (nib.filebasedimages.ImageFileError, TypeError, KeyError, AssertionError) as error:
+            raise ValueError(f"{path} cannot be read as a label volume ({error}).") from error
+    orientation = nib.orientations.io_orientation(image.affine)
+    if np.isnan(orientation).any():
+        raise ValueError(f"{path} has no usable orientation (its affine is singular).")
+    labels = nib.orientations.apply_orientation(labels, orientation).transpose(2, 1, 0)
+    return np.ascontiguousarray(_undo_mislabelled_axes(labels)), float(zooms.mean())
+
+
+def _labels_of(path: Path, image, shape: tuple[int, ...]) -> np.ndarray:
+    """Voxels of a nibabel image as labels, converted in slabs, since MINC scales to float64."""
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"{path} holds {image.get_data_dtype()} voxels; expected whole numbers.")
+    if not isinstance(image, nib.minc1.Minc1Image):
+        return _whole(path, np.asanyarray(image.dataobj).reshape(shape))
+    labels = np.empty(shape, np.uint8)
+    for start in range(0, shape[0], 16):
+        labels[start : start + 16] = _whole(path, image.dataobj[start : start + 16])
+    return labels
+
+
+def _whole(path: Path, values: np.ndarray) -> np.ndarray:
+    """Values as uint8 labels; 16-bit words times 16 (BrainWeb's ``raw_short``) are scaled back."""
+    if values.size == 0:
+        raise ValueError(f"{path} holds no voxel.")
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        if not (rounded == values).all():
+            odd = values[rounded != values].flat[0]
+            raise ValueError(f"{path} holds the value {odd:g}; labels are whole numbers.")
+    low, high = values.min(), values.max()
+    if low >= 0 and MAX_LABEL < high <= 16 * MAX_LABEL and not (values.astype(np.uint8) % 16).any():
+        values, high = values // 16, high // 16
+    if low < 0 or high > MAX_LABEL:
+        odd = low if low < 0 else high
+        raise ValueError(f"{path} holds the label {odd:g}; expected BrainWeb's 0 to {MAX_LABEL}.")
+    return values.astype(np.uint8)
+
+
+def _undo_mislabelled_axes(labels: np.ndarray) -> np.ndarray:
+    """Swap slices and columns where a BrainWeb grid was saved under the wrong axis names.
+
+    brainweb-dl 0.4.6 stores the array (slice, row, column) in NIfTI files whose affine calls its
+    axes (column, row, slice). Both grids are as wide as they are high, so that the shape does not
+    tell; but a head is the same left and right, not up and down.
+    """
+    if labels.shape not in (BRAINWEB20_SHAPE, BRAINWEB1_SHAPE):
+        return labels
+    coarse = labels[::4, ::4, ::4]
+    asymmetry = [np.count_nonzero(coarse != np.flip(coarse, axis)) for axis in (0, 2)]
+    return labels.transpose(2, 1, 0) if asymmetry[0] < asymmetry[1] else labels
