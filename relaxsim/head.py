@@ -2,37 +2,112 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import ndimage
+from dataclasses import dataclass
 
+import numpy as np
+
+from relaxsim.head_brain import brain_fields, intracranial
+from relaxsim.head_shapes import ellipsoid, intersection, tube, union
+from relaxsim.lattice import Lattice, evaluate, smooth_noise
+
+LOWER, UPPER = np.array([-72.25, -126.25, -90.25]), np.array([108.75, 90.75, 90.75])
+BRAIN_BOX = ((-75.0, 98.0), (-118.0, 88.0), (-80.0, 80.0))
+
+@dataclass(frozen=True)
+class Traits:
+    scale: np.ndarray
+    wavelength: float
+    sulcal_depth: float
+    ventricles: float
+    ventricle_asymmetry: float
+
+def draw_traits(rng):
+    return Traits(
+        scale=(rng.uniform(0.96,1.04)*rng.uniform(0.97,1.03,3)).astype(np.float32),
+        wavelength=rng.uniform(21,24), sulcal_depth=rng.uniform(9.5,12),
+        ventricles=float(np.exp(rng.normal(0,0.25))), ventricle_asymmetry=float(rng.normal(0,0.12)))
+
+def warped(lattice, warp_lattice, warp, scale):
+    w=[lattice.axes()[k].ravel() for k in range(3)]
+    W=[warp_lattice.weights(k,w[k]) for k in range(3)]
+    return tuple((a+evaluate(f,W))/s for a,f,s in zip(lattice.axes(),warp,scale))
+
+def skin_depth(p):
+    z,y,x=p
+    d=ellipsoid(p,(0,-29,-1.5),(86,88,103),2.1)
+    d=union(d,ellipsoid(p,(0,9.5,-4.5),(78,81.5,93)),10)
+    d=union(d,ellipsoid(p,(0,-16,-53),(80,84,85),2.4),10)
+    return d
 
 def head_labels(seed: int, voxel_size: float = 1.0) -> np.ndarray:
     """Labels (Z, Y, X) of the built-in head."""
-    rng = np.random.default_rng(seed)
+    import time; T=time.time()
+    rng = np.random.default_rng([seed,0]); fine=np.random.default_rng([seed,1])
+    traits=draw_traits(rng)
     shape = tuple(round(n / voxel_size) for n in (181, 217, 181))
-    axes = [(np.arange(n) + 0.5 - n / 2) * voxel_size for n in shape]
-    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-    half = np.array([78.0, 92.0, 70.0]) * rng.uniform(0.94, 1.06, 3)
-    depth = (1 - np.sqrt((z / half[0]) ** 2 + (y / half[1]) ** 2 + (x / half[2]) ** 2)) * 75
-    depth = depth.astype(np.float32)
-    noise = ndimage.gaussian_filter(rng.standard_normal((45, 54, 45)).astype(np.float32), 1.3)
-    fold = ndimage.zoom(noise / noise.std(), np.array(shape) / noise.shape, order=1)
-    sheet = np.abs(fold) * 5
-    labels = np.zeros(shape, np.uint8)
-    for start, label in (
-        (-16, 6),
-        (-10, 9),
-        (-9, 4),
-        (-8, 5),
-        (-6, 7),
-        (-4, 11),
-        (-2, 10),
-        (-1, 1),
-    ):
-        labels[depth > start] = label
-    labels[(depth > 2) & (sheet > 0.6) & (np.abs(x) > 1)] = 2
-    labels[(depth > 6) & (sheet > 3) & (np.abs(x) > 4)] = 3
-    labels[depth > 25] = 3
-    labels[(z / 15) ** 2 + (y / 30) ** 2 + ((np.abs(x) - 8) / 6) ** 2 < 1] = 1
-    labels[(sheet < 0.1) & (depth > 0) & (depth < 3)] = 8
+    axes=[LOWER[k]+(np.arange(shape[k])+0.5)*voxel_size-0.25 for k in range(3)]
+    outer=Lattice.covering([(a,b) for a,b in zip(LOWER,UPPER)],3.0)
+    brain=Lattice.covering(BRAIN_BOX,1.5)
+    warp_lattice=Lattice.covering([(a-9,b+9) for a,b in zip(LOWER,UPPER)],9.0)
+    warp=[2.0*smooth_noise(rng,warp_lattice,60)+0.6*smooth_noise(rng,warp_lattice,22) for _ in range(3)]
+    po=warped(outer,warp_lattice,warp,traits.scale)
+    pb=warped(brain,warp_lattice,warp,traits.scale)
+    print("warp",time.time()-T)
+    hull_o=intracranial(po); skin=skin_depth(po)
+    W=[outer.weights(k,brain.axes()[k].ravel()) for k in range(3)]
+    hull_b=evaluate(hull_o,W)
+    print("hull",time.time()-T)
+    b=brain_fields(pb,brain,hull_b,traits,rng)
+    print("brain",time.time()-T)
+    no=[smooth_noise(rng,outer,s) for s in (20,12,7,6)]
+    wo=[outer.weights(k,axes[k]) for k in range(3)]
+    wb=[brain.weights(k,axes[k]) for k in range(3)]
+    box=[slice(*np.searchsorted(axes[k],BRAIN_BOX[k])) for k in range(3)]
+    labels=np.zeros(shape,np.uint8)
+    step=max(1,round(16/voxel_size))
+    for z0 in range(0,shape[0],step):
+        zs=slice(z0,min(z0+step,shape[0]))
+        w=[wo[0][zs],wo[1],wo[2]]
+        O=evaluate(skin,w); I=evaluate(hull_o,w)
+        L=labels[zs]
+        n=[evaluate(f,w) for f in no]
+        white=fine.standard_normal(L.shape,dtype=np.float32)
+        L[O>0]=6
+        out=-I
+        dura=np.maximum(1.0*(n[1]),0.0)
+        T_=8+2*n[0]
+        bone=(out<T_+dura)&(O>3)
+        u=out-dura-T_
+        h=np.abs(u-2.5-0.6*n[3])+0.4*np.abs(white)
+        soft=(O>2.5)&~bone
+        L[soft&(h<1.6)]=5;L[soft&(h<0.7)]=9;L[soft&(h<0.4)]=4
+        L[bone]=np.where((out-dura)/T_+0.4*n[2]+0.1*white>0.45,11,7)[bone]
+        L[(out<dura)&(O>2)]=10
+        L[I>0]=1
+        # brain
+        zb=slice(max(z0,box[0].start),min(zs.stop,box[0].stop))
+        if zb.stop<=zb.start: continue
+        w=[wb[0][zb],wb[1][box[1]],wb[2][box[2]]]
+        f={k:evaluate(v,w) for k,v in vars(b).items()}
+        B=labels[zb,box[1],box[2]]
+        sub=(slice(zb.start-z0,zb.stop-z0),box[1],box[2])
+        wh=white[sub]; Ib=I[sub]
+        m=np.abs(f["midline"])
+        dm=m-0.6+3*np.maximum(f["core"],0)
+        depth=intersection(f["cortex"],dm,1.0)
+        ds=np.hypot(f["sulcus"],np.maximum(depth-f["reach"],0))
+        d=intersection(depth,ds,2.0)+0.25*wh
+        c0=0.5+0.5*f["gap"]
+        inside=Ib>0
+        t=3.0*f["ribbon"]
+        gm=inside&(d>c0); B[gm]=2
+        B[inside&(d>c0+t)]=3
+        dc=f["cerebellum"]
+        dd=intersection(dc,np.hypot(f["folium"],np.maximum(dc-12,0)),1.0)+0.25*wh
+        B[(dc>0)]=1;B[dc>0.3]=np.where(dd>0.1,np.where(dd>2.4,3,2),1)[dc>0.3]
+        B[f["stem"]>0.25*wh]=3
+        B[f["callosum"]>0.15*wh]=3
+        B[(f["nuclei"]>0.8*wh)&inside]=2
+        B[(f["ventricles"]>0.25*wh)&inside]=1
+    print("slabs",time.time()-T)
     return labels

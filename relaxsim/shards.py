@@ -2,18 +2,19 @@
 
 Layout, version 1. Datasets, first axis = patch, one chunk a patch: ``S`` (n, P, P, N), ``kappa``
 (n, P, P, Q), ``sigma`` (n,), ``labels`` (n, P, P) uint8, ``purity`` (n, P, P) float16, ``origin``
-(n, 4) int32 (subject, slice, row, column; subject -1 is a drawn shape). Each carries the SHA-256
+(n, 4) int32 (subject, slice, row, column; subject -1 is a drawn shape). Each carries the CRC-32
 of its bytes. Attributes of the file: ``layout``, ``signal_model``, ``parameters``, ``units``,
-``tau`` (ms), ``protocol``, ``index``, ``settings`` (JSON: all that the data depend on) and
-``version`` (of the package that wrote it).
+``tau`` (ms), ``protocol``, ``index``, ``settings`` (JSON: all that the data depend on), ``version``
+(of the package that wrote it) and ``crc32`` (of all these).
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import os
 import platform
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from relaxsim.signals import SignalModel, signal_model
 
 LAYOUT = 1
 DATASETS = {"S": 4, "kappa": 4, "sigma": 1, "labels": 3, "purity": 3, "origin": 2}
+#: What h5py raises on a damaged file.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+_MEND = "Delete it and run relaxsim generate again."
 
 
 class ShardError(ValueError):
@@ -151,25 +155,38 @@ def write_shard(
     """
     path = Path(path)
     temporary = temporary_path(path)
+    # HDF5 crashes the process when a disk fills while it writes, so it writes to memory.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        for name in DATASETS:
+            data = np.ascontiguousarray(arrays[name])
+            chunks = (1, *data.shape[1:]) if data.ndim > 2 else None
+            dataset = file.create_dataset(name, data=data, chunks=chunks)
+            dataset.attrs["crc32"] = _checksum(data)
+        attributes = {
+            "layout": LAYOUT,
+            "signal_model": model.name,
+            "parameters": json.dumps(model.parameters),
+            "units": json.dumps(model.units),
+            "tau": np.asarray(tau, np.float64),
+            "protocol": protocol,
+            "index": index,
+            "settings": json.dumps(settings, sort_keys=True),
+            "version": __version__,
+        }
+        file.attrs.update(attributes | {"crc32": _attributes_checksum(attributes)})
     try:
-        with h5py.File(temporary, "w") as file:
-            for name in DATASETS:
-                data = np.ascontiguousarray(arrays[name])
-                chunks = (1, *data.shape[1:]) if data.ndim > 2 else None
-                dataset = file.create_dataset(name, data=data, chunks=chunks)
-                dataset.attrs["sha256"] = _checksum(data)
-            file.attrs["layout"] = LAYOUT
-            file.attrs["signal_model"] = model.name
-            file.attrs["parameters"] = json.dumps(model.parameters)
-            file.attrs["units"] = json.dumps(model.units)
-            file.attrs["tau"] = np.asarray(tau, np.float64)
-            file.attrs["protocol"] = protocol
-            file.attrs["index"] = index
-            file.attrs["settings"] = json.dumps(settings, sort_keys=True)
-            file.attrs["version"] = __version__
-        with temporary.open("rb+") as handle:
+        with temporary.open("wb") as handle:
+            handle.write(image.getbuffer())
+            handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}). "
+            "Shards that are there are complete; the same command goes on."
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -209,13 +226,13 @@ def read_shard(path: str | Path, checksums: bool = True) -> Shard:
         for name in DATASETS:
             try:
                 arrays[name] = file[name][()]
-            except OSError as error:
-                raise ShardError(f"{path}: dataset {name} cannot be read ({error}).") from None
-            if checksums and _checksum(arrays[name]) != file[name].attrs.get("sha256"):
+                checksum = file[name].attrs["crc32"]
+            except _DAMAGE as error:
                 raise ShardError(
-                    f"{path}: dataset {name} does not match its checksum. "
-                    "Delete the file and run relaxsim generate again."
-                )
+                    f"{path}: dataset {name} cannot be read ({_one_line(error)}). {_MEND}"
+                ) from None
+            if checksums and _checksum(arrays[name]) != checksum:
+                raise ShardError(f"{path}: dataset {name} does not match its checksum. {_MEND}")
     return Shard(info, **arrays)
 
 
@@ -246,14 +263,17 @@ def _open(path: str | Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError:
-        raise ShardError(
-            f"{path} is not an HDF5 file, or is cut short. "
-            "Delete it and run relaxsim generate again."
-        ) from None
+        raise ShardError(f"{path} is not an HDF5 file, or is cut short. {_MEND}") from None
 
 
 def _info(path: Path, file: h5py.File) -> ShardInfo:
-    layout = file.attrs.get("layout")
+    try:
+        attributes = dict(file.attrs)
+        intact = attributes.pop("crc32", None) == _attributes_checksum(attributes)
+        shapes = {name: file[name].shape for name in DATASETS if name in file}
+    except _DAMAGE as error:
+        raise ShardError(f"{path} is damaged ({_one_line(error)}). {_MEND}") from None
+    layout = attributes.get("layout")
     if layout is None:
         raise ShardError(f"{path} is an HDF5 file but no shard (it has no layout version).")
     if layout != LAYOUT:
@@ -261,18 +281,24 @@ def _info(path: Path, file: h5py.File) -> ShardInfo:
             f"{path} has layout version {layout}, this version reads {LAYOUT}. "
             "Make the shards again with relaxsim generate."
         )
-    try:
-        model = signal_model(str(file.attrs["signal_model"]))
-        tau = np.asarray(file.attrs["tau"], np.float64)
-        settings = json.loads(file.attrs["settings"])
-        shapes = {name: file[name].shape for name in DATASETS}
-        protocol, index = str(file.attrs["protocol"]), int(file.attrs["index"])
-        version = str(file.attrs["version"])
-    except (KeyError, ValueError, AttributeError) as error:
-        raise ShardError(f"{path}: {str(error).strip(chr(34))}") from None
+    if not intact:
+        raise ShardError(f"{path}: its attributes do not match their checksum. {_MEND}")
+    if missing := [name for name in DATASETS if name not in shapes]:
+        raise ShardError(f"{path} lacks the dataset {missing[0]}. {_MEND}")
+    model = signal_model(attributes["signal_model"])
+    tau = np.asarray(attributes["tau"], np.float64)
     _check_shapes(path, shapes, len(tau), model.num_parameters)
-    n, size = shapes["labels"][:2]
-    return ShardInfo(path, index, model, tau, protocol, n, size, settings, version)
+    return ShardInfo(
+        path=path,
+        index=int(attributes["index"]),
+        signal_model=model,
+        tau=tau,
+        protocol=attributes["protocol"],
+        num_patches=shapes["labels"][0],
+        patch_size=shapes["labels"][1],
+        settings=json.loads(attributes["settings"]),
+        version=attributes["version"],
+    )
 
 
 def _check_shapes(path: Path, shapes: dict[str, tuple[int, ...]], N: int, Q: int) -> None:
@@ -293,5 +319,14 @@ def _check_shapes(path: Path, shapes: dict[str, tuple[int, ...]], N: int, Q: int
             )
 
 
-def _checksum(data: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
+def _checksum(data: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(data).data)
+
+
+def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
+    items = [(key, np.asarray(attributes[key]).tolist()) for key in sorted(attributes)]
+    return zlib.crc32(json.dumps(items, default=str).encode())
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).strip("\"'").split())[:120]
