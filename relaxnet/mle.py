@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxnet.separable import Grid, Problem, make_grid, make_problem, refine, search
+from relaxnet.search import Grid, candidates, exact_reductions, make_grid, reductions, refine
+from relaxnet.separable import Problem, dot, make_problem
 from relaxnet.uncertainty import unit_std
 from relaxsim.signals import SignalModel
 
@@ -43,10 +44,12 @@ class Fit:
     std : array, shape (..., Q), float32
         Cramér-Rao standard deviations at the estimate; inf where not identifiable, 0 where no fit.
     residual : array, shape (...), float32
-        Root mean square of the residuals over N - Q degrees of freedom, in the unit of S.
+        Root mean square of the residuals over N - Q degrees of freedom (Q less the parameters that
+        bounds fix), in the unit of S; 0 where no fit.
     status : array, shape (...), uint8
         CONVERGED; AT_BOUND, a parameter lies on one of its bounds; NOT_IDENTIFIABLE, the
-        information is singular or a standard deviation exceeds the range of its bounds;
+        information is singular or the relaxation time's standard deviation exceeds the range of
+        its bounds;
         NO_SIGNAL, all samples are zero (and outside the mask); INVALID, a sample is not finite.
     """
 
@@ -233,8 +236,9 @@ def fit_voxelwise(
         status.reshape(shape),
     )
     if sigmas is None:
-        sigmas = np.float32(estimate_sigma(S, fit, inside.reshape(shape), Q))
-    return _with_sigma(fit, S, sigmas, limits, problem.amplitudes)
+        free = int((limits[:, 1] > limits[:, 0]).sum())
+        sigmas = np.float32(estimate_sigma(S, fit, inside.reshape(shape), free))
+    return _with_sigma(fit, sigmas, limits[-1, 1] - limits[-1, 0])
 
 
 def estimate_sigma(S: np.ndarray, fit: Fit, mask: np.ndarray | None, num_parameters: int) -> float:
@@ -283,23 +287,50 @@ def _fit(problem: Problem, grid: Grid, S: np.ndarray) -> tuple[np.ndarray, ...]:
     """Kappa, standard deviations for sigma = 1, residual and status of finite, non-zero voxels."""
     scale = np.abs(S).max(axis=1)
     S = S / scale[:, None]
-    unit = (S / np.sqrt(np.einsum("ij,ij->i", S, S))[:, None]).astype(np.float32)
-    block = max(16, _BLOCK_BYTES // (4 * grid.m.shape[1]))
-    found = [
-        (voxel + start, k, x)
-        for start in range(0, len(S), block)
-        for voxel, k, x in [search(grid, unit[start : start + block])]
-    ]
-    voxel, k, x = (np.concatenate(v) for v in zip(*found, strict=True))
-    cost, kappa = refine(problem, S[voxel], k, x, grid.step)
-    best = _best_of(voxel, cost)
-    cost, kappa = cost[best], kappa[best]
+    cost, kappa, bounded = _global_minimum(problem, grid, S)
+    again = np.flatnonzero(bounded)
+    if again.size:
+        cost[again], kappa[again], _ = _global_minimum(problem, grid, S[again], bounded=True)
     status = np.where(_at_bound(kappa, problem.bounds), AT_BOUND, CONVERGED)
-    std = unit_std(problem.model.signed_jacobian(kappa, problem.tau, np))
-    kappa[:, list(problem.amplitudes)] *= scale[:, None]
-    std[:, [q for q in range(kappa.shape[1]) if q not in problem.amplitudes]] /= scale[:, None]
-    N, Q = len(problem.tau), kappa.shape[1]
-    return kappa, std, np.sqrt(cost / max(N - Q, 1)) * scale, status
+    free = problem.bounds[:, 1] > problem.bounds[:, 0]
+    std = np.zeros(kappa.shape)
+    std[:, free] = unit_std(problem.model.signed_jacobian(kappa, problem.tau, np)[..., free])
+    amplitudes = list(problem.amplitudes)
+    std /= scale[:, None]
+    std[:, amplitudes] *= scale[:, None]
+    kappa[:, amplitudes] *= scale[:, None]
+    dof = max(len(problem.tau) - free.sum(), 1)
+    return kappa, std, np.sqrt(cost / dof) * scale, status
+
+
+def _global_minimum(
+    problem: Problem, grid: Grid, S: np.ndarray, bounded: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cost and kappa of each voxel, and whether the search must be repeated with bounds on A.
+
+    The first search only keeps A from being negative. If no candidate ends on a bound of A, the
+    best of them is the global minimum; if one does, the bounds belong into the search.
+    """
+    norm = np.sqrt(dot(S, S))[:, None]
+    unit = (S / norm).astype(np.float32)
+    amplitudes = problem.bounds[0] / norm if bounded else None
+    block = max(16, _BLOCK_BYTES // (4 * grid.m.shape[1]))
+    found = []
+    for rows in (slice(i, i + block) for i in range(0, len(S), block)):
+        if problem.kind == "pair":
+            R = exact_reductions(problem, grid, S[rows] / norm[rows])
+        else:
+            R = reductions(grid, unit[rows], amplitudes[rows] if bounded else None)
+        voxel, k, x, ends = candidates(grid, R)
+        found.append((voxel + rows.start, k, x, ends))
+    voxel, k, x, ends = (np.concatenate(v) for v in zip(*found, strict=True))
+    cost, kappa = refine(problem, S[voxel], k, x, ends)
+    low, high = problem.bounds[0]
+    on_bound = (kappa[:, 0] >= high) | ((kappa[:, 0] <= low) & (low > 0))
+    touched = np.zeros(len(S), dtype=bool)
+    touched[voxel[on_bound]] = problem.kind != "pair"
+    best = _best_of(voxel, cost)
+    return cost[best], kappa[best], touched
 
 
 def _best_of(voxel: np.ndarray, cost: np.ndarray) -> np.ndarray:
@@ -316,21 +347,16 @@ def _at_bound(kappa: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     return (((kappa <= bounds[:, 0] + near) | (kappa >= bounds[:, 1] - near)) & free).any(axis=1)
 
 
-def _with_sigma(
-    fit: Fit,
-    S: np.ndarray,
-    sigma: np.ndarray,
-    bounds: np.ndarray,
-    amplitudes: tuple[int, ...],
-) -> Fit:
-    """Standard deviations for the noise at hand, and the status that follows from them."""
+def _with_sigma(fit: Fit, sigma: np.ndarray, width: float) -> Fit:
+    """Standard deviations for the noise at hand, and the status that follows from them.
+
+    `width` is the range of the relaxation time's bounds.
+    """
     fitted = fit.status < NO_SIGNAL
     std = fit.std
     std *= np.broadcast_to(np.asarray(sigma, dtype=np.float32), fitted.shape)[..., None]
-    width = np.broadcast_to(bounds[:, 1] - bounds[:, 0], std.shape).copy()
-    width[..., list(amplitudes)] *= np.abs(S).max(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        loose = fitted & ~(std <= width).all(axis=-1)
+        loose = fitted & ~(std[..., -1] <= width)
     std[loose] = np.inf
     std[~fitted] = 0.0
     status = np.where(loose, NOT_IDENTIFIABLE, fit.status).astype(np.uint8)

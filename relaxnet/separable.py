@@ -20,9 +20,9 @@ two edges. The intervals k = 0 ... N cover the box of bounds, so the least of th
 minima is the minimum, for samples of either sign (a modulus with Gaussian noise may be negative;
 the cost then has convex kinks on the edges, which the cones hold).
 
-**Search** (`search`). On a grid in log T, each (T, k) has an orthonormal pair (m, w) of signal
-vectors, m along the bisector of its cone, of half-angle alpha. With y1 = m.S, y2 = w.S the cost is
-``|S|^2 - R``, and
+**Search** (`relaxnet.search`). On a grid in log T, each (T, k) has an orthonormal pair (m, w) of
+signal vectors, m along the bisector of its cone, of half-angle alpha. With y1 = m.S, y2 = w.S the
+cost is ``|S|^2 - R``, and
 
     R = y1^2 + y2^2                                 inside:  |y2| cos(alpha) <= y1 sin(alpha)
     R = max(0, y1 cos(alpha) + |y2| sin(alpha))^2   outside: the nearer edge
@@ -30,8 +30,8 @@ vectors, m along the bisector of its cone, of half-angle alpha. With y1 = m.S, y
 so all costs of all voxels are two matrix products and a few element-wise passes. All the local
 maxima of R along T whose refined value could be the largest are handed on.
 
-**Refinement** (`refine`). Per candidate, the root of dV/dlogT by a bracketed secant iteration in
-float64, with the bounds of every linear parameter in the inner minimum.
+**Refinement** (`relaxnet.search.refine`). Per candidate, the root of dV/dlogT by a bracketed secant
+iteration in float64, with the bounds of every linear parameter in the inner minimum.
 """
 
 from __future__ import annotations
@@ -43,13 +43,8 @@ import numpy as np
 
 from relaxsim.signals import SignalModel
 
-#: Grid points in log T: with polarity intervals, and where one ray a grid point is all there is.
-GRID_POINTS, GRID_POINTS_RAY = 56, 400
-#: Refinement stops when log T moves by less.
-TOLERANCE = 1e-8
-MAX_ITERATIONS = 80
-#: Rounding of the float32 search, relative to |S|^2.
-ROUNDING = 3e-6
+#: Points of log T on which the range of each polarity is found.
+FINE = 2048
 
 
 @dataclass(frozen=True)
@@ -200,6 +195,50 @@ def _root(p0: np.ndarray, p1: np.ndarray, low: float, high: float) -> np.ndarray
     return np.clip(root, low, high)
 
 
+def ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Each number of negative samples that the signal can have, and where along T it has it.
+
+    Returns
+    -------
+    k : int array, shape (K,)
+    ends : array, shape (K, 2)
+        Least and greatest log T at which some r within the bounds gives k negative samples.
+    """
+    x = np.linspace(*problem.log_T_bounds, FINE)
+    if not problem.polarity:
+        return np.zeros(1, dtype=int), x[None, [0, -1]]
+    k = np.arange(len(problem.tau) + 1)
+    fewest, most = _negative_samples(problem, x)
+    possible = (fewest[:, None] <= k) & (k <= most[:, None])
+    k = k[possible.any(axis=0)]
+    first = possible[:, k].argmax(axis=0)
+    last = FINE - 1 - possible[::-1, k].argmax(axis=0)
+    left = _bisect(problem, k, x[first], x[np.maximum(first - 1, 0)])
+    right = _bisect(problem, k, x[last], x[np.minimum(last + 1, FINE - 1)])
+    return k, np.stack([left, right], axis=-1)
+
+
+def _negative_samples(problem: Problem, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest number of negative samples at log T, over the bounds of r."""
+    phi = columns(problem, np.exp(x))
+    if problem.kind == "ray":
+        edges = [phi[0], phi[0]]
+    else:
+        edges = [phi[0] + r * phi[1] for r in problem.bounds[1]]
+    fewest, most = ((edge < 0).sum(axis=1) for edge in edges)
+    return fewest, most
+
+
+def _bisect(problem: Problem, k: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Last log T, on the way from `inside` to `outside`, at which k samples can be negative."""
+    for _ in range(45):
+        middle = 0.5 * (inside + outside)
+        fewest, most = _negative_samples(problem, middle)
+        possible = (fewest <= k) & (k <= most)
+        inside, outside = np.where(possible, middle, inside), np.where(possible, outside, middle)
+    return inside
+
+
 # --- the inner minimum ---------------------------------------------------------------------------
 
 
@@ -225,16 +264,16 @@ def solve_linear(
         A, or (A, r), or (A, C).
     """
     low, high = problem.bounds[0]
-    g00, b0 = _dot(phi[0], phi[0]), _dot(phi[0], y)
+    g00, b0 = dot(phi[0], phi[0]), dot(phi[0], y)
     if problem.kind == "ray":
-        return (np.clip(_divide(b0, g00), low, high),)
-    g01, g11, b1 = _dot(phi[0], phi[1]), _dot(phi[1], phi[1]), _dot(phi[1], y)
+        return (np.clip(divide(b0, g00), low, high),)
+    g01, g11, b1 = dot(phi[0], phi[1]), dot(phi[1], phi[1]), dot(phi[1], y)
     if limits is None:
         limits = tuple(np.full(len(y), v) for v in problem.bounds[1])
     det = g00 * g11 - g01**2
     c0, c1 = b0 * g11 - b1 * g01, b1 * g00 - b0 * g01
-    a = _divide(c0, det)
-    s = _divide(c1, c0 if problem.kind == "ratio" else det)
+    a = divide(c0, det)
+    s = divide(c1, c0 if problem.kind == "ratio" else det)
     outside = ~(
         (a >= low) & (a <= high) & (s >= limits[0]) & (s <= limits[1]) & (det > 1e-15 * g00 * g11)
     )
@@ -258,16 +297,16 @@ def _on_edges(
     points = []
     for s in s_bounds:
         if ratio:
-            a = _divide(b0 + s * b1, g00 + 2 * s * g01 + s**2 * g11)
+            a = divide(b0 + s * b1, g00 + 2 * s * g01 + s**2 * g11)
         else:
-            a = _divide(b0 - s * g01, g00)
+            a = divide(b0 - s * g01, g00)
         points.append((np.clip(a, *a_bounds), s))
     for bound in a_bounds:
         a = np.full_like(g00, bound)
         if ratio:
-            s = _divide(b1 - a * g01, a * g11)
+            s = divide(b1 - a * g01, a * g11)
         else:
-            s = _divide(b1 - a * g01, g11)
+            s = divide(b1 - a * g01, g11)
         points.append((a, np.clip(s, *s_bounds)))
     A, s = (np.stack(v) for v in zip(*points, strict=True))
     c = A * s if ratio else s
@@ -276,19 +315,24 @@ def _on_edges(
     return np.take_along_axis(A, best, 0)[0], np.take_along_axis(s, best, 0)[0]
 
 
+def with_polarity(S: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Samples (n, N) with the sign of the first k, shape (n,), changed."""
+    return np.where(np.arange(S.shape[1]) < k[:, None], -S, S)
+
+
 def profile(
-    problem: Problem, x: np.ndarray, k: np.ndarray, S: np.ndarray
+    problem: Problem, x: np.ndarray, k: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cost and its derivative along log T, at the best linear parameters.
+    """Cost and its derivative along log T, at the best linear parameters of polarity k.
 
     Parameters
     ----------
     x : array, shape (n,)
         log T.
     k : int array, shape (n,)
-        Number of negative samples, where `problem.splits`.
-    S : array, shape (n, N)
-        In the problem's order.
+        Number of negative samples.
+    y : array, shape (n, N)
+        Samples in the problem's order, `with_polarity`.
 
     Returns
     -------
@@ -298,15 +342,7 @@ def profile(
     """
     T = np.exp(x)
     phi = columns(problem, T)
-    limits = None
-    if problem.splits:
-        limits = interval(problem, phi, k)
-        y = np.where(phi[0] + (0.5 * (limits[0] + limits[1]))[:, None] * phi[1] < 0, -S, S)
-    elif problem.polarity:
-        f = phi[0] if problem.kind == "ray" else phi[0] + problem.bounds[1, 0] * phi[1]
-        y = np.where(f < 0, -S, S)
-    else:
-        y = S
+    limits = interval(problem, phi, k) if problem.splits else None
     linear = solve_linear(problem, phi, y, limits)
     kappa = np.stack([*linear, T], axis=-1)
     c = [linear[0], linear[0] * linear[1]] if problem.kind == "ratio" else linear
@@ -314,10 +350,10 @@ def profile(
     for coefficient, column in zip(c, phi, strict=True):
         residual -= coefficient[:, None] * column
     J = problem.model.signed_jacobian(kappa, problem.tau, np)
-    slope = -2.0 * T * _dot(residual, J[..., -1])
+    slope = -2.0 * T * dot(residual, J[..., -1])
     if limits is not None:
         slope += _moving_edge(problem, k, limits, kappa, residual, J)
-    return _dot(residual, residual), slope, kappa
+    return dot(residual, residual), slope, kappa
 
 
 def _moving_edge(
@@ -336,225 +372,17 @@ def _moving_edge(
         i = np.flatnonzero(within & (r == end))
         if i.size:
             row = J[i, n[i]]
-            moved = -_divide(row[:, -1], row[:, 1])
-            slope[i] = -2.0 * kappa[i, -1] * moved * _dot(residual[i], J[i, :, 1])
+            moved = -divide(row[:, -1], row[:, 1])
+            slope[i] = -2.0 * kappa[i, -1] * moved * dot(residual[i], J[i, :, 1])
     return slope
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sum over the last axis of the product of two arrays (n, N)."""
     return np.einsum("ij,ij->i", a, b)
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A / b, and 0 where b is 0."""
-    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
-
-
-# --- search --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Cones of all (T, k), as columns; a zero column separates one k from the next.
-
-    Attributes
-    ----------
-    m, w : arrays, shape (N, M), float32
-        Orthonormal pair of each cone, with its polarity. `w` is None where cones are rays.
-    cos, sin : arrays, shape (M,), float32
-        Of the half-angle.
-    x : array, shape (M,)
-        log T.
-    k : int array, shape (M,)
-    real : bool array, shape (M,)
-        Whether a column is a cone, not a separator.
-    step : float
-        Grid step of log T.
-    """
-
-    m: np.ndarray
-    w: np.ndarray | None
-    cos: np.ndarray
-    sin: np.ndarray
-    x: np.ndarray
-    k: np.ndarray
-    real: np.ndarray
-    step: float
-
-
-def make_grid(problem: Problem) -> Grid:
-    """Cones on a grid in log T over its bounds."""
-    points = GRID_POINTS if problem.kind != "ray" and not _fixed_ratio(problem) else GRID_POINTS_RAY
-    x = np.linspace(*problem.log_T_bounds, points)
-    phi = columns(problem, np.exp(x))
-    blocks = []
-    for k in range(len(problem.tau) + 1) if problem.splits else (0,):
-        blocks.append(_cones(problem, x, phi, np.full(points, k)))
-    m, w, cos, sin, xs, ks = (np.concatenate(v) for v in zip(*blocks, strict=True))
-    flat = problem.kind == "ray" or _fixed_ratio(problem)
-    return Grid(
-        np.ascontiguousarray(m.T, dtype=np.float32),
-        None if flat else np.ascontiguousarray(w.T, dtype=np.float32),
-        cos.astype(np.float32),
-        sin.astype(np.float32),
-        xs,
-        ks,
-        (m != 0).any(axis=1),
-        x[1] - x[0],
-    )
-
-
-def _fixed_ratio(problem: Problem) -> bool:
-    return problem.kind == "ratio" and problem.bounds[1, 0] == problem.bounds[1, 1]
-
-
-def _cones(
-    problem: Problem, x: np.ndarray, phi: list[np.ndarray], k: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Cones of one k along T, between two zero columns."""
-    if problem.kind == "ray":
-        edges = (phi[0], phi[0])
-        keep = np.ones(len(x), dtype=bool)
-        second = phi[0]
-    elif problem.kind == "pair":
-        edges, second, keep = (phi[0], phi[0]), phi[1], np.ones(len(x), dtype=bool)
-    else:
-        if problem.splits:
-            ends = interval(problem, phi, k)
-            keep = ends[1] > ends[0]
-        else:
-            ends = tuple(np.full(len(x), v) for v in problem.bounds[1])
-            keep = np.ones(len(x), dtype=bool)
-        edges = tuple(phi[0] + r[:, None] * phi[1] for r in ends)
-        second = phi[1]
-    if problem.polarity:
-        sign = np.where(edges[0] + edges[1] < 0, -1.0, 1.0)
-        edges, second = tuple(e * sign for e in edges), second * sign
-    first, last = (_unit(e) for e in edges)
-    m = _unit(first + last)
-    w = _unit(second - _dot(second, m)[:, None] * m)
-    cos = np.clip(_dot(first, m), -1.0, 1.0)
-    sin = np.sqrt(1.0 - cos**2)
-    if problem.kind == "pair":
-        cos, sin = -np.ones_like(cos), np.zeros_like(sin)
-    zero = np.zeros((1, m.shape[1]))
-    parts = [np.concatenate([zero, v[keep], zero]) for v in (m, w)]
-    parts += [np.concatenate([[0.0], v[keep], [0.0]]) for v in (cos, sin, x)]
-    return (*parts, np.full(keep.sum() + 2, k[0]))
-
-
-def _unit(v: np.ndarray) -> np.ndarray:
-    norm = np.sqrt(_dot(v, v))[:, None]
-    return np.divide(v, norm, out=np.zeros_like(v), where=norm > 0)
-
-
-def reductions(grid: Grid, S: np.ndarray) -> np.ndarray:
-    """Part of |S|^2 that each cone explains, shape (n, M), for S of shape (n, N) float32."""
-    y1 = S @ grid.m
-    if grid.w is None:
-        np.maximum(y1, 0.0, out=y1)
-        return np.square(y1, out=y1)
-    y2 = S @ grid.w
-    np.abs(y2, out=y2)
-    edge = y1 * grid.cos + y2 * grid.sin
-    out = y1 * grid.sin - y2 * grid.cos
-    inside = y1**2 + y2**2
-    np.maximum(edge, 0.0, out=edge)
-    return np.where(out >= 0, inside, np.square(edge, out=edge))
-
-
-def search(grid: Grid, S: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Candidates of the global minimum.
-
-    Parameters
-    ----------
-    grid : Grid
-    S : array, shape (n, N), float32
-        In the problem's order, each row of unit norm.
-
-    Returns
-    -------
-    voxel, k : int arrays, shape (c,)
-        `voxel` ascends; every voxel has at least one candidate.
-    x : array, shape (c,)
-        log T.
-    """
-    R = reductions(grid, S)
-    here = R[:, 1:-1]
-    best = R.max(axis=1, keepdims=True)
-    peak = (here >= R[:, :-2]) & (here >= R[:, 2:]) & (here >= 0.5 * best) & (here > 0)
-    peak[best[:, 0] == 0, 0] = True  # nothing is explained: any candidate will do
-    voxel, column = np.nonzero(peak)
-    column += 1
-    top = R[voxel, column]
-    sides = np.stack([R[voxel, column - 1], R[voxel, column + 1]])
-    real = np.stack([grid.real[column - 1], grid.real[column + 1]])
-    drop = np.where(real, top - sides, 0.0)
-    slack = 0.3 * drop.max(axis=0) + ROUNDING
-    keep = top + slack >= best[voxel, 0]
-    voxel, column, drop, top = voxel[keep], column[keep], drop[:, keep], top[keep]
-    both = real[:, keep].all(axis=0) & (drop.sum(axis=0) > 0)
-    shift = np.where(both, 0.5 * (drop[0] - drop[1]) / np.where(both, drop.sum(axis=0), 1.0), 0.0)
-    return voxel, grid.k[column], grid.x[column] + shift * grid.step
-
-
-# --- refinement ----------------------------------------------------------------------------------
-
-
-def refine(
-    problem: Problem, S: np.ndarray, k: np.ndarray, x: np.ndarray, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Local minimum of the cost along log T, from x.
-
-    A secant iteration on the slope; once the slope has been seen with both signs, its root stays
-    bracketed, so that the end is a minimum and not a maximum.
-
-    Parameters
-    ----------
-    S : array, shape (n, N), float64
-    k, x : arrays, shape (n,)
-    step : float
-        Longest step of log T.
-
-    Returns
-    -------
-    cost : array, shape (n,)
-    kappa : array, shape (n, Q)
-    """
-    lowest, highest = problem.log_T_bounds
-    n = len(x)
-    cost, kappa = np.empty(n), np.empty((n, problem.model.num_parameters))
-    rows = np.arange(n)
-    x = np.clip(x, lowest, highest)
-    left, right = np.full(n, -np.inf), np.full(n, np.inf)
-    x_old = slope_old = np.full(n, np.nan)
-    for iteration in range(MAX_ITERATIONS):
-        value, slope, parameters = profile(problem, x, k, S)
-        cost[rows], kappa[rows] = value, parameters
-        left, right = np.where(slope < 0, x, left), np.where(slope < 0, right, x)
-        move = _secant(x, slope, x_old, slope_old, step)
-        new = x + move
-        bracketed = np.isfinite(left) & np.isfinite(right)
-        bisect = (new <= left) | (new >= right) | (bracketed & (iteration % 4 == 3))
-        middle = np.where(bracketed, 0.5 * (left + right), x)
-        new = np.where(bisect & bracketed, middle, new)
-        new = np.clip(new, lowest, highest)
-        active = (np.abs(new - x) > TOLERANCE) & (slope != 0)
-        if not active.any():
-            break
-        x_old, slope_old, x = x[active], slope[active], new[active]
-        left, right, rows = left[active], right[active], rows[active]
-        k, S = k[active], S[active]
-    return cost, kappa
-
-
-def _secant(
-    x: np.ndarray, slope: np.ndarray, x_old: np.ndarray, slope_old: np.ndarray, step: float
-) -> np.ndarray:
-    """Secant step; a short downhill step first, a long one where the cost is not convex."""
-    curvature = _divide(slope - slope_old, x - x_old)
-    downhill = -np.sign(slope)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        move = np.where(curvature > 0, -slope / curvature, downhill * step)
-    move = np.where(np.isnan(curvature), downhill * 0.05 * step, move)
-    return np.clip(move, -1.5 * step, 1.5 * step)
+def divide(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
+    """Quotient a / b, and 0 where b is 0."""
+    out = np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b)))
+    return np.divide(a, b, out=out, where=b != 0)

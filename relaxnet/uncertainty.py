@@ -63,7 +63,7 @@ def crlb(
     >>> from relaxsim.signals import T2_DECAY
     >>> tau = np.array([10.0, 20.0, 40.0, 80.0, 160.0, 320.0])
     >>> [round(float(v), 4) for v in crlb(np.array([1.0, 80.0]), tau, 0.01, T2_DECAY)]
-    [0.0093, 1.1706]
+    [0.0107, 1.9796]
     """
     kappa = np.asarray(kappa, dtype=np.float64)
     J = model.signed_jacobian(kappa, np.asarray(tau, dtype=np.float64), np)

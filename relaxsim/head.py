@@ -18,13 +18,14 @@ class Traits:
     scale: np.ndarray
     wavelength: float
     sulcal_depth: float
+    meander: float
     ventricles: float
     ventricle_asymmetry: float
 
 def draw_traits(rng):
     return Traits(
         scale=(rng.uniform(0.96,1.04)*rng.uniform(0.97,1.03,3)).astype(np.float32),
-        wavelength=rng.uniform(21,24), sulcal_depth=rng.uniform(9.5,12),
+        wavelength=rng.uniform(22,24), sulcal_depth=rng.uniform(13,16),meander=0.25,
         ventricles=float(np.exp(rng.normal(0,0.25))), ventricle_asymmetry=float(rng.normal(0,0.12)))
 
 def warped(lattice, warp_lattice, warp, scale):
@@ -32,12 +33,10 @@ def warped(lattice, warp_lattice, warp, scale):
     W=[warp_lattice.weights(k,w[k]) for k in range(3)]
     return tuple((a+evaluate(f,W))/s for a,f,s in zip(lattice.axes(),warp,scale))
 
-def skin_depth(p):
-    z,y,x=p
-    d=ellipsoid(p,(0,-29,-1.5),(86,88,103),2.1)
-    d=union(d,ellipsoid(p,(0,9.5,-4.5),(78,81.5,93)),10)
-    d=union(d,ellipsoid(p,(0,-16,-53),(80,84,85),2.4),10)
-    return d
+def skin_depth(p,hull):
+    d=union(hull+14.3,ellipsoid(p,(0,33,-18),(66.5,56,39),2.2),12)
+    d=union(d,ellipsoid(p,(0,-17,-43),(82.5,90.5,74.5),2.4),12)
+    return union(d,ellipsoid(p,(0,77.5,-61.5),(12,11.5,21.5)),8)
 
 def head_labels(seed: int, voxel_size: float = 1.0) -> np.ndarray:
     """Labels (Z, Y, X) of the built-in head."""
@@ -53,7 +52,7 @@ def head_labels(seed: int, voxel_size: float = 1.0) -> np.ndarray:
     po=warped(outer,warp_lattice,warp,traits.scale)
     pb=warped(brain,warp_lattice,warp,traits.scale)
     print("warp",time.time()-T)
-    hull_o=intracranial(po); skin=skin_depth(po)
+    hull_o=intracranial(po); skin=skin_depth(po,hull_o)
     W=[outer.weights(k,brain.axes()[k].ravel()) for k in range(3)]
     hull_b=evaluate(hull_o,W)
     print("hull",time.time()-T)

@@ -7,11 +7,39 @@ Points are triples (z, y, x) of arrays that broadcast; centres, half axes and no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from relaxsim.lattice import Field, Lattice
+
 Points = Sequence[np.ndarray]
 XYZ = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A subject's own frame: the mean head's, bent and scaled.
+
+    Attributes
+    ----------
+    bend : three Fields
+        Displacement along z, y, x in mm.
+    scale : three floats
+        Size relative to the mean head along z, y, x.
+    """
+
+    bend: tuple[Field, Field, Field]
+    scale: tuple[float, float, float]
+
+    def points(self, lattice: Lattice) -> Points:
+        """Nodes of `lattice` in the mean head's frame, three float32 arrays of its shape."""
+        axes = lattice.axes()
+        grid = (axes[0][:, None, None], axes[1][:, None], axes[2])
+        return tuple(
+            ((g + field.at(axes)) / s).astype(np.float32)
+            for g, field, s in zip(grid, self.bend, self.scale, strict=True)
+        )
 
 
 def ellipsoid(points: Points, centre: XYZ, half: XYZ, power: float = 2.0) -> np.ndarray:

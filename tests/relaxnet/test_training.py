@@ -179,3 +179,26 @@ def test_killed_run_ends_as_the_unbroken_one(shards, tmp_path):
     ):
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_interrupted_command_saves_and_goes_on(shards, tmp_path, sent):
+    code = "from relaxnet.cli import main; main()"
+    options = ["--data", str(shards), "--out", str(tmp_path / "run"), "--iterations", "400"]
+    small = ["--batch-size", "4", "--features", "4", "--num-steps", "1"]
+    command = [sys.executable, "-c", code, "train", *options, *small]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        text = ""
+        while "loss=" not in text:
+            text += process.stderr.read(1)
+        process.send_signal(sent)
+        text += process.stderr.read()
+    assert process.returncode == 130, text
+    assert "--resume" in text
+    with (tmp_path / "run" / "history.csv").open() as file:
+        done = len(list(csv.DictReader(file)))
+    assert 0 < done < 400
+    subprocess.run([*command, "--resume"], check=True, stderr=subprocess.DEVNULL)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [int(r["iteration"]) for r in csv.DictReader(file)] == list(range(1, 401))

@@ -1,0 +1,60 @@
+"""What differs between the built-in heads: a handful of numbers drawn for every seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Mean share of each label among a BrainWeb model's head (labels 1 to 11).
+HEAD_SHARES = (0.099, 0.263, 0.161, 0.024, 0.049, 0.234, 0.086, 0.0065, 0.011, 0.0167, 0.050)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """One subject.
+
+    Attributes
+    ----------
+    scale : tuple of float
+        Size relative to the mean head along z, y, x.
+    bend : float
+        Size of the low-order deformation, mm.
+    wavelength : float
+        Distance between every other sulcus, mm.
+    sulcal_depth : float
+        Mean depth of the sulci, mm.
+    meander : float
+        How far sulci leave their regular course, 0 to about 0.5.
+    ventricles : float
+        Width of the ventricles relative to the mean.
+    ventricle_asymmetry : float
+        Relative difference of the lateral ventricles, half of it on each side.
+    shares : tuple of float
+        Share of each label in the head, labels 1 to 11, that the tissues are cut for.
+    """
+
+    scale: tuple[float, float, float]
+    bend: float
+    wavelength: float
+    sulcal_depth: float
+    meander: float
+    ventricles: float
+    ventricle_asymmetry: float
+    shares: tuple[float, ...]
+
+
+def draw_traits(rng: np.random.Generator) -> Traits:
+    """Traits of a new subject."""
+    size = rng.uniform(0.96, 1.04) * rng.uniform(0.97, 1.03, 3)
+    shares = np.array(HEAD_SHARES) * rng.uniform(0.9, 1.1, len(HEAD_SHARES))
+    return Traits(
+        scale=tuple(size.tolist()),
+        bend=rng.uniform(1.5, 2.5),
+        wavelength=rng.uniform(21.0, 25.0),
+        sulcal_depth=rng.uniform(14.0, 17.0),
+        meander=rng.uniform(0.25, 0.45),
+        ventricles=float(np.exp(rng.normal(0, 0.22))),
+        ventricle_asymmetry=float(np.clip(rng.normal(0, 0.1), -0.3, 0.3)),
+        shares=tuple((shares / shares.sum()).tolist()),
+    )
