@@ -9,8 +9,8 @@ from scipy import ndimage
 def automatic_mask(S: np.ndarray) -> np.ndarray:
     """Foreground of a series.
 
-    The voxel-wise maximum over images is thresholded by Otsu's method on its logarithm-free
-    histogram (256 bins up to the 99th percentile); parts smaller than a tenth of the largest one
+    The voxel-wise maximum over images is thresholded by Otsu's method (256 bins up to the 99th
+    percentile); parts smaller than a tenth of the largest one
     are dropped, and holes are filled slice by slice.
 
     Parameters

@@ -43,6 +43,7 @@ class Cerebrum:
     core: Field
     sulcus: Field
     reach: Field
+    tentorium: Field
 
 
 def intracranial(p: Points) -> np.ndarray:
@@ -81,7 +82,8 @@ def build_cerebrum(
     p = z, y, x = frame.points(coarse)
     wander = {s: noise_field(rng, BRAIN_BOX, s).at(nodes) for s in (14.0, 22.0)}
     gap = np.maximum(0.6 + 0.7 * wander[22.0] + 0.04 * np.maximum(z - 15, 0), 0.2)
-    surface = intersection(hull.at(nodes) - gap, -posterior_fossa(p) - 1.0, 3)
+    fossa = posterior_fossa(p)
+    surface = intersection(hull.at(nodes) - gap, -fossa - 1.0, 3)
     surface = intersection(surface, -_cisterns(p), 6)
     midline = x + 0.9 * wander[14.0]
     core = _core(z, y)
@@ -93,6 +95,7 @@ def build_cerebrum(
         core=Field(coarse, core),
         sulcus=_sulci(depth, coarse, traits, rng),
         reach=_reach(traits, rng),
+        tentorium=Field(coarse, fossa),
     )
 
 
