@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["relaxsim", "relaxsim.*", "relaxnet", "relaxnet.*"]),
     package_data={
-        "relaxsim": ["protocols/*.txt", "tissues/*.csv", "py.typed"],
+        "relaxsim": ["plates/*.csv", "protocols/*.txt", "tissues/*.csv", "py.typed"],
         "relaxnet": ["pretrained/*.keras", "pretrained/*.json", "py.typed"],
     },
     install_requires=[

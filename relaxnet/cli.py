@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except (ValueError, OSError) as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+        except MemoryError:
+            click.echo("Error: the memory of this machine does not suffice.", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
@@ -140,7 +146,12 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
     show_default=False,
 )
 @click.option("--model", default="", metavar="FILE|NAME", help="Network; see relaxnet models.")
-@click.option("--mask", default="auto", metavar="FILE|auto|none", help="Voxels to map.")
+@click.option(
+    "--mask",
+    default="auto",
+    metavar="FILE|auto|none",
+    help="Voxels to map; auto: those above Otsu's threshold, holes filled.",
+)
 @click.option(
     "--sigma",
     default="auto",
@@ -160,6 +171,7 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
 )
 @click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
 @click.option("--overwrite", is_flag=True, help="Replace maps that are there.")
+@click.option("--verbose", is_flag=True, help="Say more.")
 @one_line_errors
 def predict(
     series: tuple[str, ...],
@@ -175,6 +187,7 @@ def predict(
     bounds: Path | None,
     skip_first: int,
     overwrite: bool,
+    verbose: bool,
 ) -> None:
     """Map a weighted series: one 4-D NIfTI file, or one 3-D file for each time.
 
@@ -188,12 +201,12 @@ def predict(
     """  # noqa: D301
     from tqdm import tqdm
 
-    from relaxnet.predict import Request, predict_files
+    from relaxnet.predict import Listener, Request, predict_files
     from relaxsim.protocols import read_protocol
 
     if (tis is None) == (tes is None):
         raise ValueError("give inversion times with --tis or echo times with --tes.")
-    times, name = ("tis", tis) if tis is not None else ("tes", tes)
+    times, name = ("tis", tis) if tis is not None else ("tes", tes or "")
     request = Request(
         series=series,
         protocol=read_protocol(name, times, units),
@@ -206,17 +219,20 @@ def predict(
         bounds=_bounds(bounds, times),
         skip_first=skip_first,
         overwrite=overwrite,
-        command=" ".join(["relaxnet", *sys.argv[1:]]),
+        command=shlex.join(["relaxnet", *sys.argv[1:]]),
     )
-    if request.method != "mle":
-        import_tensorflow()
-    with tqdm(unit="slice", disable=None, leave=False, total=0) as bar:
+    with contextlib.ExitStack() as bars:
 
-        def start(slices: int) -> Callable[[int], None]:
-            bar.reset(slices)
-            return lambda done: bar.update(done) and None
+        def progress(total: int, unit: str) -> Callable[[int], object]:
+            shown = tqdm(total=total, unit=unit, disable=None, leave=False, delay=1)
+            return bars.enter_context(shown).update
 
-        predict_files(request, click.echo, start)
+        def say(line: str) -> None:
+            with tqdm.external_write_mode():
+                click.echo(line)
+
+        told = Listener(say=say, progress=progress, before_network=import_tensorflow)
+        predict_files(request, replace(told, detail=say) if verbose else told)
 
 
 def _method_of(model: str) -> str:

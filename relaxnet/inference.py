@@ -2,64 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-#: Voxels of the largest piece that a network sees at once.
-MAX_VOXELS = 160 * 160
+#: Size of the largest piece that a network sees at once: voxels times (`_INNER` + images). It
+#: takes up to 0.4 GB with the default network.
+MAX_VALUES = 10_000_000
+#: What a voxel holds inside a network, in images.
+_INNER = 64
+#: Sides of tiles are not cut below this.
+_SMALLEST_SIDE = 16
+
+Region = tuple[slice, slice]
 
 
 def run_network(
     network: Any,
-    S: np.ndarray,
+    S: Iterable[np.ndarray],
     tau: np.ndarray,
-    sigma: np.ndarray,
-    max_voxels: int = MAX_VOXELS,
-    progress: Callable[[int], None] | None = None,
+    sigma: Iterable[float],
+    masks: Iterable[np.ndarray] | None = None,
+    max_voxels: int | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> np.ndarray:
     """Estimate kappa slice by slice.
 
-    Slices of more than `max_voxels` are cut into tiles that overlap by the network's halo, so that
-    the result is that of the whole slice.
+    Of each slice only the box around its mask is computed, and that in tiles if it is large. All
+    pieces overlap by the network's halo, so that the result is that of the whole slice.
 
     Parameters
     ----------
     network : callable
         ``network([S, tau, sigma], training=False)`` -> (J, b, h, w, Q); its ``halo`` is the
         number of voxels on each side that an estimate depends on.
-    S : array, shape (Z, Y, X, N)
-        Magnitude images in units of the series' scale, finite.
+    S : array, shape (Z, Y, X, N), or iterable of arrays, shape (Y, X, N)
+        Slices of magnitude images in units of the series' scale, finite.
     tau : array, shape (N,)
         ms.
-    sigma : array, shape (Z,)
+    sigma : iterable of float
         Noise of each slice, in units of the scale.
-    max_voxels : int
+    masks : iterable of bool arrays, shape (Y, X), optional
+        Voxels of each slice that are wanted.
+    max_voxels : int, optional
+        Of the largest piece; by default what `MAX_VALUES` allows.
     progress : callable, optional
         Called with the number of slices done since the last call.
 
     Returns
     -------
     kappa : array, shape (Z, Y, X, Q), float32
+        0 outside the boxes of the masks.
     """
-    estimate = _compiled(network)
     tau = np.asarray(tau, np.float32)
-    kappa = np.empty((*S.shape[:3], len(network.parameters)), np.float32)
-    for z in range(len(S)):
-        noise = np.asarray(sigma[z : z + 1], np.float32)
-        for inner, outer, cut in tiles(S.shape[1:3], network.halo, max_voxels):
-            piece = np.ascontiguousarray(S[z][outer], dtype=np.float32)[None]
-            kappa[z][inner] = np.asarray(estimate(piece, tau, noise))[0][cut]
+    most = max_voxels or MAX_VALUES // (_INNER + len(tau))
+    estimate = _compiled(network)
+    wanted = iter(masks) if masks is not None else None
+    estimates = []
+    for images, level in zip(S, sigma, strict=True):
+        shape = images.shape[:2]
+        kappa = np.zeros((*shape, len(network.parameters)), np.float32)
+        box = _box(np.ones(shape, bool) if wanted is None else next(wanted))
+        for inner, outer, cut in tiles(shape, network.halo, most, box) if box else ():
+            piece = np.ascontiguousarray(images[outer], dtype=np.float32)[None]
+            noise = np.array([level], np.float32)
+            kappa[inner] = np.asarray(estimate(piece, tau, noise))[0][cut]
+        estimates.append(kappa)
         if progress is not None:
             progress(1)
-    return kappa
+    return np.stack(estimates)
+
+
+def filled(images: np.ndarray) -> np.ndarray:
+    """A slice as networks take it: bad voxels among good ones do not harm these.
+
+    A voxel that is not finite or zero in all images gets the mean of its good neighbours if at
+    least five of the eight are good, and is zero otherwise.
+
+    Parameters
+    ----------
+    images : array, shape (Y, X, N)
+
+    Returns
+    -------
+    images : array, shape (Y, X, N)
+        Finite.
+    """
+    good = np.isfinite(images).all(-1) & images.any(-1)
+    if good.all():
+        return images
+    images = np.where(good[..., None], images, 0)
+    count = ndimage.convolve(good.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant")
+    alone = np.argwhere(~good & (count >= 5))
+    padded = np.pad(images, ((1, 1), (1, 1), (0, 0)))
+    total = np.zeros((len(alone), images.shape[-1]), images.dtype)
+    for dy, dx in np.ndindex(3, 3):
+        total += padded[alone[:, 0] + dy, alone[:, 1] + dx]
+    images[tuple(alone.T)] = total / count[tuple(alone.T)][:, None]
+    return images
 
 
 def tiles(
-    shape: tuple[int, int], halo: int, max_voxels: int
-) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
-    """Tiles of a slice.
+    shape: tuple[int, int], halo: int, max_voxels: int, box: Region | None = None
+) -> Iterator[tuple[Region, Region, Region]]:
+    """Tiles of a slice, or of a box in it.
+
+    Tiles are even and as few as `max_voxels`, counted with the halo, allows; their sides are not
+    cut below 16.
 
     Yields
     ------
@@ -70,31 +123,55 @@ def tiles(
     cut : slices
         `inner` within `outer`.
     """
-    if shape[0] * shape[1] <= max_voxels:
-        whole = (slice(0, shape[0]), slice(0, shape[1]))
-        yield whole, whole, whole
-        return
-    side = max(16, int(np.sqrt(max_voxels)) - 2 * halo)
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            inner, outer, cut = [], [], []
-            for start, size in ((top, shape[0]), (left, shape[1])):
-                stop = min(start + side, size)
-                low, high = max(0, start - halo), min(size, stop + halo)
-                inner.append(slice(start, stop))
-                outer.append(slice(low, high))
-                cut.append(slice(start - low, stop - low))
-            yield tuple(inner), tuple(outer), tuple(cut)
+    box = box or (slice(0, shape[0]), slice(0, shape[1]))
+    counts = [1, 1]
+    while True:
+        cuts = [_cut(box[a], shape[a], halo, counts[a]) for a in (0, 1)]
+        longest = [max(outer.stop - outer.start for _, outer in parts) for parts in cuts]
+        divisible = [a for a in (0, 1) if _length(cuts[a][0][0]) > _SMALLEST_SIDE]
+        if longest[0] * longest[1] <= max_voxels or not divisible:
+            break
+        counts[max(divisible, key=longest.__getitem__)] += 1
+    for rows, outer_rows in cuts[0]:
+        for columns, outer_columns in cuts[1]:
+            cut = (_within(rows, outer_rows), _within(columns, outer_columns))
+            yield (rows, columns), (outer_rows, outer_columns), cut
+
+
+def _cut(side: slice, size: int, halo: int, count: int) -> list[tuple[slice, slice]]:
+    """About `count` even parts of a side, each with the halo around it that lies in the slice."""
+    step = max(1, -(-_length(side) // count))
+    starts = range(side.start, side.stop, step)
+    inner = [slice(start, min(start + step, side.stop)) for start in starts]
+    return [(i, slice(max(0, i.start - halo), min(size, i.stop + halo))) for i in inner]
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
+
+
+def _within(inner: slice, outer: slice) -> slice:
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def _box(mask: np.ndarray) -> Region | None:
+    """Smallest box around a mask; None if the mask is empty."""
+    if not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _compiled(network: Any) -> Callable[..., Any]:
-    """The last step's estimate; one trace serves every size."""
-    try:
-        import keras
-    except ModuleNotFoundError:
-        keras = None
-    if keras is None or not isinstance(network, keras.Model):
-        return lambda S, tau, sigma: network([S, tau, sigma], training=False)[-1]
+    """The last step's estimate; of a Keras model one trace, which serves every size."""
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(network, keras.Model):
+        return _traced(network)
+    return lambda S, tau, sigma: network([S, tau, sigma], training=False)[-1]
+
+
+@functools.lru_cache(maxsize=4)
+def _traced(network: Any) -> Callable[..., Any]:
     import tensorflow as tf
 
     N = network.num_images

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from relaxnet.scale import largest_modulus
+
 
 def automatic_mask(S: np.ndarray) -> np.ndarray:
     """Foreground of a series.
@@ -27,8 +29,7 @@ def automatic_mask(S: np.ndarray) -> np.ndarray:
     ValueError
         If the series is empty (all zero or not finite).
     """
-    with np.errstate(invalid="ignore"):
-        mip = np.abs(S).max(axis=-1)
+    mip = largest_modulus(S)
     mip = np.where(np.isfinite(mip), mip, 0.0)
     if not (mip > 0).any():
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")

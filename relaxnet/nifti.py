@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,21 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+#: What nibabel and the decompressors raise on damaged files.
+_DAMAGE = (
+    nib.filebasedimages.ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+)
+#: Bytes that deflate gives at most for one.
+_DEFLATE = 1100
 
 
 class NiftiError(ValueError):
@@ -44,8 +59,14 @@ class Series:
 
     @property
     def slice_axis(self) -> int:
-        """Axis across the acquisition plane: that of the largest zoom, the third in a tie."""
-        zooms = np.asarray(self.header.get_zooms()[:3], float)
+        """Axis across the acquisition plane.
+
+        An axis of one voxel; otherwise that of the largest zoom; the third one in a tie.
+        """
+        zooms = np.nan_to_num(np.asarray(self.header.get_zooms()[:3], float))
+        single = np.array(self.shape) == 1
+        if single.any():
+            zooms = single.astype(float)
         return 2 if zooms[2] >= zooms.max() * 0.999 else int(np.argmax(zooms))
 
 
@@ -67,55 +88,67 @@ def load_series(paths: Sequence[str | Path]) -> Series:
         If a file is missing, damaged, not NIfTI, not of real numbers, or of other dimensions; if
         several files differ in shape or affine.
     """
-    paths = tuple(Path(p) for p in paths)
-    if not paths:
+    files = tuple(Path(p) for p in paths)
+    if not files:
         raise NiftiError("no series was given.")
-    images = [_open(path) for path in paths]
-    volumes = [_values(path, image) for path, image in zip(paths, images, strict=True)]
-    if len(paths) == 1:
-        if volumes[0].ndim != 4 or volumes[0].shape[-1] < 2:
+    images = [_open(path) for path in files]
+    shapes = [_shape(path, image) for path, image in zip(files, images, strict=True)]
+    affine, header = images[0].affine, images[0].header
+    if len(files) == 1:
+        if len(shapes[0]) == 3 or shapes[0][3] == 1:
             raise NiftiError(
-                f"{paths[0].name} holds a single image (shape {_by(volumes[0].shape)}). Give a "
+                f"{files[0].name} holds a single image (shape {_by(shapes[0])}). Give a "
                 "4-D series, or one 3-D file for each time."
             )
-        return Series(volumes[0], images[0].affine, images[0].header, paths)
-    first = volumes[0]
-    for path, image, volume in zip(paths, images, volumes, strict=True):
-        if volume.ndim == 4:
-            raise NiftiError(
-                f"{path.name} is 4-D (shape {_by(volume.shape)}); of several files each must be "
-                "one 3-D image."
-            )
-        if volume.shape != first.shape:
-            raise NiftiError(
-                f"{path.name} has shape {_by(volume.shape)}, {paths[0].name} "
-                f"{_by(first.shape)}; the images of a series share one grid."
-            )
-        if not np.allclose(image.affine, images[0].affine, atol=1e-3):
-            raise NiftiError(
-                f"{path.name} and {paths[0].name} lie differently in space (their affines "
-                "differ); the images of a series share one grid."
-            )
-    return Series(np.stack(volumes, -1), images[0].affine, images[0].header, paths)
+        return Series(_values(files[0], images[0], shapes[0]), affine, header, files)
+    for path, image, shape in zip(files, images, shapes, strict=True):
+        _check_same_grid(path, image, shape, files[0], images[0], shapes[0])
+    data = np.empty((*shapes[0][:3], len(files)), np.float32)
+    for n, (path, image, shape) in enumerate(zip(files, images, shapes, strict=True)):
+        data[..., n] = _values(path, image, shape).reshape(shape[:3])
+    return Series(data, affine, header, files)
 
 
-def load_mask(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
+def load_mask(
+    path: str | Path, shape: tuple[int, int, int], series: Series | None = None
+) -> np.ndarray:
     """Load a mask: voxels above zero; NaN is outside.
+
+    Parameters
+    ----------
+    path : path
+        3-D, or 4-D with one volume.
+    shape : tuple of int
+        Of one image of the series.
+    series : Series, optional
+        If mask and series both say where they lie in space, they must agree.
+
+    Returns
+    -------
+    mask : bool array, shape (X, Y, Z)
 
     Raises
     ------
     NiftiError
-        If it has another shape or no voxel; as `load_series` for the file itself.
+        If it has another shape or place, or no voxel; as `load_series` for the file itself.
     """
     path = Path(path)
-    values = _values(path, _open(path))
-    if values.ndim == 4 and values.shape[-1] == 1:
-        values = values[..., 0]
-    if values.shape != tuple(shape):
+    image = _open(path)
+    found = _shape(path, image)
+    if found[3:] == (1,):
+        found = found[:3]
+    if found != tuple(shape):
         raise NiftiError(
-            f"mask {path.name} has shape {_by(values.shape)}, the series {_by(shape)}. "
+            f"mask {path.name} has shape {_by(found)}, the series {_by(shape)}. "
             "Give a mask on the grid of the series."
         )
+    if series is not None and _is_placed(series.header) and _is_placed(image.header):
+        if not _same_place(image.affine, series.affine):
+            raise NiftiError(
+                f"mask {path.name} lies elsewhere in space than the series (their affines "
+                "differ). Give a mask on the grid of the series."
+            )
+    values = _values(path, image, found)
     mask = np.nan_to_num(values, nan=0.0) > 0
     if not mask.any():
         raise NiftiError(f"mask {path.name} holds no voxel above zero.")
@@ -139,15 +172,7 @@ def save_map(
         JSON-serialisable.
     """
     path = Path(path)
-    header = nib.Nifti1Header.from_header(series.header, check=False)
-    header.set_data_dtype(np.float32)
-    header.set_data_shape(values.shape)
-    header.set_zooms([float(z) for z in series.header.get_zooms()[:3]])
-    header.set_slope_inter(1.0, 0.0)
-    header["cal_min"] = header["cal_max"] = 0
-    header["descrip"] = b"relaxnet"
-    header.set_xyzt_units(_space_unit(series.header), None)
-    image = nib.Nifti1Image(np.asarray(values, np.float32), None, header)
+    image = nib.Nifti1Image(np.asarray(values, np.float32), None, _map_header(values.shape, series))
     qform, qcode = series.header.get_qform(coded=True)
     sform, scode = series.header.get_sform(coded=True)
     if qform is not None:
@@ -160,38 +185,102 @@ def save_map(
     path.with_name(f"{name}.json").write_text(text, encoding="utf-8")
 
 
+def _map_header(shape: tuple[int, ...], series: Series) -> nib.Nifti1Header:
+    """Header of the series, less what speaks of its values, its times and its four dimensions."""
+    source = series.header.copy()
+    source.set_zooms([abs(float(z)) for z in source.get_zooms()])
+    header = nib.Nifti1Header.from_header(source, check=False)
+    header.extensions = type(header.extensions)()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape)
+    header.set_zooms(source.get_zooms()[:3])
+    header.set_slope_inter(1.0, 0.0)
+    header.set_intent("none")
+    for key in ("cal_min", "cal_max", "toffset", "slice_duration", "slice_code"):
+        header[key] = 0
+    header["descrip"] = b"relaxnet"
+    header["aux_file"] = b""
+    header.set_xyzt_units(_space_unit(series.header), None)
+    return header
+
+
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise NiftiError(f"{path}: no such file.")
     try:
         image = nib.load(path)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        if not isinstance(image, nib.Nifti1Image):
+            kind = type(image).__name__
+            raise NiftiError(f"{path.name} is {kind}, expected NIfTI (.nii, .nii.gz).")
+        place = image.affine, image.header.get_qform(), image.header.get_zooms()[:3]
+    except NiftiError:
+        raise
+    except _DAMAGE as error:
         raise NiftiError(f"{path.name} is not a NIfTI file ({_short(error)}).") from None
-    if not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image)) or (
-        isinstance(image, nib.Nifti1Pair)
-        and not isinstance(image, (nib.Nifti1Image, nib.Nifti2Image))
-    ):
-        raise NiftiError(f"{path.name} is {type(image).__name__}, expected NIfTI (.nii, .nii.gz).")
+    if not all(np.isfinite(values).all() for values in place):
+        raise NiftiError(f"{path.name} has a damaged header: its place in space is not finite.")
     return image
 
 
-def _values(path: Path, image: Any) -> np.ndarray:
-    """Voxels as float32, of three or four dimensions, scaling applied."""
-    dtype = image.get_data_dtype()
+def _shape(path: Path, image: Any) -> tuple[int, ...]:
+    """Shape of three or four dimensions, checked together with the type and the file's size."""
+    dtype, shape = image.get_data_dtype(), image.shape
     if dtype.kind not in "iufb":
         raise NiftiError(
             f"{path.name} holds {dtype} values; expected real numbers (magnitude images)."
         )
-    shape = image.shape
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise NiftiError(f"{path.name} has shape {_by(image.shape)}; expected 3 or 4 dimensions.")
+    need = math.prod(shape) * dtype.itemsize
+    room = path.stat().st_size * (_DEFLATE if path.name.endswith((".gz", ".bz2", ".zst")) else 1)
+    if need > room:
+        raise NiftiError(
+            f"{path.name} is damaged or cut short: its header speaks of shape {_by(shape)}, "
+            "which the file cannot hold."
+        )
+    return tuple(int(n) for n in shape)
+
+
+def _values(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Voxels as float32 of the given shape, scaling applied."""
     try:
-        values = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+    except _DAMAGE as error:
         raise NiftiError(f"{path.name} is damaged or cut short ({_short(error)}).") from None
-    return values.reshape(shape)
+    except MemoryError:
+        raise NiftiError(f"{path.name} (shape {_by(shape)}) does not fit into memory.") from None
+
+
+def _check_same_grid(
+    path: Path, image: Any, shape: tuple[int, ...], first: Path, image_1: Any, shape_1: Any
+) -> None:
+    """Refuse an image of several files that is none, or lies on another grid than the first."""
+    if len(shape) == 4 and shape[3] > 1:
+        raise NiftiError(
+            f"{path.name} is 4-D (shape {_by(shape)}); of several files each must be one 3-D image."
+        )
+    if shape[:3] != shape_1[:3]:
+        raise NiftiError(
+            f"{path.name} has shape {_by(shape)}, {first.name} {_by(shape_1)}; the images of a "
+            "series share one grid."
+        )
+    if not _same_place(image.affine, image_1.affine):
+        raise NiftiError(
+            f"{path.name} and {first.name} lie differently in space (their affines "
+            "differ); the images of a series share one grid."
+        )
+
+
+def _is_placed(header: Any) -> bool:
+    """Whether a header says where its voxels lie."""
+    return bool(header["qform_code"] or header["sform_code"])
+
+
+def _same_place(affine: np.ndarray, other: np.ndarray) -> bool:
+    return np.allclose(affine, other, rtol=1e-3, atol=1e-3)
 
 
 def _space_unit(header: Any) -> str | None:

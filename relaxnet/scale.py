@@ -8,6 +8,22 @@ import numpy as np
 PERCENTILE = 95.0
 
 
+def largest_modulus(S: np.ndarray) -> np.ndarray:
+    """Voxel-wise maximum of the modulus over images, without a copy of the series.
+
+    Parameters
+    ----------
+    S : array, shape (..., N)
+
+    Returns
+    -------
+    mip : array, shape (...), float64
+        Not finite where an image is not.
+    """
+    highest, lowest = S.max(axis=-1).astype(np.float64), S.min(axis=-1).astype(np.float64)
+    return np.maximum(highest, -lowest)
+
+
 def series_scale(S: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Scale of a series: the 95th percentile over voxels of the voxel-wise maximum over images.
 
@@ -36,13 +52,13 @@ def series_scale(S: np.ndarray, mask: np.ndarray | None = None) -> float:
     >>> series_scale(np.full((4, 4, 3), 7.0))
     7.0
     """
-    mip = np.abs(S).max(axis=-1)
+    mip = largest_modulus(S)
     keep = np.isfinite(mip)
     if mask is not None:
         keep &= mask
     if not keep.any():
         raise ValueError("no voxel with finite values lies in the mask")
-    scale = float(np.percentile(mip[keep].astype(np.float64), PERCENTILE))
+    scale = float(np.percentile(mip[keep], PERCENTILE))
     if scale <= 0:
         raise ValueError("the series is zero in the mask")
     return scale
@@ -61,7 +77,7 @@ def patch_scale(S: np.ndarray, mask: np.ndarray) -> np.ndarray:
     scale : array, shape (b,), float64
         1 where a patch's mask is empty or its signal zero.
     """
-    mip = np.abs(S).max(axis=-1).astype(np.float64)
+    mip = largest_modulus(S)
     scale = np.ones(len(S))
     for i, (values, keep) in enumerate(zip(mip, mask, strict=True)):
         if keep.any():

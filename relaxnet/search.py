@@ -1,4 +1,4 @@
-"""Search along the relaxation time: a grid for all voxels at once, then a refinement of each.
+"""Search for the minima of all voxels on a grid of the relaxation time and the polarity.
 
 The algebra and its notation are those of `relaxnet.separable`.
 """
@@ -9,22 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from relaxnet.profile import profile
 from relaxnet.separable import (
     Problem,
     columns,
     divide,
     dot,
     interval,
-    profile,
-    ranges,
+    neighbours,
     with_polarity,
 )
 
 #: Largest grid step of log T.
-STEP = 0.12
-#: Refinement stops when log T moves by less.
-TOLERANCE = 1e-8
-MAX_ITERATIONS = 80
+STEP = 0.1
+#: Tile of the matrix product: rows, and multiplications in all.
+TILE, TILE_PRODUCT = 64, 250_000
+#: Rise of R between grid points, relative to its change from point to point.
+SLACK = 0.5
 #: Rounding of the float32 search, relative to |S|^2.
 ROUNDING = 3e-6
 
@@ -64,7 +65,7 @@ class Grid:
 
 def make_grid(problem: Problem) -> Grid:
     """Cones of every polarity, each on a grid in log T over the range where it occurs."""
-    parts = [_segment(problem, k, *ends) for k, ends in zip(*ranges(problem), strict=True)]
+    parts = [_segment(problem, k, *ends) for k, ends in zip(*problem.ranges, strict=True)]
     m, w, cos, sin, norms, x, k, ends, step = (np.concatenate(v) for v in zip(*parts, strict=True))
     return Grid(
         np.ascontiguousarray(m.T, dtype=np.float32),
@@ -88,11 +89,12 @@ def _segment(problem: Problem, k: int, low: float, high: float) -> tuple[np.ndar
     else:
         ends = problem.bounds[1][:, None] * np.ones(len(x))
         if problem.polarity:
-            ends = interval(problem, phi, np.full(len(x), k))
-        edges, second = tuple(phi[0] + r[:, None] * phi[1] for r in ends), phi[1]
+            ends = interval(problem, phi, neighbours(np.full(len(x), k)))
+        low_edge, high_edge = (phi[0] + r[:, None] * phi[1] for r in ends)
+        edges, second = (low_edge, high_edge), phi[1]
     if problem.polarity:
         sign = np.where(np.arange(len(problem.tau)) < k, -1.0, 1.0)
-        edges, second = tuple(edge * sign for edge in edges), second * sign
+        edges, second = (edges[0] * sign, edges[1] * sign), second * sign
     first, last = (_unit(edge) for edge in edges)
     m = _unit(first + last)
     w = _unit(second - dot(second, m)[:, None] * m)
@@ -119,9 +121,6 @@ def _unit(v: np.ndarray) -> np.ndarray:
     return divide(v, np.sqrt(dot(v, v))[:, None])
 
 
-# --- search --------------------------------------------------------------------------------------
-
-
 def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) -> np.ndarray:
     """Part of |S|^2 that each cone explains.
 
@@ -137,8 +136,8 @@ def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) 
     -------
     R : array, shape (n, M), float32
     """
-    y1 = S @ grid.m
-    y2 = np.zeros((1, 1), np.float32) if grid.w is None else S @ grid.w
+    y1 = _product(S, grid.m)
+    y2 = np.zeros((1, 1), np.float32) if grid.w is None else _product(S, grid.w)
     if amplitudes is not None:
         return _bounded(grid, y1, y2, amplitudes)
     if grid.w is None:
@@ -153,6 +152,23 @@ def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) 
     np.square(y1, out=y1)
     y1 += np.square(y2, out=y2)
     return np.where(inside, y1, edge)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Matrix product in tiles below the size at which BLAS starts threads of its own.
+
+    The chunks of a fit already run one to a core; a second set of threads would slow them.
+    """
+    out = np.empty((len(a), b.shape[1]), dtype=a.dtype)
+    tiles = len(a) // TILE
+    head = tiles * TILE
+    stack = a[:head].reshape(tiles, TILE, a.shape[1])
+    stack_out = out[:head].reshape(tiles, TILE, b.shape[1])
+    width = max(1, TILE_PRODUCT // (TILE * a.shape[1]))
+    for band in (slice(j, j + width) for j in range(0, b.shape[1], width)):
+        np.matmul(stack, b[:, band], out=stack_out[..., band])
+        np.matmul(a[head:], b[:, band], out=out[head:, band])
+    return out
 
 
 def _bounded(grid: Grid, y1: np.ndarray, y2: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
@@ -190,15 +206,16 @@ def exact_reductions(problem: Problem, grid: Grid, S: np.ndarray) -> np.ndarray:
     for column in np.flatnonzero(grid.step):
         x = np.full(len(S), grid.x[column])
         k = np.full(len(S), grid.k[column])
-        R[:, column] = total - profile(problem, x, k, with_polarity(S, k))[0]
+        R[:, column] = total - profile(problem, x, neighbours(k), with_polarity(S, k)).cost
     return R
 
 
 def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     """Candidates of the global minimum: local maxima of R that could be the largest.
 
-    The maximum between grid points exceeds that of a parabola through them by a fraction of the
-    drop to the neighbours (an eighth, half a step away; a third, a full step beyond the end).
+    Between grid points R may rise above the larger one by a fraction of what it changes by from
+    point to point nearby: an eighth for a parabola, up to `SLACK` where an edge of the cone begins
+    or ends to hold r and the curvature changes.
 
     Parameters
     ----------
@@ -217,78 +234,31 @@ def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     """
     here = R[:, 1:-1]
     best = R.max(axis=1)
-    peak = (here >= R[:, :-2]) & (here >= R[:, 2:]) & (here >= 0.5 * best[:, None]) & (here > 0)
+    peak = here >= R[:, :-2]
+    peak &= here >= R[:, 2:]
+    peak &= here >= np.maximum(0.5 * best, np.finfo(R.dtype).tiny)[:, None]
     peak[best <= 0, 0] = True  # nothing is explained: any candidate will do
-    voxel, column = np.nonzero(peak)
+    voxel, column = np.divmod(np.flatnonzero(peak), peak.shape[1])
     column += 1
-    top = R[voxel, column]
-    real = np.stack([grid.step[column - 1] > 0, grid.step[column + 1] > 0])
-    drop = np.where(real, top - np.stack([R[voxel, column - 1], R[voxel, column + 1]]), 0.0)
-    inner = real.all(axis=0)
-    keep = top + np.where(inner, 0.3, 0.7) * drop.max(axis=0) + ROUNDING >= best[voxel]
-    voxel, column, drop, inner = voxel[keep], column[keep], drop[:, keep], inner[keep]
-    shift = np.where(inner, 0.5 * divide(drop[0] - drop[1], drop.sum(axis=0)), 0.0)
+    drops = _changes(grid, R, voxel, column)
+    keep = R[voxel, column] + SLACK * np.abs(drops).max(axis=0) + ROUNDING >= best[voxel]
+    voxel, column, left, right = voxel[keep], column[keep], *drops[:2, keep]
+    inner = (grid.step[column - 1] > 0) & (grid.step[column + 1] > 0)
+    shift = np.where(inner, 0.5 * divide(left - right, left + right), 0.0)
     x = grid.x[column] + shift * grid.step[column]
     return voxel, grid.k[column], x, grid.ends[column]
 
 
-# --- refinement ----------------------------------------------------------------------------------
-
-
-def refine(
-    problem: Problem, S: np.ndarray, k: np.ndarray, x: np.ndarray, ends: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Local minimum of the cost along log T, from x.
-
-    A secant iteration on the slope; once the slope has been seen with both signs, its root stays
-    bracketed, so that the end is a minimum and not a maximum.
-
-    Parameters
-    ----------
-    S : array, shape (n, N), float64
-    k, x : arrays, shape (n,)
-    ends : array, shape (n, 2)
-        Range of log T.
-
-    Returns
-    -------
-    cost : array, shape (n,)
-    kappa : array, shape (n, Q)
-    """
-    n = len(x)
-    cost, kappa = np.empty(n), np.empty((n, problem.model.num_parameters))
-    rows = np.arange(n)
-    y = with_polarity(S, k) if problem.polarity else S
-    lowest, highest = ends.T
-    x = np.clip(x, lowest, highest)
-    left, right = np.full(n, -np.inf), np.full(n, np.inf)
-    x_old = slope_old = np.full(n, np.nan)
-    for iteration in range(MAX_ITERATIONS):
-        value, slope, parameters = profile(problem, x, k, y)
-        cost[rows], kappa[rows] = value, parameters
-        left, right = np.where(slope < 0, x, left), np.where(slope < 0, right, x)
-        new = x + _secant(x, slope, x_old, slope_old)
-        bracketed = np.isfinite(left) & np.isfinite(right)
-        bisect = (new <= left) | (new >= right) | (iteration % 4 == 3)
-        middle = np.where(bracketed, 0.5 * (left + right), x)
-        new = np.clip(np.where(bisect & bracketed, middle, new), lowest, highest)
-        active = (np.abs(new - x) > TOLERANCE) & (slope != 0)
-        if not active.any():
-            break
-        x_old, slope_old, x = x[active], slope[active], new[active]
-        left, right, rows = left[active], right[active], rows[active]
-        k, y = k[active], y[active]
-        lowest, highest = lowest[active], highest[active]
-    return cost, kappa
-
-
-def _secant(
-    x: np.ndarray, slope: np.ndarray, x_old: np.ndarray, slope_old: np.ndarray
-) -> np.ndarray:
-    """Secant step; a short downhill step first, a long one where the cost is not convex."""
-    curvature = divide(slope - slope_old, x - x_old)
-    downhill = -np.sign(slope)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        move = np.where(curvature > 0, -slope / curvature, downhill * STEP)
-    move = np.where(np.isnan(curvature), downhill * 0.05 * STEP, move)
-    return np.clip(move, -1.5 * STEP, 1.5 * STEP)
+def _changes(grid: Grid, R: np.ndarray, voxel: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Changes of R from a column to its neighbours on both sides, and from these to the next."""
+    last = len(grid.x) - 1
+    out = []
+    for side in (-1, 1):
+        inner = R[voxel, column]
+        for distance in (1, 2):
+            i = np.clip(column + distance * side, 0, last)
+            real = (grid.step[i] > 0) & (grid.k[i] == grid.k[column])
+            outer = np.where(real, R[voxel, i], inner)
+            out.append(inner - outer)
+            inner = outer
+    return np.stack([out[0], out[2], out[1], out[3]])

@@ -30,14 +30,16 @@ cost is ``|S|^2 - R``, and
 so all costs of all voxels are two matrix products and a few element-wise passes. All the local
 maxima of R along T whose refined value could be the largest are handed on.
 
-**Refinement** (`relaxnet.search.refine`). Per candidate, the root of dV/dlogT by a bracketed secant
-iteration in float64, with the bounds of every linear parameter in the inner minimum.
+**Refinement** (`relaxnet.minimum`). Per candidate, the root of dV/dlogT by a bracketed Newton
+iteration in float64, with the bounds of every linear parameter in the inner minimum
+(`relaxnet.profile`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,6 +47,8 @@ from relaxsim.signals import SignalModel
 
 #: Points of log T on which the range of each polarity is found.
 FINE = 2048
+#: Distance of log T kept from the ends of those ranges.
+INSET = 1e-9
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,15 @@ class Problem:
     def splits(self) -> bool:
         """Whether polarity intervals of r are searched (not where r is fixed)."""
         return self.polarity and self.kind == "ratio" and self.bounds[1, 0] < self.bounds[1, 1]
+
+    @cached_property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each number of negative samples that the signal can have, and where along T it has it.
+
+        Arrays k, shape (K,), and ends, shape (K, 2): the least and the greatest log T at which
+        some r within the bounds gives k negative samples.
+        """
+        return _ranges(self)
 
     @property
     def amplitudes(self) -> tuple[int, ...]:
@@ -144,12 +157,11 @@ def _kind(model: SignalModel) -> str:
 
 def _corner_signs(model: SignalModel, tau: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Sign of the signal at the bounds of r and over T, (..., N); zeros count as positive."""
-    T = np.geomspace(*bounds[-1], 64)
-    columns = [np.ones_like(T)]
+    T = np.geomspace(bounds[-1, 0], bounds[-1, 1], 64)
     if model.num_parameters == 2:
-        kappa = np.stack([*columns, T], axis=-1)
+        kappa = np.stack([np.ones_like(T), T], axis=-1)
     else:
-        r = np.linspace(*bounds[1], 9)[:, None]
+        r = np.linspace(bounds[1, 0], bounds[1, 1], 9)[:, None]
         kappa = np.stack(np.broadcast_arrays(1.0, r, T), axis=-1)
     return np.where(model.signed(kappa, tau, np) < 0, -1, 1)
 
@@ -160,31 +172,55 @@ def columns(problem: Problem, T: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(phi[..., i]) for i in range(phi.shape[-1])]
 
 
-# --- polarity ------------------------------------------------------------------------------------
+# --- polarity ---
+
+
+def with_polarity(S: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Samples (n, N) with the sign of the first k, shape (n,), changed."""
+    return np.where(np.arange(S.shape[1]) < k[:, None], -S, S)
+
+
+def neighbours(k: np.ndarray) -> np.ndarray:
+    """Samples, shape (n, 2), whose roots end the interval of r with k negative samples."""
+    return np.stack([k - 1, k], axis=-1)
+
+
+def binding(S: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Samples, shape (n, 2), whose roots must end the interval of r with k negative samples.
+
+    Beyond the root of a sample that is not negative, the quadratic of k is above the true cost:
+    it needs no end there, and without it the cost is smooth.
+    """
+    index = np.arange(S.shape[1])
+    held = S < 0
+    low = np.where(held & (index < k[:, None]), index, -1).max(axis=1)
+    high = np.where(held & (index >= k[:, None]), index, S.shape[1]).min(axis=1)
+    return np.stack([low, high], axis=-1)
 
 
 def interval(
-    problem: Problem, phi: Sequence[np.ndarray], k: np.ndarray
+    problem: Problem, phi: Sequence[np.ndarray], edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of r for which the first k samples are negative, cut to its bounds.
+    """Range of r between the roots of two samples, cut to its bounds.
 
     Parameters
     ----------
     phi : two arrays, shape (n, N)
-    k : int array, shape (n,)
+    edges : int array, shape (n, 2)
+        Samples; -1 and N stand for the bounds of r.
 
     Returns
     -------
     low, high : arrays, shape (n,)
-        Equal where no r within the bounds has this polarity.
+        Equal where no r within the bounds is between the roots.
     """
     low, high = problem.bounds[1]
     N = len(problem.tau)
-    rows = np.arange(len(k))
-    left = _root(phi[0][rows, np.maximum(k - 1, 0)], phi[1][rows, np.maximum(k - 1, 0)], low, high)
-    right = _root(phi[0][rows, np.minimum(k, N - 1)], phi[1][rows, np.minimum(k, N - 1)], low, high)
-    r_low = np.where(k == 0, low, left)
-    return r_low, np.maximum(np.where(k == N, high, right), r_low)
+    rows = np.arange(len(edges))
+    i, j = np.maximum(edges[:, 0], 0), np.minimum(edges[:, 1], N - 1)
+    left = np.where(edges[:, 0] < 0, low, _root(phi[0][rows, i], phi[1][rows, i], low, high))
+    right = np.where(edges[:, 1] >= N, high, _root(phi[0][rows, j], phi[1][rows, j], low, high))
+    return left, np.maximum(left, right)
 
 
 def _root(p0: np.ndarray, p1: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -195,15 +231,7 @@ def _root(p0: np.ndarray, p1: np.ndarray, low: float, high: float) -> np.ndarray
     return np.clip(root, low, high)
 
 
-def ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """Each number of negative samples that the signal can have, and where along T it has it.
-
-    Returns
-    -------
-    k : int array, shape (K,)
-    ends : array, shape (K, 2)
-        Least and greatest log T at which some r within the bounds gives k negative samples.
-    """
+def _ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     x = np.linspace(*problem.log_T_bounds, FINE)
     if not problem.polarity:
         return np.zeros(1, dtype=int), x[None, [0, -1]]
@@ -215,7 +243,8 @@ def ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     last = FINE - 1 - possible[::-1, k].argmax(axis=0)
     left = _bisect(problem, k, x[first], x[np.maximum(first - 1, 0)])
     right = _bisect(problem, k, x[last], x[np.minimum(last + 1, FINE - 1)])
-    return k, np.stack([left, right], axis=-1)
+    # where the range of r closes to a point, the slope has no one value: stay just within
+    return k, np.stack([left + INSET, right - INSET], axis=-1)
 
 
 def _negative_samples(problem: Problem, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -239,142 +268,22 @@ def _bisect(problem: Problem, k: np.ndarray, inside: np.ndarray, outside: np.nda
     return inside
 
 
-# --- the inner minimum ---------------------------------------------------------------------------
+def corners(problem: Problem, edges: np.ndarray) -> np.ndarray:
+    """Where along log T a root meets a bound of r, just below and above: the slope jumps there.
 
-
-def solve_linear(
-    problem: Problem,
-    phi: Sequence[np.ndarray],
-    y: np.ndarray,
-    limits: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[np.ndarray, ...]:
-    """Linear parameters of least squared error within their bounds.
-
-    Parameters
-    ----------
-    phi : one or two arrays, shape (n, N)
-    y : array, shape (n, N)
-        Data with the polarity of the signal.
-    limits : two arrays, shape (n,), optional
-        Ends of the second parameter, in place of its bounds.
-
-    Returns
-    -------
-    parameters : one or two arrays, shape (n,)
-        A, or (A, r), or (A, C).
+    Returns an array (n, 4), with NaN for what is not there.
     """
-    low, high = problem.bounds[0]
-    g00, b0 = dot(phi[0], phi[0]), dot(phi[0], y)
-    if problem.kind == "ray":
-        return (np.clip(divide(b0, g00), low, high),)
-    g01, g11, b1 = dot(phi[0], phi[1]), dot(phi[1], phi[1]), dot(phi[1], y)
-    if limits is None:
-        limits = tuple(np.full(len(y), v) for v in problem.bounds[1])
-    det = g00 * g11 - g01**2
-    c0, c1 = b0 * g11 - b1 * g01, b1 * g00 - b0 * g01
-    a = divide(c0, det)
-    s = divide(c1, c0 if problem.kind == "ratio" else det)
-    outside = ~(
-        (a >= low) & (a <= high) & (s >= limits[0]) & (s <= limits[1]) & (det > 1e-15 * g00 * g11)
-    )
-    i = np.flatnonzero(outside)
-    if i.size:
-        moments = [v[i] for v in (g00, g01, g11, b0, b1)]
-        a[i], s[i] = _on_edges(
-            moments, (low, high), (limits[0][i], limits[1][i]), problem.kind == "ratio"
-        )
-    return a, s
+    N = len(problem.tau)
+    k, ends = problem.ranges
+    low, high = np.full(N + 2, np.nan), np.full(N + 2, np.nan)
+    low[k], high[k] = ends.T  # the root of sample k - 1 leaves, and that of k meets, its bound
+    below = np.where(edges[:, 0] >= 0, high[edges[:, 0]], np.nan)
+    above = np.where(edges[:, 1] < N, low[edges[:, 1] + 1], np.nan)
+    corners = [below - INSET, below + 3 * INSET, above - 3 * INSET, above + INSET]
+    return np.stack(corners, axis=-1)
 
 
-def _on_edges(
-    moments: list[np.ndarray],
-    a_bounds: tuple[float, float],
-    s_bounds: tuple[np.ndarray, np.ndarray],
-    ratio: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least quadratic on the four edges of the region of (a, s)."""
-    g00, g01, g11, b0, b1 = moments
-    points = []
-    for s in s_bounds:
-        if ratio:
-            a = divide(b0 + s * b1, g00 + 2 * s * g01 + s**2 * g11)
-        else:
-            a = divide(b0 - s * g01, g00)
-        points.append((np.clip(a, *a_bounds), s))
-    for bound in a_bounds:
-        a = np.full_like(g00, bound)
-        if ratio:
-            s = divide(b1 - a * g01, a * g11)
-        else:
-            s = divide(b1 - a * g01, g11)
-        points.append((a, np.clip(s, *s_bounds)))
-    A, s = (np.stack(v) for v in zip(*points, strict=True))
-    c = A * s if ratio else s
-    q = A**2 * g00 + 2 * A * c * g01 + c**2 * g11 - 2 * (A * b0 + c * b1)
-    best = np.argmin(q, axis=0)[None]
-    return np.take_along_axis(A, best, 0)[0], np.take_along_axis(s, best, 0)[0]
-
-
-def with_polarity(S: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Samples (n, N) with the sign of the first k, shape (n,), changed."""
-    return np.where(np.arange(S.shape[1]) < k[:, None], -S, S)
-
-
-def profile(
-    problem: Problem, x: np.ndarray, k: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cost and its derivative along log T, at the best linear parameters of polarity k.
-
-    Parameters
-    ----------
-    x : array, shape (n,)
-        log T.
-    k : int array, shape (n,)
-        Number of negative samples.
-    y : array, shape (n, N)
-        Samples in the problem's order, `with_polarity`.
-
-    Returns
-    -------
-    cost, slope : arrays, shape (n,)
-        Where the best r lies on a root, the slope follows the root as it moves with T.
-    kappa : array, shape (n, Q)
-    """
-    T = np.exp(x)
-    phi = columns(problem, T)
-    limits = interval(problem, phi, k) if problem.splits else None
-    linear = solve_linear(problem, phi, y, limits)
-    kappa = np.stack([*linear, T], axis=-1)
-    c = [linear[0], linear[0] * linear[1]] if problem.kind == "ratio" else linear
-    residual = y.copy()
-    for coefficient, column in zip(c, phi, strict=True):
-        residual -= coefficient[:, None] * column
-    J = problem.model.signed_jacobian(kappa, problem.tau, np)
-    slope = -2.0 * T * dot(residual, J[..., -1])
-    if limits is not None:
-        slope += _moving_edge(problem, k, limits, kappa, residual, J)
-    return dot(residual, residual), slope, kappa
-
-
-def _moving_edge(
-    problem: Problem,
-    k: np.ndarray,
-    limits: tuple[np.ndarray, np.ndarray],
-    kappa: np.ndarray,
-    residual: np.ndarray,
-    J: np.ndarray,
-) -> np.ndarray:
-    """Part of the slope where r sits on a root: dV/dr times the root's movement."""
-    r = kappa[:, 1]
-    within = (r > problem.bounds[1, 0]) & (r < problem.bounds[1, 1])
-    slope = np.zeros(len(r))
-    for end, n in ((limits[0], k - 1), (limits[1], k)):
-        i = np.flatnonzero(within & (r == end))
-        if i.size:
-            row = J[i, n[i]]
-            moved = -divide(row[:, -1], row[:, 1])
-            slope[i] = -2.0 * kappa[i, -1] * moved * dot(residual[i], J[i, :, 1])
-    return slope
+# --- arithmetic ---
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

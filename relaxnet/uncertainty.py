@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from relaxnet.rician import information_factor
 from relaxsim.signals import SignalModel
 
 #: Below this determinant of the information scaled to unit diagonal, it counts as singular.
@@ -16,9 +17,13 @@ SINGULAR = 1e-14
 
 
 def fisher_information(
-    kappa: np.ndarray, tau: np.ndarray, sigma: float | np.ndarray, model: SignalModel
+    kappa: np.ndarray,
+    tau: np.ndarray,
+    sigma: float | np.ndarray,
+    model: SignalModel,
+    likelihood: str = "gaussian",
 ) -> np.ndarray:
-    """Fisher information of each voxel under Gaussian noise.
+    """Fisher information of each voxel.
 
     The modulus changes the sign of rows of J, which ``J' J`` does not see: signed and magnitude
     data have the same information.
@@ -32,25 +37,35 @@ def fisher_information(
     sigma : float or array, shape (...)
         Noise standard deviation in the unit of A.
     model : SignalModel
+    likelihood : str
+        ``"gaussian"``, or ``"rician"``: a sample of little signal then says less, by
+        `relaxnet.rician.information_factor`.
 
     Returns
     -------
     F : array, shape (..., Q, Q), float64
     """
     kappa = np.asarray(kappa, dtype=np.float64)
-    J = model.signed_jacobian(kappa, np.asarray(tau, dtype=np.float64), np)
-    variance = np.asarray(sigma, dtype=np.float64)[..., None, None] ** 2
-    return _gram(J) / variance
+    tau, sigma = np.asarray(tau, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
+    J = model.signed_jacobian(kappa, tau, np)
+    if likelihood == "rician":
+        snr = np.abs(model.signed(kappa, tau, np)) / sigma[..., None]
+        J = J * np.sqrt(information_factor(snr))[..., None]
+    return gram(J) / sigma[..., None, None] ** 2
 
 
 def crlb(
-    kappa: np.ndarray, tau: np.ndarray, sigma: float | np.ndarray, model: SignalModel
+    kappa: np.ndarray,
+    tau: np.ndarray,
+    sigma: float | np.ndarray,
+    model: SignalModel,
+    likelihood: str = "gaussian",
 ) -> np.ndarray:
     """Cramér-Rao lower bound of the standard deviation of each parameter, at `kappa`.
 
     Parameters
     ----------
-    kappa, tau, sigma, model
+    kappa, tau, sigma, model, likelihood
         As for `fisher_information`.
 
     Returns
@@ -65,9 +80,7 @@ def crlb(
     >>> [round(float(v), 4) for v in crlb(np.array([1.0, 80.0]), tau, 0.01, T2_DECAY)]
     [0.0107, 1.9796]
     """
-    kappa = np.asarray(kappa, dtype=np.float64)
-    J = model.signed_jacobian(kappa, np.asarray(tau, dtype=np.float64), np)
-    return unit_std(J) * np.asarray(sigma, dtype=np.float64)[..., None]
+    return inverse_std(fisher_information(kappa, tau, sigma, model, likelihood))
 
 
 def unit_std(J: np.ndarray) -> np.ndarray:
@@ -82,7 +95,7 @@ def unit_std(J: np.ndarray) -> np.ndarray:
     std : array, shape (..., Q), float64
         ``sqrt(diag((J' J)^-1))``; inf where ``J' J`` is singular.
     """
-    return inverse_std(_gram(J))
+    return inverse_std(gram(J))
 
 
 def inverse_std(F: np.ndarray) -> np.ndarray:
@@ -101,5 +114,6 @@ def inverse_std(F: np.ndarray) -> np.ndarray:
     return np.where(regular[..., None], std, np.inf)
 
 
-def _gram(J: np.ndarray) -> np.ndarray:
+def gram(J: np.ndarray) -> np.ndarray:
+    """``J' J`` of Jacobians (..., N, Q)."""
     return np.swapaxes(J, -1, -2) @ J

@@ -2,113 +2,129 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from relaxsim import __version__
-
-
-def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, OSError, ModuleNotFoundError) as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("Interrupted. The same command goes on.", err=True)
-            sys.exit(130)
-
-    return wrapper
-
-
-class Range(click.ParamType):
-    """``X`` or ``LOW:HIGH``, positive numbers."""
-
-    name = "X|LOW:HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
-        """Pair of bounds; a single number is both."""
-        try:
-            low, _, high = str(value).partition(":")
-            bounds = float(low), float(high or low)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor LOW:HIGH.", param, ctx)
-        if not 0 < bounds[0] <= bounds[1] < float("inf"):
-            self.fail(f"{value!r}: expected 0 < LOW <= HIGH.", param, ctx)
-        return bounds
-
-
-class IndexRange(click.ParamType):
-    """``I:J``: shards I to J - 1."""
-
-    name = "I:J"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Pair of bounds."""
-        low, _, high = str(value).partition(":")
-        if not (low.isdigit() and high.isdigit() and int(low) < int(high)):
-            self.fail(f"{value!r}: expected I:J with 0 <= I < J.", param, ctx)
-        return int(low), int(high)
+from relaxsim.cli_phantom import phantom
+from relaxsim.options import (
+    FILE,
+    VOXEL_RANGE,
+    IndexRange,
+    Range,
+    available_cores,
+    b_field,
+    chosen_times,
+    noise,
+    one_line_errors,
+    options,
+    tissues,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="relaxsim")
 def main() -> None:
     """Simulate training and evaluation data for MR relaxometry."""
+    # Parallelism is by process; threads of numpy's matrix products in each would compete.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+main.add_command(phantom)
 
 
 @main.command()
-@click.option("--tis", multiple=True, metavar="FILE|NAME|random",
-              help="Inversion times in ms (inversion recovery): a text file, a bundled list "
-              "(cine23, cine25, cine31) or 'random'. Several lists are spread over the shards.")
-@click.option("--tes", multiple=True, metavar="FILE|NAME|random",
-              help="Echo times in ms (T2 decay): likewise; bundled: fse6.")
-@click.option("--out", default="shards", type=click.Path(path_type=Path), help="Folder.")
-@click.option("--brains", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
-              help="Label volume (.mnc .rawb .bin .nii, also .gz); give it several times, or list "
-              "further files at the end. Default: fetched BrainWeb models, else the built-in head.")
-@click.argument("more_brains", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--patches", default=7200, type=click.IntRange(1), help="Total number of patches.")
-@click.option("--patch-size", default=40, type=click.IntRange(4, 512), help="Width in voxels.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Seed of all random draws.")
-@click.option("--jobs", default=0, type=click.IntRange(0), help="Processes; 0: one a core.",
-              show_default=False)
-@click.option("--shards", type=IndexRange(), help="Write shards I to J - 1 only (job arrays).")
-@click.option("--noise", default="gaussian", type=click.Choice(["gaussian", "rician"]),
-              help="Noise of the weighted images.")
-@click.option("--sigma-range", nargs=2, type=float, default=(0.0065, 0.255), metavar="LO HI",
-              help="Noise standard deviation, log-uniform, in units of CSF's A; SNR = 0.75/sigma.")
-@click.option("--tissues", default="paper", metavar="FILE|NAME",
-              help="Tissue table: 'paper' (Table 1), 'wide' (no gaps), or a CSV file.")
-@click.option("--spread", default=0.03, type=click.FloatRange(0, 0.2),
-              help="Voxel-wise variation inside a tissue, share of its value.")
-@click.option("--voxel-size", type=Range(),
-              help="Voxel size in mm, with partial volumes; a range draws one a patch. "
-              "Default: the anatomy's own, crisp labels.")
-@click.option("--b-field", default="patch", type=click.Choice(["patch", "wide", "smooth"]),
-              help="B: one value a patch, half-normal below 2 (paper); one a patch from 1.0 to "
-              "2.05; a field that varies slowly.")
-@click.option("--tr", "tr_range", type=Range(),
-              help="Repetition time in ms; a range draws one a patch. Default: infinite.")
-@click.option("--shapes", default=0.0, type=click.FloatRange(0, 1),
-              help="Share of patches with drawn shapes (discs, bars, plates, points).")
-@click.option("--no-augment", is_flag=True, help="No random flips and quarter turns.")
-@click.option("--dtype", default="float32", type=click.Choice(["float32", "float16"]),
-              help="Of the stored weighted images.")
-@click.option("--overwrite", is_flag=True, help="Replace shards that are there.")
+@options(
+    click.option(
+        "--tis",
+        multiple=True,
+        metavar="FILE|NAME|random",
+        help="Inversion times in ms (inversion recovery): a text file, a bundled list (cine23, "
+        "cine25, cine31), or 'random', a list for every shard. Several --tis are spread over the "
+        "shards.",
+    ),
+    click.option(
+        "--tes",
+        multiple=True,
+        metavar="FILE|NAME|random",
+        help="Echo times in ms (T2 decay): likewise; bundled: fse6.",
+    ),
+    click.option("--out", default="shards", type=FILE, help="Folder, made if missing."),
+    click.option(
+        "--brains",
+        multiple=True,
+        type=FILE,
+        metavar="PATH",
+        help="Label volume (.mnc .rawb .bin .nii, also .gz); give it several times, or list "
+        "further files at the end. Default: fetched BrainWeb models, else the built-in head.",
+    ),
+    click.argument("more_brains", nargs=-1, type=FILE),
+    click.option("--patches", default=7200, type=click.IntRange(1), help="Total number."),
+    click.option("--patch-size", default=40, type=click.IntRange(4, 512), help="Width in voxels."),
+    click.option("--seed", default=0, type=click.IntRange(0), help="Seed of all random draws."),
+    click.option(
+        "--jobs",
+        default=0,
+        type=click.IntRange(0),
+        help="Processes; 0: one a core.",
+        show_default=False,
+    ),
+    click.option("--shards", type=IndexRange(), help="Only shards I to J - 1 (job arrays)."),
+    noise,
+    click.option(
+        "--sigma-range",
+        nargs=2,
+        type=float,
+        default=(0.0065, 0.255),
+        metavar="LO HI",
+        help="Noise standard deviation, log-uniform, in units of CSF's A; SNR = 0.75/sigma.",
+    ),
+    tissues,
+    click.option(
+        "--spread",
+        default=0.03,
+        type=click.FloatRange(0, 0.2),
+        help="Voxel-wise variation inside a tissue, share of its value.",
+    ),
+    click.option(
+        "--voxel-size",
+        type=Range(),
+        help="Voxel size in mm, with partial volumes; a range draws one a patch. "
+        "Default: the anatomy's own, crisp labels.",
+    ),
+    b_field,
+    click.option(
+        "--tr",
+        "tr_range",
+        type=Range(),
+        help="Repetition time in ms, on which A and B depend together with T1; a range draws one "
+        "a patch. Default: infinite.",
+    ),
+    click.option(
+        "--shapes",
+        default=0.0,
+        type=click.FloatRange(0, 1),
+        help="Share of patches with drawn shapes (discs, bars, plates, points) for phantoms.",
+    ),
+    click.option("--no-augment", is_flag=True, help="No random flips and quarter turns."),
+    click.option(
+        "--dtype",
+        default="float32",
+        type=click.Choice(["float32", "float16"]),
+        help="Of the stored weighted images.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace shards, also those of other settings."),
+)
 @one_line_errors
-def generate(out: Path, shards: tuple[int, int] | None, jobs: int, overwrite: bool,
-             **options: Any) -> None:
+def generate(
+    out: Path, shards: tuple[int, int] | None, jobs: int, overwrite: bool, **fields: Any
+) -> None:
     """Write HDF5 shards of simulated patches.
 
     The same command resumes an interrupted run. Shard i depends on the settings and the seed
@@ -122,72 +138,148 @@ def generate(out: Path, shards: tuple[int, int] | None, jobs: int, overwrite: bo
     """  # noqa: D301
     from tqdm import tqdm
 
-    from relaxsim.generate import check_space, generate, pending_shards
+    from relaxsim.run import check_space, generate, pending_shards, remove_replaced
 
-    settings = _settings(**options)
+    settings = _settings(**fields)
     wanted = range(settings.num_shards) if shards is None else range(*shards)
     if wanted.stop > settings.num_shards:
         raise ValueError(
-            f"--shards {shards[0]}:{shards[1]} goes beyond the run's {settings.num_shards} shards "
-            f"({settings.patches} patches, {settings.patches_per_shard} a shard)."
+            f"--shards {wanted.start}:{wanted.stop} goes beyond the run's {settings.num_shards} "
+            f"shards ({settings.patches} patches, {settings.patches_per_shard} a shard)."
         )
     pending = pending_shards(settings, out, wanted, overwrite)
-    need, free = check_space(settings, out, len(pending) / settings.num_shards)
+    need, free = check_space(settings, out, pending)
     click.echo(
         f"{len(pending)} of {settings.num_shards} shards to write in {out}: "
         f"{need / 1e9:.2f} GB ({free / 1e9:.1f} GB free)"
     )
-    jobs = min(jobs or os.cpu_count() or 1, max(1, len(pending)))
+    if overwrite:
+        remove_replaced(settings, out, pending)
+    jobs = min(jobs or available_cores(), max(1, len(pending)))
     with tqdm(total=len(pending), unit="shard", disable=not pending, leave=False) as bar:
         for _ in generate(settings, out, pending, jobs) if pending else ():
             bar.update()
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
 
 
-def _settings(tis: Sequence[str], tes: Sequence[str], brains: Sequence[Path],
-              more_brains: Sequence[Path], tissues: str, sigma_range: tuple[float, float],
-              no_augment: bool, **fields: Any) -> Any:
+@main.command()
+@click.argument("folder", type=FILE, metavar="DIR")
+@one_line_errors
+def info(folder: Path) -> None:
+    """Say what the shards of DIR hold: number, signal model, times, settings."""
+    from relaxsim.overview import describe
+
+    for name, value in describe(folder).items():
+        click.echo(f"{name:<16}{value}")
+
+
+@main.command()
+@click.argument("folder", type=FILE, metavar="DIR")
+@one_line_errors
+def verify(folder: Path) -> None:
+    """Check every shard of DIR; exit code 2 if any is bad.
+
+    Layout, checksums, finite and physical values, one set of settings, no gap in the numbers.
+    """
+    from relaxsim.overview import problems
+
+    count = 0
+    for problem in problems(folder):
+        click.echo(problem, err=True)
+        count += 1
+    if count:
+        sys.exit(2)
+    click.echo(f"{folder}: {len(list(folder.glob('shard-*.h5')))} shards are sound")
+
+
+@main.command()
+@click.argument("shard", type=FILE)
+@click.option("--out", default="shard.png", type=FILE, help="Picture (.png, .pdf, .svg).")
+@click.option("--patches", default=6, type=click.IntRange(1, 24), help="Patches to show.")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
+@one_line_errors
+def view(shard: Path, out: Path, patches: int, overwrite: bool) -> None:
+    """Draw some patches of SHARD: labels, kappa and weighted images."""
+    from relaxsim.view import draw_shard
+
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists. Give --overwrite or another --out.")
+    draw_shard(shard, out, patches)
+    click.echo(f"{out}: {shard.name}")
+
+
+@main.command("fetch-brainweb")
+@click.argument("subjects", nargs=-1, type=int)
+@click.option("--out", type=FILE, help="Folder.  [default: where generate looks for them]")
+@one_line_errors
+def fetch_brainweb(subjects: tuple[int, ...], out: Path | None) -> None:
+    """Fetch BrainWeb's anatomical models (all 20, or SUBJECTS by number, such as 4 5 18).
+
+    Needs a network and the package brainweb-dl (pip install 'relaxnet[brainweb]'). Generate uses
+    the fetched models when no --brains are given. BrainWeb: Cocosco et al. 1997, Aubert-Broche et
+    al. 2006; https://brainweb.bic.mni.mcgill.ca.
+    """
+    from relaxsim.anatomy import fetched_brains_dir
+    from relaxsim.fetch import fetch_subjects
+
+    folder = out or fetched_brains_dir()
+    for path in fetch_subjects(subjects, folder):
+        click.echo(str(path))
+
+
+def _settings(
+    tis: Sequence[str],
+    tes: Sequence[str],
+    brains: Sequence[Path],
+    more_brains: Sequence[Path],
+    tissues: str,
+    sigma_range: tuple[float, float],
+    no_augment: bool,
+    **fields: Any,
+) -> Any:
     """Settings of a run from the options of `generate`."""
     from relaxsim.generate import Settings
     from relaxsim.tissues import read_tissues
 
-    if not 0 < sigma_range[0] <= sigma_range[1]:
-        raise ValueError(f"--sigma-range {sigma_range[0]:g} {sigma_range[1]:g}: expected 0 < LO <= HI.")
-    times, protocols = _protocols(tis, tes)
+    low, high = sigma_range
+    if not 0 < low <= high < float("inf"):
+        raise ValueError(f"--sigma-range {low:g} {high:g}: expected 0 < LO <= HI.")
+    times = chosen_times(tis, tes, fields["tr_range"])
+    size = fields["voxel_size"]
+    if size is not None and not VOXEL_RANGE[0] <= size[0] <= size[1] <= VOXEL_RANGE[1]:
+        raise ValueError("--voxel-size: expected {:g} to {:g} mm.".format(*VOXEL_RANGE))
     table = read_tissues(tissues)
     return Settings(
         times=times,
-        protocols=protocols,
+        protocols=_protocols(tis or tes, times),
         anatomies=_anatomies([*brains, *more_brains]),
         tissues=(table.name, table.text),
-        sigma_range=tuple(sigma_range),
+        sigma_range=(low, high),
         augment=not no_augment,
         **fields,
     )
 
 
-def _protocols(tis: Sequence[str], tes: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
+def _protocols(names: Sequence[str], times: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Names and times of the lists; none for random ones."""
     from relaxsim.protocols import read_protocol
 
-    if bool(tis) == bool(tes):
-        raise ValueError("give inversion times with --tis or echo times with --tes, not both.")
-    times, names = ("tis", tis) if tis else ("tes", tes)
     if "random" in names:
         if len(names) > 1:
             raise ValueError(f"--{times} random stands alone: it draws a list for every shard.")
-        return times, ()
+        return ()
     lists = [read_protocol(name, times) for name in names]
-    return times, tuple((p.name, tuple(float(t) for t in p.tau)) for p in lists)
+    return tuple((p.name, tuple(float(t) for t in p.tau)) for p in lists)
 
 
 def _anatomies(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """Path and checksum of each label volume; fetched models or the built-in head if none given."""
     from relaxsim.anatomy import file_checksum, find_fetched_brains
-    from relaxsim.generate import BUILTIN_SUBJECTS
+    from relaxsim.generate import BUILTIN, BUILTIN_SUBJECTS
 
     if not paths and (paths := find_fetched_brains()):
         click.echo(f"Anatomy: {len(paths)} BrainWeb models in {paths[0].parent}")
     if not paths:
         click.echo(f"Anatomy: the built-in head, {BUILTIN_SUBJECTS} subjects (no --brains given)")
-        return tuple(("builtin", str(seed)) for seed in range(BUILTIN_SUBJECTS))
+        return tuple((BUILTIN, str(seed)) for seed in range(BUILTIN_SUBJECTS))
     return tuple((str(path), file_checksum(path)) for path in paths)

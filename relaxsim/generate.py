@@ -1,17 +1,12 @@
-"""Generation: settings and an index become a shard; many shards by processes.
+"""Recipe: a run's settings and a shard's index become the shard's arrays.
 
-Shard i is a function of the settings and (seed, i) alone, so that any number of processes in any
-order, a resumed run or a job array write the same data.
+Shard i is a function of the settings and (seed, i) alone.
 """
 
 from __future__ import annotations
 
 import functools
-import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +23,6 @@ from relaxsim.patches import (
     random_orientation,
 )
 from relaxsim.protocols import Protocol, random_protocol
-from relaxsim.shards import (
-    ShardError,
-    list_shards,
-    read_info,
-    remove_leftovers,
-    shard_path,
-    write_shard,
-)
 from relaxsim.shapes import draw_shapes
 from relaxsim.signals import SignalModel, model_for_times
 from relaxsim.simulate import Mixture, mixture_of_fractions, mixture_of_labels, simulate
@@ -45,6 +32,8 @@ PATCHES_PER_SHARD = 240
 PATCHES_PER_RANDOM_SHARD = 24
 #: Subjects that the built-in head is drawn for when no anatomy is given.
 BUILTIN_SUBJECTS = 10
+#: What `Settings.anatomies` has in a path's place for the built-in head.
+BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
@@ -56,11 +45,11 @@ class Settings:
     times : str
         ``tis`` or ``tes``; names the signal model.
     protocols : tuple of (str, tuple of float)
-        Names and times in ms; shard i takes number ``i % len(protocols)``. Empty: a random
-        protocol for every shard.
+        Names and times in ms, which the shards take in turn. Empty: a random protocol for every
+        shard.
     anatomies : tuple of (str, str)
-        Path and SHA-256 of each label volume, or ``builtin`` and its seed; shard i takes number
-        ``i % len(anatomies)``.
+        Path and SHA-256 of each label volume, or ``builtin`` and its seed. The shards of each
+        protocol take them in turn.
     tissues : (str, str)
         Name and text of the tissue table.
     patches, patch_size, seed : int
@@ -118,6 +107,22 @@ class Settings:
         """Number of shards of the whole run."""
         return -(-self.patches // self.patches_per_shard)
 
+    def patches_of(self, index: int) -> int:
+        """Number of patches of shard `index`; the last one may hold fewer."""
+        return min(self.patches_per_shard, self.patches - index * self.patches_per_shard)
+
+    def protocol_of(self, index: int) -> Protocol:
+        """Protocol of shard `index`."""
+        if self.protocols:
+            name, tau = self.protocols[index % len(self.protocols)]
+            return Protocol(name, self.times, np.array(tau))
+        return random_protocol(shard_rng(self.seed, index, stream=1), self.times)
+
+    def anatomy_of(self, index: int) -> tuple[str, str]:
+        """Path and checksum of the label volume of shard `index`."""
+        turn = index // max(1, len(self.protocols))
+        return self.anatomies[turn % len(self.anatomies)]
+
     def to_json(self) -> dict[str, Any]:
         """Settings as stored in shards: anatomies by file name, not by path."""
         fields = dict(vars(self))
@@ -125,33 +130,22 @@ class Settings:
         return _listed(fields)
 
 
-def protocol_of(settings: Settings, index: int) -> Protocol:
-    """Protocol of shard `index`."""
-    if settings.protocols:
-        name, tau = settings.protocols[index % len(settings.protocols)]
-        return Protocol(name, settings.times, np.array(tau))
-    return random_protocol(shard_rng(settings.seed, index, stream=1), settings.times)
-
-
 def shard_rng(seed: int, index: int, stream: int = 0) -> np.random.Generator:
     """Random generator of shard `index`; `stream` separates independent uses."""
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, index, stream])))
 
 
-def estimated_bytes(settings: Settings) -> int:
-    """Size on disk of the whole run, an upper bound for random protocols' mean."""
-    sizes = [len(tau) for _, tau in settings.protocols] or [16]
-    per_image = np.dtype(settings.dtype).itemsize
-    per_voxel = np.mean(sizes) * per_image + 4 * settings.model.num_parameters + 3
-    return int(settings.patches * settings.patch_size**2 * per_voxel) + 20_000 * settings.num_shards
-
-
 def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], Protocol]:
-    """Arrays of shard `index` (layout of `relaxsim.shards`) and its protocol."""
+    """Arrays of shard `index` (layout of `relaxsim.shards`) and its protocol.
+
+    Raises
+    ------
+    ValueError
+        If an anatomy's file has changed since the settings were made, or holds no brain.
+    """
     rng = shard_rng(settings.seed, index)
-    protocol = protocol_of(settings, index)
-    first = index * settings.patches_per_shard
-    num = min(settings.patches_per_shard, settings.patches - first)
+    protocol = settings.protocol_of(index)
+    num = settings.patches_of(index)
     mixture, origin = draw_mixture(settings, index, num, rng)
     table = parse_tissues(settings.tissues[1], settings.tissues[0])
     values = draw_tissue_values(
@@ -176,17 +170,16 @@ def draw_mixture(
     settings: Settings, index: int, num: int, rng: np.random.Generator
 ) -> tuple[Mixture, np.ndarray]:
     """Mixture and origin (num, 4) of the patches of a shard."""
-    anatomy, flat_mask = _anatomy(*settings.anatomies[index % len(settings.anatomies)])
-    P = settings.patch_size
-    centres = draw_centres(flat_mask, anatomy.labels.shape, num, rng)
+    P, partial = settings.patch_size, settings.voxel_size is not None
+    anatomy, brain = _anatomy(*settings.anatomy_of(index), head_voxel(settings.voxel_size))
+    centres = draw_centres(brain, anatomy.labels.shape, num, rng)
     origin = np.column_stack([np.full(num, anatomy.subject), centres]).astype(np.int32)
     is_shape = rng.random(num) < settings.shapes
     origin[is_shape] = (-1, 0, 0, 0)
-    partial = settings.voxel_size is not None
     out = np.zeros((num, P, P, 12), np.float32) if partial else np.zeros((num, P, P), np.uint8)
     for i, centre in enumerate(centres):
         factor = 1.0
-        if partial:
+        if settings.voxel_size is not None:
             factor = np.exp(rng.uniform(*np.log(settings.voxel_size))) / anatomy.voxel_size
         fine = fine_size(P, factor) if partial else P
         depth = fine_size(1, factor) if partial else 1
@@ -200,127 +193,24 @@ def draw_mixture(
     return (mixture_of_fractions(out) if partial else mixture_of_labels(out)), origin
 
 
+def head_voxel(voxel_size: tuple[float, float] | None) -> float:
+    """Voxel size of the built-in head, mm; finer than patches that have mixed voxels."""
+    return 1.0 if voxel_size is None else float(np.clip(voxel_size[0] / 1.5, 0.5, 1.0))
+
+
 @functools.lru_cache(maxsize=1)
-def _anatomy(path: str, checksum: str) -> tuple[Anatomy, np.ndarray]:
+def _anatomy(path: str, checksum: str, head_voxel: float) -> tuple[Anatomy, np.ndarray]:
     """Label volume and the flat indices of its brain; the last one is kept."""
-    anatomy = builtin_head(int(checksum)) if path == "builtin" else load_anatomy(path)
-    if path != "builtin" and anatomy.checksum != checksum:
-        raise ValueError(f"{path} has changed since the run began.")
-    return anatomy, np.flatnonzero(brain_mask(anatomy.labels)).astype(np.int32)
-
-
-def pending_shards(
-    settings: Settings, folder: str | Path, indices: Sequence[int], overwrite: bool = False
-) -> list[int]:
-    """Indices whose shard is not there yet.
-
-    Raises
-    ------
-    ShardError
-        If a shard of the folder was made with other settings (and not `overwrite`), or cannot be
-        read.
-    """
-    folder = Path(folder)
-    if overwrite:
-        return list(indices)
-    if folder.is_dir() and any(folder.glob("shard-*.h5")):
-        expected = settings.to_json()
-        for path in list_shards(folder):
-            if different := _differences(read_info(path).settings, expected):
-                raise ShardError(
-                    f"{path} was made with other settings ({', '.join(different)}). "
-                    "Give another --out, or --overwrite."
-                )
-    return [i for i in indices if not shard_path(folder, i).is_file()]
-
-
-def generate(
-    settings: Settings, folder: str | Path, indices: Sequence[int], jobs: int = 1
-) -> Iterator[int]:
-    """Write the shards `indices`, yielding each as it is complete.
-
-    Parameters
-    ----------
-    settings : Settings
-    folder : path
-        Made if missing.
-    indices : sequence of int
-    jobs : int
-        Processes.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder cannot be written.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    # Shards of one anatomy follow each other, so that each process loads few of them.
-    order = sorted(indices, key=lambda i: (i % len(settings.anatomies), i))
-    if jobs == 1 or len(order) == 1:
-        for index in order:
-            _write(settings, folder, index)
-            yield index
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_write_many, settings, folder, part) for part in _parts(order, jobs)]
-        try:
-            for future in as_completed(futures):
-                yield from future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def check_space(settings: Settings, folder: str | Path, share: float = 1.0) -> tuple[int, int]:
-    """Bytes that the run (or a share of it) takes, and bytes that are free.
-
-    Raises
-    ------
-    OSError
-        If it does not fit.
-    """
-    parent = Path(folder).absolute()
-    while not parent.exists():
-        parent = parent.parent
-    need, free = int(estimated_bytes(settings) * share), shutil.disk_usage(parent).free
-    if need > free:
-        raise OSError(
-            f"{settings.patches} patches take {need / 1e9:.2f} GB, {folder} has "
-            f"{free / 1e9:.2f} GB free. Ask for fewer --patches or another --out."
-        )
-    return need, free
-
-
-def _parts(order: list[int], jobs: int) -> list[list[int]]:
-    """Runs of consecutive shards: short enough to share the work, long enough to reuse anatomy."""
-    size = max(1, min(8, -(-len(order) // (4 * jobs))))
-    return [order[i : i + size] for i in range(0, len(order), size)]
-
-
-def _write_many(settings: Settings, folder: Path, indices: list[int]) -> list[int]:
-    for index in indices:
-        _write(settings, folder, index)
-    return indices
-
-
-def _write(settings: Settings, folder: Path, index: int) -> None:
-    arrays, protocol = make_shard(settings, index)
-    write_shard(
-        shard_path(folder, index),
-        arrays,
-        settings.model,
-        protocol.tau,
-        protocol.name,
-        index,
-        settings.to_json(),
-    )
-
-
-def _differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    keys = sorted(set(found) | set(expected))
-    return [key for key in keys if found.get(key) != expected.get(key)]
+    if path == BUILTIN:
+        anatomy = builtin_head(int(checksum), head_voxel)
+    else:
+        anatomy = load_anatomy(path)
+        if anatomy.checksum != checksum:
+            raise ValueError(f"{path} has changed since the run began.")
+    brain = np.flatnonzero(brain_mask(anatomy.labels)).astype(np.int32)
+    if not len(brain):
+        raise ValueError(f"{path} holds no brain (labels 1, 2, 3, 8).")
+    return anatomy, brain
 
 
 def _listed(value: Any) -> Any:
@@ -330,9 +220,3 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(v) for key, v in value.items()}
     return value
-
-
-def with_protocols(settings: Settings, protocols: Sequence[Protocol]) -> Settings:
-    """Settings with these protocols."""
-    listed = tuple((p.name, tuple(float(t) for t in p.tau)) for p in protocols)
-    return replace(settings, protocols=listed)

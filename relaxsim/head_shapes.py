@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from relaxsim.lattice import Field, Lattice
 
 Points = Sequence[np.ndarray]
 XYZ = tuple[float, float, float]
+#: Node of a tube: x, y, z, radius.
+Node = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Frame:
         Size relative to the mean head along z, y, x.
     """
 
-    bend: tuple[Field, Field, Field]
-    scale: tuple[float, float, float]
+    bend: tuple[Field, ...]
+    scale: tuple[float, ...]
 
     def points(self, lattice: Lattice) -> Points:
         """Nodes of `lattice` in the mean head's frame, three float32 arrays of its shape."""
@@ -44,30 +47,26 @@ class Frame:
 
 def ellipsoid(points: Points, centre: XYZ, half: XYZ, power: float = 2.0) -> np.ndarray:
     """Depth in the (super)ellipsoid of `half` axes; `power` above 2 makes it boxier."""
+    axes = [np.float32(h) for h in half[::-1]]
     parts = [
-        np.abs(p - np.float32(c)) / np.float32(h)
-        for p, c, h in zip(points, centre[::-1], half[::-1], strict=True)
+        np.abs(p - np.float32(c)) / h for p, c, h in zip(points, centre[::-1], axes, strict=True)
     ]
-    if power == 2.0:
-        radius = np.sqrt(sum(q * q for q in parts)) + np.float32(1e-4)
-        slope = np.sqrt(sum((q / np.float32(h)) ** 2 for q, h in zip(parts, half[::-1], strict=True)))
-        slope = slope / radius
-    else:
-        radius = sum(q ** np.float32(power) for q in parts) ** np.float32(1 / power)
-        radius = radius + np.float32(1e-4)
-        slope = np.sqrt(
-            sum(
-                (np.maximum(q, 1e-4) ** np.float32(power - 1) / np.float32(h)) ** 2
-                for q, h in zip(parts, half[::-1], strict=True)
-            )
-        ) * radius ** np.float32(1 - power)
-    return (1 - radius) / np.maximum(slope, np.float32(1 / (2 * max(half))))
+    e = np.float32(power)
+    radius = sum(_power(q, e) for q in parts) ** (1 / e) + np.float32(1e-4)
+    slope = sum((_power(q, e - 1) / h) ** 2 for q, h in zip(parts, axes, strict=True))
+    slope = np.sqrt(slope) * radius ** (1 - e)
+    return (1 - radius) / np.maximum(slope, np.float32(1 / max(half)))
 
 
-def tube(points: Points, nodes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+def _power(q: np.ndarray, e: np.float32) -> np.ndarray:
+    """``q**e``, the cheap cases first."""
+    return q if e == 1 else q * q if e == 2 else np.maximum(q, np.float32(1e-4)) ** e
+
+
+def tube(points: Points, nodes: Sequence[Node]) -> np.ndarray:
     """Depth in a chain of round cones through `nodes` (x, y, z, radius)."""
     depth: np.ndarray | None = None
-    for a, b in zip(nodes[:-1], nodes[1:], strict=True):
+    for a, b in pairwise(nodes):
         axis = np.array(b[2::-1], np.float32) - np.array(a[2::-1], np.float32)
         offset = [p - np.float32(c) for p, c in zip(points, a[2::-1], strict=True)]
         along = sum(o * d for o, d in zip(offset, axis, strict=True)) / np.float32(axis @ axis)

@@ -34,7 +34,7 @@ class Traits:
         Share of each label in the head, labels 1 to 11, that the tissues are cut for.
     """
 
-    scale: tuple[float, float, float]
+    scale: tuple[float, ...]
     bend: float
     wavelength: float
     sulcal_depth: float
@@ -46,14 +46,14 @@ class Traits:
 
 def draw_traits(rng: np.random.Generator) -> Traits:
     """Traits of a new subject."""
-    size = rng.uniform(0.96, 1.04) * rng.uniform(0.97, 1.03, 3)
+    size = rng.uniform(0.97, 1.03) * rng.uniform(0.97, 1.03, 3)
     shares = np.array(HEAD_SHARES) * rng.uniform(0.9, 1.1, len(HEAD_SHARES))
     return Traits(
         scale=tuple(size.tolist()),
         bend=rng.uniform(1.5, 2.5),
-        wavelength=rng.uniform(21.0, 25.0),
-        sulcal_depth=rng.uniform(14.0, 17.0),
-        meander=rng.uniform(0.25, 0.45),
+        wavelength=rng.uniform(18.0, 20.5),
+        sulcal_depth=rng.uniform(17.0, 20.0),
+        meander=rng.uniform(0.35, 0.5),
         ventricles=float(np.exp(rng.normal(0, 0.22))),
         ventricle_asymmetry=float(np.clip(rng.normal(0, 0.1), -0.3, 0.3)),
         shares=tuple((shares / shares.sum()).tolist()),

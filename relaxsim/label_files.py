@@ -9,7 +9,10 @@ from __future__ import annotations
 import gzip
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +25,10 @@ BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
 MAX_LABEL = 11
 #: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
 ISOTROPY_TOLERANCE = 1e-3
+#: Slices of a MINC file that are read at a time.
+SLAB = 16
+#: What the readers raise, besides their own, on a header that makes no sense.
+_LOOKUP_ERRORS = (ValueError, TypeError, LookupError, AssertionError, np.linalg.LinAlgError)
 
 
 def is_label_file(path: str | Path) -> bool:
@@ -60,11 +67,8 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
         raise ValueError(f"{path} is not a file; give a label volume ({_endings()}).")
     if not is_label_file(path):
         raise ValueError(f"{path} is no label volume by its name; the endings are {_endings()}.")
-    raw = any(ending in path.name.lower() for ending in (".rawb", ".bin"))
-    try:
-        labels, voxel_size = _read_raw(path) if raw else _read_image(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is cut short or damaged ({error}); fetch it again.") from error
+    raw = path.name.lower().removesuffix(".gz").endswith((".rawb", ".bin"))
+    labels, voxel_size = _read_raw(path) if raw else _read_image(path)
     if not labels.any():
         raise ValueError(f"{path} holds background only; expected labels 1 to {MAX_LABEL}.")
     return labels, voxel_size
@@ -74,9 +78,28 @@ def _endings() -> str:
     return " ".join(SUFFIXES)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """One line for whatever the libraries say of a file that is not what its name says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # netCDF: an array outlives its memory map
+            yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is cut short or damaged ({error}); fetch it again.") from error
+    except (nib.filebasedimages.ImageFileError, OSError, *_LOOKUP_ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a label volume ({reason}).") from error
+
+
 def _read_raw(path: Path) -> tuple[np.ndarray, float]:
     """BrainWeb's raw formats: bytes, or 16-bit words that carry the label times 16."""
-    data = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    with _readable(path):
+        data = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            data = gzip.decompress(data)
     grids = ((BRAINWEB20_SHAPE, BRAINWEB20_VOXEL), (BRAINWEB1_SHAPE, BRAINWEB1_VOXEL))
     for shape, voxel_size in grids:
         count = int(np.prod(shape))
@@ -91,50 +114,44 @@ def _read_raw(path: Path) -> tuple[np.ndarray, float]:
 
 def _read_image(path: Path) -> tuple[np.ndarray, float]:
     """MINC or NIfTI, turned so that the axes are slice, row, column."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # netCDF: an array outlives its memory map
-        try:
-            image = nib.load(path)
-            zooms = np.asarray(image.header.get_zooms()[:3], float)
-            shape = tuple(image.shape[:3])
-            if len(shape) < 3 or int(np.prod(image.shape)) != int(np.prod(shape)):
-                raise ValueError(
-                    f"{path} has shape {' x '.join(map(str, image.shape))}; "
-                    "expected one three-dimensional label volume."
-                )
-            if np.ptp(zooms) > ISOTROPY_TOLERANCE * zooms.max() or not zooms.min() > 0:
-                raise ValueError(
-                    f"{path} has voxels of {' x '.join(f'{z:g}' for z in zooms)} mm; "
-                    "expected cubes: resample the labels by nearest neighbour."
-                )
-            if not np.isfinite(image.affine).all():
-                raise ValueError(f"{path} has no usable orientation (affine is not finite).")
-            labels = _labels_of(path, image, shape)
-        except (nib.filebasedimages.ImageFileError, TypeError, KeyError, AssertionError) as error:
-            raise ValueError(f"{path} cannot be read as a label volume ({error}).") from error
-    orientation = nib.orientations.io_orientation(image.affine)
+    with _readable(path):
+        image = nib.load(path)
+        zooms = np.asarray(image.header.get_zooms()[:3], float)
+        orientation = nib.orientations.io_orientation(image.affine)
+    shape = tuple(image.shape[:3])
+    if len(shape) < 3 or np.prod(image.shape) != np.prod(shape):
+        raise ValueError(
+            f"{path} has shape {' x '.join(map(str, image.shape))}; "
+            "expected one three-dimensional label volume."
+        )
+    if not zooms.min() > 0 or np.ptp(zooms) > ISOTROPY_TOLERANCE * zooms.max():
+        raise ValueError(
+            f"{path} has voxels of {' x '.join(f'{z:g}' for z in zooms)} mm; "
+            "expected cubes: resample the labels by nearest neighbour."
+        )
     if np.isnan(orientation).any():
         raise ValueError(f"{path} has no usable orientation (its affine is singular).")
+    labels = _voxels(path, image, shape)
     labels = nib.orientations.apply_orientation(labels, orientation).transpose(2, 1, 0)
     return np.ascontiguousarray(_undo_mislabelled_axes(labels)), float(zooms.mean())
 
 
-def _labels_of(path: Path, image, shape: tuple[int, ...]) -> np.ndarray:
-    """Voxels of a nibabel image as labels, converted in slabs, since MINC scales to float64."""
+def _voxels(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Voxels of a nibabel image as labels; MINC in slabs, since it comes scaled to float64."""
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(f"{path} holds {image.get_data_dtype()} voxels; expected whole numbers.")
-    if not isinstance(image, nib.minc1.Minc1Image):
-        return _whole(path, np.asanyarray(image.dataobj).reshape(shape))
+    thickness = SLAB if isinstance(image, nib.minc1.Minc1Image) else max(shape[0], 1)
     labels = np.empty(shape, np.uint8)
-    for start in range(0, shape[0], 16):
-        labels[start : start + 16] = _whole(path, image.dataobj[start : start + 16])
+    for start in range(0, shape[0], thickness):
+        with _readable(path):
+            values = np.asanyarray(image.dataobj[start : start + thickness])
+        slab = labels[start : start + thickness]
+        slab[:] = _whole(path, values.reshape(slab.shape))
     return labels
 
 
 def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     """Values as uint8 labels; 16-bit words times 16 (BrainWeb's ``raw_short``) are scaled back."""
-    if values.size == 0:
-        raise ValueError(f"{path} holds no voxel.")
     if values.dtype.kind == "f":
         rounded = np.rint(values)
         if not (rounded == values).all():

@@ -25,7 +25,7 @@ class TissueValues:
     by_label : array, shape (n, 12, Q)
         kappa of each label; the column of ``B`` is unused.
     B : array, shape (n, P, P), or None
-        Inversion efficiency plus one for infinite TR, in models that have ``B``.
+        B for infinite TR (the inversion efficiency plus one), in models that have ``B``.
     tr : array, shape (n,), or None
         Repetition time in ms of patches with a finite one.
     """
@@ -70,7 +70,10 @@ def draw_tissue_values(
             by_label[..., q] = table.draw(parameter, num, rng)
     if "B" not in model.parameters:
         return TissueValues(by_label, None, None)
-    tr = None if tr_range is None else np.exp(rng.uniform(*np.log(tr_range), num))
+    tr = None
+    if tr_range is not None:
+        low, high = np.log(tr_range)
+        tr = np.exp(rng.uniform(low, high, num))
     return TissueValues(by_label, draw_b(rng, num, patch_size, b_field), tr)
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from relaxsim.tissues import NUM_LABELS
 
-def draw_centres(flat_mask: np.ndarray, shape: tuple[int, ...], num: int, rng) -> np.ndarray:
+
+def draw_centres(
+    flat_mask: np.ndarray, shape: tuple[int, ...], num: int, rng: np.random.Generator
+) -> np.ndarray:
     """Centres uniform over the voxels of a mask (paper, section 4.2).
 
     Parameters
@@ -25,7 +31,7 @@ def draw_centres(flat_mask: np.ndarray, shape: tuple[int, ...], num: int, rng) -
     return np.stack(np.unravel_index(flat, shape), axis=-1).astype(np.int32)
 
 
-def crop(volume: np.ndarray, centre: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+def crop(volume: np.ndarray, centre: Sequence[int], size: tuple[int, int, int]) -> np.ndarray:
     """Block of `size` around `centre`, zero where it leaves the volume.
 
     Parameters
@@ -42,15 +48,12 @@ def crop(volume: np.ndarray, centre: np.ndarray, size: tuple[int, int, int]) -> 
     block = np.zeros(size, volume.dtype)
     start = [int(c) - s // 2 for c, s in zip(centre, size, strict=True)]
     inside = [
-        (max(0, -lo), min(s, n - lo))
-        for lo, s, n in zip(start, size, volume.shape, strict=True)
+        (max(0, -lo), min(s, n - lo)) for lo, s, n in zip(start, size, volume.shape, strict=True)
     ]
     if any(hi <= lo for lo, hi in inside):
         return block
     target = tuple(slice(lo, hi) for lo, hi in inside)
-    source = tuple(
-        slice(lo + a, lo + b) for lo, (a, b) in zip(start, inside, strict=True)
-    )
+    source = tuple(slice(lo + a, lo + b) for lo, (a, b) in zip(start, inside, strict=True))
     block[target] = volume[source]
     return block
 
@@ -62,7 +65,13 @@ def random_orientation(block: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return np.rot90(block, int(rng.integers(4)), axes=(-2, -1))
 
 
-def coarse_fractions(block: np.ndarray, size: tuple[int, int], factor: float) -> np.ndarray:
+def coarse_fractions(
+    block: np.ndarray,
+    size: tuple[int, int],
+    factor: float,
+    depth_factor: float | None = None,
+    num_labels: int = NUM_LABELS,
+) -> np.ndarray:
     """Volume fraction of each label in voxels that are `factor` times as wide.
 
     Every coarse voxel is a box of `factor` fine voxels in each direction, the block's edges cut
@@ -71,21 +80,24 @@ def coarse_fractions(block: np.ndarray, size: tuple[int, int], factor: float) ->
     Parameters
     ----------
     block : uint8 array, shape (z, y, x)
-        Fine labels, at least ``factor`` times `size` in the plane and `factor` in depth, centred.
+        Fine labels, centred, at least as large as the coarse voxels (`fine_size`).
     size : (int, int)
         Rows and columns of the result.
     factor : float
         Ratio of the voxel sizes.
+    depth_factor : float, optional
+        That of the thickness; default: `factor`.
+    num_labels : int
 
     Returns
     -------
-    fractions : array, shape (rows, columns, 12), float32
+    fractions : array, shape (rows, columns, num_labels), float32
         They sum to 1.
     """
-    depth = _box_weights(1, block.shape[0], factor)
+    depth = _box_weights(1, block.shape[0], factor if depth_factor is None else depth_factor)
     rows = _box_weights(size[0], block.shape[1], factor)
     columns = _box_weights(size[1], block.shape[2], factor)
-    fractions = np.zeros((*size, 12), np.float32)
+    fractions = np.zeros((*size, num_labels), np.float32)
     for label in np.unique(block):
         plane = np.tensordot(depth[0], (block == label).astype(np.float32), axes=(0, 0))
         fractions[..., label] = rows @ plane @ columns.T

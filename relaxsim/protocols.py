@@ -100,7 +100,8 @@ def check_times(tau: np.ndarray, times: str, source: str, units: str = "ms") -> 
     if units == "ms" and tau.max() < low:
         raise ValueError(
             f"{source}: all {words} are below {low:g} ms ({tau.min():g} ... {tau.max():g}), which "
-            "looks like seconds. Times are read in ms; give --units s if these are seconds."
+            "looks like seconds. Times are read in ms: multiply by 1000, or tell relaxnet predict "
+            "--units s."
         )
     if units == "s":
         if tau.max() > high:

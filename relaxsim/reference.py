@@ -8,6 +8,8 @@ from relaxsim.signals import SignalModel
 
 #: A direction shorter than this share of the vector it comes from is rounding error.
 _DEPENDENT = 1e-6
+#: A step of the logarithm of T after which the next one would not matter.
+_SMALL_STEP = 1e-3
 
 
 def nearest_single_compartment(
@@ -16,7 +18,7 @@ def nearest_single_compartment(
     bracket: tuple[np.ndarray, np.ndarray],
     tau: np.ndarray,
     model: SignalModel,
-    steps: int = 4,
+    steps: int = 15,
 ) -> np.ndarray:
     """Single-compartment kappa whose signed signal is nearest in the least-squares sense.
 
@@ -30,14 +32,15 @@ def nearest_single_compartment(
     signed : array, shape (M, N)
         Signals before the modulus.
     start : array, shape (M, Q)
-        First guess, kept where the fit is not better: where the times cannot tell parameters
-        apart (fewer than Q of them, or all alike).
+        First guess, kept where the fit is not better or not physical (the times may not tell the
+        parameters apart).
     bracket : (array, array), shape (M,)
         Shortest and longest relaxation time of each mixture, ms.
     tau : array, shape (N,)
         Times in ms.
     model : SignalModel
     steps : int
+        Most steps; voxels whose steps have become small take no more.
 
     Returns
     -------
@@ -46,17 +49,14 @@ def nearest_single_compartment(
     signed, tau = signed.astype(np.float64), np.asarray(tau, np.float64)
     low, high = (np.log(bound.astype(np.float64)) for bound in bracket)
     log_t = np.clip(np.log(start[:, -1].astype(np.float64)), low, high)
+    moving = np.arange(len(signed))
     for _ in range(steps):
-        T = np.exp(log_t)
-        directions, coefficients, residual = _project(model.basis(T, tau, np), signed)
-        kappa = model.from_linear(coefficients, T, np)
-        slope = model.signed_jacobian(kappa, tau, np)[..., -1] * T[:, None]
-        length = _dot(slope, slope)
-        for direction in directions:
-            slope -= _dot(slope, direction)[:, None] * direction
-        left = _dot(slope, slope)
-        step = np.where(left > _DEPENDENT**2 * length, _dot(slope, residual), 0.0)
-        log_t = np.clip(log_t + step / np.where(left > 0, left, 1.0), low, high)
+        here = log_t[moving]
+        there = here + _step(here, signed[moving], tau, model)
+        log_t[moving] = np.clip(there, low[moving], high[moving])
+        moving = moving[np.abs(log_t[moving] - here) > _SMALL_STEP]
+        if not len(moving):
+            break
     T = np.exp(log_t)
     _, coefficients, residual = _project(model.basis(T, tau, np), signed)
     kappa = model.from_linear(coefficients, T, np)
@@ -64,6 +64,20 @@ def nearest_single_compartment(
     better = _dot(residual, residual) < _dot(start_residual, start_residual)
     better &= (kappa > 0).all(axis=-1)
     return np.where(better[:, None], kappa, start).astype(np.float32)
+
+
+def _step(log_t: np.ndarray, signed: np.ndarray, tau: np.ndarray, model: SignalModel) -> np.ndarray:
+    """Gauss-Newton step of the logarithm of the relaxation time, shape (M,)."""
+    T = np.exp(log_t)
+    directions, coefficients, residual = _project(model.basis(T, tau, np), signed)
+    kappa = model.from_linear(coefficients, T, np)
+    slope = model.signed_jacobian(kappa, tau, np)[..., -1] * T[:, None]
+    length = _dot(slope, slope)
+    for direction in directions:
+        slope -= _dot(slope, direction)[:, None] * direction
+    left = _dot(slope, slope)
+    known = left > _DEPENDENT**2 * length
+    return np.where(known, _dot(slope, residual), 0.0) / np.where(known, left, 1.0)
 
 
 def _project(

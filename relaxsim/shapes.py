@@ -37,8 +37,8 @@ def draw_shapes(rng: np.random.Generator, size: int, factor: float = 1.0) -> np.
         elif kind == "bar":
             inside = np.abs(across) < factor * rng.uniform(0.5, 2)
         elif kind == "plate":
-            half = factor * rng.uniform(2, 12, 2)
-            inside = (np.abs(along) < half[0]) & (np.abs(across) < half[1])
+            long, wide = factor * rng.uniform(2, 12, 2)
+            inside = (np.abs(along) < long) & (np.abs(across) < wide)
         else:
             half = factor * rng.uniform(0.5, 1.2)
             inside = (np.abs(x - cx) < half) & (np.abs(y - cy) < half)

@@ -94,6 +94,8 @@ def temporary_path(path: Path) -> Path:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes of this machine that no longer live."""
+    if os.name != "posix":  # elsewhere signal 0 is no question
+        return
     for part in folder.glob(".shard-*.part"):
         rest, pid, _ = part.name.rsplit(".", 2)
         if not rest.endswith(f".h5.{platform.node() or 'host'}") or not pid.isdigit():
@@ -155,9 +157,10 @@ def write_shard(
     """
     path = Path(path)
     temporary = temporary_path(path)
-    # HDF5 crashes the process when a disk fills while it writes, so it writes to memory.
+    # HDF5 crashes the process when a disk fills while it writes, so it writes to memory. Its
+    # later file format has checksums of all metadata but strings of variable length.
     image = io.BytesIO()
-    with h5py.File(image, "w") as file:
+    with h5py.File(image, "w", libver=("v110", "v110")) as file:
         for name in DATASETS:
             data = np.ascontiguousarray(arrays[name])
             chunks = (1, *data.shape[1:]) if data.ndim > 2 else None
@@ -174,7 +177,9 @@ def write_shard(
             "settings": json.dumps(settings, sort_keys=True),
             "version": __version__,
         }
-        file.attrs.update(attributes | {"crc32": _attributes_checksum(attributes)})
+        for key, value in attributes.items():
+            file.attrs[key] = np.bytes_(value.encode()) if isinstance(value, str) else value
+        file.attrs["crc32"] = _attributes_checksum(attributes)
     try:
         with temporary.open("wb") as handle:
             handle.write(image.getbuffer())
@@ -268,7 +273,10 @@ def _open(path: str | Path) -> h5py.File:
 
 def _info(path: Path, file: h5py.File) -> ShardInfo:
     try:
-        attributes = dict(file.attrs)
+        attributes = {
+            key: value.decode() if isinstance(value, bytes) else value
+            for key, value in file.attrs.items()
+        }
         intact = attributes.pop("crc32", None) == _attributes_checksum(attributes)
         shapes = {name: file[name].shape for name in DATASETS if name in file}
     except _DAMAGE as error:

@@ -176,7 +176,7 @@ def noise_free(
         signal = model.signed(tissue, tau, np)
         if (fraction < 1).any():
             first = np.flatnonzero(np.diff(voxel, prepend=-1))
-            signal = np.add.reduceat(signal * fraction[:, None], first, axis=0)
+            signal = _sum_of_groups(signal * fraction[:, None], first)
             tissue = reference_kappa(signal, tissue, fraction, first, tau, model)
             dominant = _largest_in_group(fraction, first)
             voxel, label, fraction = voxel[first], label[dominant], fraction[dominant]
@@ -244,6 +244,16 @@ def _mean_kappa(
         value = np.add.reduceat(weight * value, first) / total
         mean[:, q] = np.exp(value) if log else value
     return mean
+
+
+def _sum_of_groups(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sum of the rows (M, N) of each group; groups begin at the indices `first`."""
+    size = np.diff(first, append=len(values))
+    total = values[first]
+    for k in range(1, size.max()):
+        larger = np.flatnonzero(size > k)
+        total[larger] += values[first[larger] + k]
+    return total
 
 
 def _largest_in_group(value: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -184,9 +184,7 @@ def _check_labels(tissues: tuple[Tissue, ...], table: str) -> None:
         )
 
 
-def _truncated_normal(
-    rng: np.random.Generator, mean: float, sd: float, num: int
-) -> np.ndarray:
+def _truncated_normal(rng: np.random.Generator, mean: float, sd: float, num: int) -> np.ndarray:
     draw = rng.normal(mean, sd, num)
     while (low := draw < 0.1 * mean).any():
         draw[low] = rng.normal(mean, sd, low.sum())

@@ -79,8 +79,8 @@ def draw_patches(settings: Settings, protocol: Protocol) -> dict[str, np.ndarray
         parts.append(
             noise_free(mixture, protocol.tau, settings.model, values, rng, settings.spread)
         )
-    kappa, signed, labels, purity = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return {"kappa": kappa, "signed": signed, "labels": labels, "purity": purity}
+    names = ("kappa", "signed", "labels", "purity")
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
 
 
 def evaluate(

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 #: Fixed ranges, so that pictures compare.
 RANGES = {"T1map": (0, 2500, "T1 (ms)"), "T2map": (0, 250, "T2 (ms)"), "Bmap": (1, 2.1, "B")}

@@ -89,7 +89,7 @@ def main(out: Path, quick: bool) -> None:
         "--learning-rate 2e-3 --overwrite"
     )
     call(
-        f"relaxsim phantom brain --tis cine31 --snr {SNR} --repeats {REPEATS} --seed 1000 "
+        f"relaxsim phantom brain --tis cine31 --snr {SNR} --repeats {REPEATS} --subject 1000 "
         f"--b-field smooth --out {phantom} --overwrite"
     )
     methods = {

@@ -2,9 +2,73 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from relaxnet.inference import run_network, tiles
+from relaxnet.inference import filled, run_network, tiles
 from relaxnet.rim import RIM
+
+
+class Blur:
+    """A network without TensorFlow whose estimate depends on voxels up to `halo` away."""
+
+    halo = 3
+    parameters = ("A", "T2")
+
+    def __init__(self):
+        self.largest = 0
+
+    def __call__(self, inputs, training=False):
+        S, tau, sigma = inputs
+        assert S.dtype == tau.dtype == sigma.dtype == np.float32
+        self.largest = max(self.largest, S.shape[1] * S.shape[2])
+        mean = ndimage.uniform_filter(S.mean(-1), (0, 7, 7), mode="constant")
+        kappa = np.stack([mean, mean * tau.sum() + sigma[:, None, None]], -1)
+        return np.stack([0 * kappa, kappa])
+
+
+def test_tiles_of_any_size_give_what_the_whole_slice_gives():
+    S = np.random.default_rng(0).uniform(size=(3, 53, 38, 5))
+    tau, sigma = np.arange(1.0, 6), [0.1, 0.2, 0.3]
+    whole = run_network(Blur(), S, tau, sigma)
+    assert whole.shape == (3, 53, 38, 2)
+    for most in (500, 700, 1500):
+        network = Blur()
+        tiled = run_network(network, (s for s in S), tau, sigma, max_voxels=most)
+        np.testing.assert_allclose(tiled, whole, rtol=1e-6)
+        assert network.largest <= most
+
+
+def test_only_the_box_of_the_mask_is_computed():
+    S = np.random.default_rng(0).uniform(size=(3, 50, 40, 5))
+    masks = np.zeros(S.shape[:3], bool)
+    masks[0, 20:25, 3] = masks[0, 21, 3:9] = masks[2, 49, 39] = True
+    tau, sigma = np.arange(1.0, 6), [0.1, 0.2, 0.3]
+    whole = run_network(Blur(), S, tau, sigma)
+    network = Blur()
+    part = run_network(network, S, tau, sigma, masks)
+    np.testing.assert_allclose(part[masks], whole[masks], rtol=1e-6)
+    assert not part[1].any()
+    assert network.largest == (5 + 6) * (6 + 6)
+
+
+def test_default_limit_bounds_pieces_of_large_slices_and_of_many_images():
+    for shape in ((1, 700, 900, 3), (1, 200, 300, 400)):
+        network = Blur()
+        run_network(network, np.zeros(shape, np.float32), np.ones(shape[-1]), [1.0])
+        assert network.largest * (64 + shape[-1]) <= 10_000_000
+
+
+def test_bad_voxels_among_good_ones_are_filled_from_them():
+    S = np.random.default_rng(0).uniform(1, 2, (9, 9, 3))
+    S[4, 4], S[0, 0, 1], S[6:, 6:] = 0, np.nan, 0
+    out = filled(S)
+    neighbours = np.delete(S[3:6, 3:6].reshape(9, 3), 4, axis=0)
+    np.testing.assert_allclose(out[4, 4], neighbours.mean(0))
+    assert (out[0, 0] == 0).all()  # three good neighbours are too few
+    np.testing.assert_allclose(out[6, 6], S[5:8, 5:8].reshape(9, 3)[[0, 1, 2, 3, 6]].mean(0))
+    assert (out[7:, 7:] == 0).all()
+    good = np.isfinite(S).all(-1) & S.any(-1)
+    np.testing.assert_array_equal(out[good], S[good])
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 9), st.integers(100, 3000))

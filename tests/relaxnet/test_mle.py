@@ -209,7 +209,8 @@ def test_bounds_hold_and_are_reported():
     model, rng = INVERSION_RECOVERY, np.random.default_rng(5)
     kappa = np.tile([1.0, 1.9, 3000.0], (200, 1))
     S = model.forward(kappa, CINE31) + 0.002 * rng.normal(size=(200, 31))
-    fit = fit_voxelwise(S, CINE31, model, bounds={"T1": (100.0, 2000.0), "B": (1.7, 2.0)})
+    bounds = {"T1": (100.0, 2000.0), "B": (1.7, 2.0)}
+    fit = fit_voxelwise(S, CINE31, model, sigma=0.002, bounds=bounds)
     assert fit.kappa[:, 2].max() <= 2000.0
     assert fit.kappa[:, 1].min() >= 1.7
     assert fit.kappa[:, 1].max() <= 2.0

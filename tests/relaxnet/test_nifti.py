@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import nibabel as nib
@@ -27,6 +28,8 @@ def test_one_file_and_one_file_a_time_are_the_same(tmp_path, data):
     whole = load_series([write(tmp_path / "s.nii.gz", data)])
     parts = [write(tmp_path / f"{n}.nii", data[..., n]) for n in range(data.shape[-1])]
     np.testing.assert_array_equal(load_series(parts).data, whole.data)
+    parts = [write(tmp_path / f"{n}.nii", data[..., n : n + 1]) for n in range(data.shape[-1])]
+    np.testing.assert_array_equal(load_series(parts).data, whole.data)
 
 
 def test_integers_with_slope_are_scaled(tmp_path, data):
@@ -54,6 +57,34 @@ def test_header_is_kept(tmp_path, data):
     assert json.loads((tmp_path / "T1map.json").read_text()) == {"Units": "ms"}
 
 
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (2, 3)])
+def test_codes_of_space_are_kept(tmp_path, data, codes):
+    image = nib.Nifti1Image(data, None)
+    image.header.set_zooms((0.9, 1.1, 3.0, 1.0))
+    for code, put in zip(codes, (image.set_qform, image.set_sform), strict=True):
+        if code:
+            put(oblique(), code)
+    nib.save(image, tmp_path / "s.nii")
+    save_map(tmp_path / "m.nii.gz", data[..., 0], load_series([tmp_path / "s.nii"]), {})
+    out, before = nib.load(tmp_path / "m.nii.gz"), nib.load(tmp_path / "s.nii")
+    assert (int(out.header["qform_code"]), int(out.header["sform_code"])) == codes
+    np.testing.assert_allclose(out.affine, before.affine, atol=1e-5)
+    np.testing.assert_allclose(out.header.get_zooms(), (0.9, 1.1, 3.0), rtol=1e-5)
+
+
+def test_what_speaks_of_the_series_alone_is_dropped(tmp_path, data):
+    image = nib.Nifti2Image(data, oblique())
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"four dimensions"))
+    image.header.set_intent("t test", (3,), name="t")
+    image.header["toffset"] = 7
+    nib.save(image, tmp_path / "s.nii")
+    save_map(tmp_path / "m.nii.gz", data[..., 0], load_series([tmp_path / "s.nii"]), {})
+    out = nib.load(tmp_path / "m.nii.gz")
+    assert not out.header.extensions
+    assert out.header.get_intent()[0] == "none"
+    assert out.header["toffset"] == 0
+
+
 def test_big_endian_files_are_read(tmp_path, data):
     image = nib.Nifti1Image(data, np.eye(4), nib.Nifti1Header(endianness=">"))
     nib.save(image, tmp_path / "s.nii")
@@ -70,6 +101,10 @@ def test_slices_lie_across_the_largest_zoom(tmp_path, data):
     assert load_series([sagittal]).slice_axis == 0
     isotropic = write(tmp_path / "i.nii", data, np.eye(4))
     assert load_series([isotropic]).slice_axis == 2
+    single = write(tmp_path / "1.nii", data[:, :, :1], np.diag([1.9, 1.9, 1, 1]))
+    assert load_series([single]).slice_axis == 2
+    sagittal = write(tmp_path / "2.nii", data[:1], np.diag([1, 1.9, 1.9, 1]))
+    assert load_series([sagittal]).slice_axis == 0
 
 
 def refused(paths, match):
@@ -98,6 +133,45 @@ def test_what_is_no_series_is_refused(tmp_path, data):
     refused([tmp_path / "a.img"], "expected NIfTI|not a NIfTI")
 
 
+def test_header_that_speaks_of_more_than_the_file_holds_is_refused(tmp_path, data):
+    for name in ("s.nii", "s.nii.gz"):
+        path = write(tmp_path / name, data)
+        raw = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
+        raw = bytearray(raw)
+        raw[40:50] = np.array([4, 30000, 30000, 30000, 30000], "<i2").tobytes()
+        path.write_bytes(gzip.compress(bytes(raw)) if name.endswith("gz") else bytes(raw))
+        refused([path], "which the file cannot hold")
+
+
+def test_colours_are_refused(tmp_path):
+    rgb = np.zeros((3, 3, 2, 4), np.dtype([(c, "u1") for c in "RGB"]))
+    nib.save(nib.Nifti1Image(rgb, np.eye(4)), tmp_path / "rgb.nii")
+    refused([tmp_path / "rgb.nii"], "expected real numbers")
+
+
+def test_damaged_files_are_refused_or_read_but_nothing_else(tmp_path, data):
+    """Bytes of the header, of the data and of the gzip stream are changed at random."""
+    rng = np.random.default_rng(0)
+    good = write(tmp_path / "good.nii", data).read_bytes()
+    outcomes = set()
+    for n in range(120):
+        raw = bytearray(good if n % 2 else gzip.compress(good, 1))
+        for _ in range(rng.integers(1, 6)):
+            raw[rng.integers(352 if n % 4 else len(raw))] = rng.integers(256)
+        raw = raw[: rng.integers(len(raw))] if n % 5 == 0 else raw
+        if n % 3 == 0 and n % 2:
+            raw = gzip.compress(bytes(raw), 1)
+        path = tmp_path / ("f.nii.gz" if raw[:2] == b"\x1f\x8b" else "f.nii")
+        path.write_bytes(bytes(raw))
+        try:
+            series = load_series([path])
+            save_map(tmp_path / "map.nii.gz", series.data[..., 0], series, {})
+            outcomes.add("read")
+        except NiftiError as error:
+            outcomes.add("refused" if "\n" not in str(error) else "refused in more than a line")
+    assert outcomes == {"read", "refused"}
+
+
 def test_files_that_differ_are_refused(tmp_path, data):
     first = write(tmp_path / "1.nii", data[..., 0])
     refused([first, write(tmp_path / "2.nii", data[:-1, ..., 1])], "share one grid")
@@ -117,3 +191,15 @@ def test_mask(tmp_path, data):
         load_mask(path, (3, 3, 3))
     with pytest.raises(NiftiError, match="no voxel above zero"):
         load_mask(write(tmp_path / "empty.nii", 0 * data[..., 0]), data.shape[:3])
+
+
+def test_mask_must_lie_where_the_series_lies(tmp_path, data):
+    loaded = load_series([write(tmp_path / "s.nii", data, oblique())])
+    inside = np.ones((*data.shape[:3], 1), np.float32)
+    same, flipped = oblique(), oblique() @ np.diag([-1, 1, 1, 1])
+    assert load_mask(write(tmp_path / "a.nii", inside, same), data.shape[:3], loaded).all()
+    with pytest.raises(NiftiError, match="lies elsewhere in space"):
+        load_mask(write(tmp_path / "b.nii", inside, flipped), data.shape[:3], loaded)
+    nowhere = nib.Nifti1Image(inside, None)  # no code: it does not say where it lies
+    nib.save(nowhere, tmp_path / "c.nii")
+    assert load_mask(tmp_path / "c.nii", data.shape[:3], loaded).all()

@@ -87,6 +87,108 @@ def test_low_snr_gaussian_magnitude_is_not_taken_as_signed():
     assert not maps(S, mask=disc).signed
 
 
+def test_bad_voxels_reach_no_further_than_the_halo(network):
+    S = series((40, 40, 1))[0] + 500.0
+    clean = maps(S, "rim", network=network, sigma=8.0)
+    S[20, 20, 0, 3] = np.nan
+    out = maps(S, "rim", network=network, sigma=8.0)
+    far = np.ones(S.shape[:3], bool)
+    reach = network.halo + 1  # one more, since the voxel is filled from its neighbours
+    far[20 - reach : 21 + reach, 20 - reach : 21 + reach] = False
+    np.testing.assert_allclose(out.kappa[far], clean.kappa[far], rtol=1e-3)
+    near = ~far
+    near[20, 20] = False
+    assert np.median(np.abs(out.kappa[near][:, 2] / clean.kappa[near][:, 2] - 1)) < 0.02
+
+
+def test_shallow_negatives_are_recognised_as_signed():
+    """Negatives of a tenth of the maximum, which a fit to the modulus would take for noise."""
+    tau = np.array([350.0, 500, 650, 800, 950, 1100, 1250, 1400, 1700])
+    kappa = np.broadcast_to([1000.0, 1.95, 620.0], (20, 20, 1, 3))
+    noise = np.random.default_rng(0).standard_normal((20, 20, 1, 9))
+    S = INVERSION_RECOVERY.signed(kappa, tau, np) + 7 * noise
+    out = predict(S, tau, INVERSION_RECOVERY, "mle")
+    assert out.signed
+    assert out.sigma == pytest.approx(7, rel=0.05)
+    assert np.median(out.kappa[..., 2]) == pytest.approx(620, rel=0.01)
+    out = predict(np.abs(S), tau, INVERSION_RECOVERY, "mle")
+    assert not out.signed
+    assert out.sigma == pytest.approx(7, rel=0.1)
+
+
+def test_networks_take_the_modulus_of_signed_data(network):
+    kappa, disc = series()[1:]
+    safe = np.where(disc[..., None], kappa, [0.0, 2.0, 1000.0])
+    S = INVERSION_RECOVERY.signed(safe, TAU, np)
+    options = {"mask": disc, "network": network, "sigma": 8.0}
+    out, of_modulus = (maps(x, "rim", **options) for x in (S, np.abs(S)))
+    assert (out.signed, of_modulus.signed) == (True, False)
+    assert out.taken_as == "the modulus of signed data"
+    np.testing.assert_array_equal(out.kappa, of_modulus.kappa)
+    np.testing.assert_allclose(out.residual, of_modulus.residual)
+
+
+def test_sigma_of_signed_data_that_is_given_decides_too():
+    kappa, disc = series()[1:]
+    signed = INVERSION_RECOVERY.signed(np.where(disc[..., None], kappa, [0, 2.0, 1e3]), TAU, np)
+    assert maps(signed, mask=disc, sigma=8.0).signed
+    assert not maps(signed, mask=disc, sigma=800.0).signed
+
+
+def test_sigma_map_is_used_voxel_by_voxel(network):
+    S, _, disc = series()
+    sigma = np.full(disc.shape, np.nan)
+    sigma[disc] = 8.0
+    sigma[:7][disc[:7]] = 16.0
+    out, flat = maps(S, mask=disc, sigma=sigma), maps(S, mask=disc, sigma=8.0)
+    np.testing.assert_array_equal(out.kappa, flat.kappa)
+    np.testing.assert_allclose(out.std[:7], 2 * flat.std[:7], rtol=1e-5)
+    np.testing.assert_allclose(out.residual[7:], flat.residual[7:], rtol=1e-5)
+    assert maps(S, "rim", disc, network=network, sigma=sigma).sigma in (8.0, 12.0, 16.0)
+    with pytest.raises(ValueError, match="sigma has shape"):
+        maps(S, mask=disc, sigma=sigma[:-1])
+    with pytest.raises(ValueError, match="expected a positive number"):
+        maps(S, sigma=sigma)
+
+
+def test_noise_needs_more_images_than_parameters():
+    S, _, disc = series()
+    with pytest.raises(ValueError, match="3 images leave no residuals"):
+        predict(S[..., :3], TAU[:3], INVERSION_RECOVERY, "mle", mask=disc)
+    out = predict(S[..., :3], TAU[:3], INVERSION_RECOVERY, "mle", mask=disc, sigma=8.0)
+    assert out.sigma_source == "given"
+
+
+def test_noise_free_series_says_so():
+    kappa, disc = series()[1:]
+    S = INVERSION_RECOVERY.forward(np.where(disc[..., None], kappa, [0, 2.0, 1e3]), TAU)
+    out = maps(S, mask=disc)
+    np.testing.assert_allclose(out.kappa[disc], kappa[disc], rtol=1e-3)
+    assert out.sigma_source.startswith("none found")
+
+
+def test_without_a_mask_scale_and_noise_are_those_of_the_foreground():
+    S, _, disc = series((60, 60, 1), sigma=8.0)
+    every, given = maps(S), maps(S, mask=disc)
+    assert every.scale == pytest.approx(given.scale, rel=0.02)
+    assert every.sigma == pytest.approx(given.sigma, rel=0.1)
+    assert (every.status != OUTSIDE).all()
+
+
+def test_integers_are_taken():
+    S, _, disc = series()
+    out = maps(np.round(S).astype(np.int16), mask=disc)
+    np.testing.assert_allclose(out.kappa, maps(np.round(S), mask=disc).kappa, rtol=1e-6)
+
+
+def test_overflow_and_empty_images_are_said():
+    S, _, disc = series()
+    out = maps(S.astype(np.float64) * 3e35, mask=disc, sigma=1e36)
+    assert np.isfinite(out.kappa).all()
+    S[..., 2] = 0
+    assert maps(S, mask=disc).notes == ("zero everywhere: image 3 of 7",)
+
+
 def test_networks_that_do_not_suit_are_refused(network):
     S, _, disc = series()
     with pytest.raises(ModelError, match="is for inversion_recovery, the series is t2_decay"):
@@ -108,6 +210,8 @@ def test_bad_arguments_are_refused():
         maps(np.zeros_like(S))
     with pytest.raises(ValueError, match="expected one of"):
         maps(S, method="magic")
+    with pytest.raises(ValueError, match=r"expected \(X, Y, Z, images\)"):
+        maps(S[:, :, 0])
 
 
 def test_scale_is_one_function_of_the_series():

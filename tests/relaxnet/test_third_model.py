@@ -1,4 +1,4 @@
-"""A new signal model is one record: it is simulated, trained, fitted and predicted as the others."""
+"""A new signal model is one record, simulated, trained, fitted and predicted as the others."""
 
 import numpy as np
 import pytest

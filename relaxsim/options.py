@@ -1,0 +1,132 @@
+"""Option types and habits that relaxsim's commands share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. The same command goes on.", err=True)
+            sys.exit(130)
+
+    return wrapper
+
+
+def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """Several click options as one decorator, in this order in the help."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def chosen_times(tis: Any, tes: Any, tr: Any) -> str:
+    """``"tis"`` or ``"tes"``, whichever is given.
+
+    Raises
+    ------
+    ValueError
+        If both or neither are, or a repetition time is given with echo times.
+    """
+    if bool(tis) == bool(tes):
+        raise ValueError("give inversion times with --tis or echo times with --tes, not both.")
+    if tes and tr is not None:
+        raise ValueError("--tr belongs to inversion recovery (--tis); T2 decay does not use it.")
+    return "tis" if tis else "tes"
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Range(click.ParamType):
+    """``X`` or ``LOW:HIGH``, positive numbers."""
+
+    name = "X|LOW:HIGH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """Pair of bounds; a single number is both."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, _, high = str(value).partition(":")
+            bounds = float(low), float(high or low)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor LOW:HIGH.", param, ctx)
+        if not 0 < bounds[0] <= bounds[1] < float("inf"):
+            self.fail(f"{value!r}: expected 0 < LOW <= HIGH.", param, ctx)
+        return bounds
+
+
+class IndexRange(click.ParamType):
+    """``I:J``: shards I to J - 1."""
+
+    name = "I:J"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Pair of bounds."""
+        if isinstance(value, tuple):
+            return value
+        low, _, high = str(value).partition(":")
+        if not (low.isdigit() and high.isdigit() and int(low) < int(high)):
+            self.fail(f"{value!r}: expected I:J with 0 <= I < J.", param, ctx)
+        return int(low), int(high)
+
+
+class Positive(click.FloatRange):
+    """A finite number above 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=1e9)
+
+    def _describe_range(self) -> str:
+        return ""
+
+
+FILE = click.Path(path_type=Path)
+#: Voxel sizes that are simulated, mm.
+VOXEL_RANGE = (0.2, 5.0)
+VOXEL_SIZE = click.FloatRange(*VOXEL_RANGE)
+
+noise = click.option(
+    "--noise",
+    default="gaussian",
+    type=click.Choice(["gaussian", "rician"]),
+    help="Noise of the weighted images.",
+)
+tissues = click.option(
+    "--tissues",
+    default="paper",
+    metavar="FILE|NAME",
+    help="Tissue table: 'paper' (Table 1), 'wide' (no gaps), or a CSV file.",
+)
+b_field = click.option(
+    "--b-field",
+    default="patch",
+    type=click.Choice(["patch", "wide", "smooth"]),
+    help="B: one value, half-normal below 2 (paper); one value from 1.0 to 2.05; a field that "
+    "varies slowly.",
+)

@@ -1,0 +1,283 @@
+"""What `relaxnet predict` says, refuses and leaves on disk."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_series import TAU, series, write, write_times
+
+from relaxnet.cli import main
+from relaxnet.models import checksum
+from relaxnet.rim import RIM
+from relaxsim.signals import T2_DECAY
+
+MLE = ("--tis", "tis.txt", "--method", "mle")
+NET = ("--tis", "tis.txt", "--model", "net.keras")
+
+
+@pytest.fixture(scope="module")
+def network_bytes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "net.keras"
+    RIM(features=4, num_steps=2).save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, network_bytes):
+    """A working folder with a series, its times, a mask and a small network."""
+    monkeypatch.chdir(tmp_path)
+    S, _, disc = series()
+    write(tmp_path / "series.nii.gz", S)
+    write(tmp_path / "mask.nii.gz", disc.astype(np.uint8))
+    write_times(tmp_path / "tis.txt")
+    (tmp_path / "net.keras").write_bytes(network_bytes)
+    return tmp_path
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["predict", *map(str, arguments)])
+
+
+def mapped(*arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(folder, match, *arguments):
+    """The command fails with one line, exit code 2, and leaves the folder as it was."""
+    before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    last = [line for line in result.output.splitlines() if line][-1]
+    assert last.startswith("Error: ")
+    assert match in last
+    assert sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+
+
+def volume(path):
+    return nib.load(path).get_fdata()
+
+
+def test_says_a_line_for_each_fact(folder):
+    lines = mapped("series.nii.gz", *NET, "--mask", "mask.nii.gz").splitlines()
+    assert lines[0].startswith("series: 7 images of 14 x 12 x 2; mask mask.nii.gz (")
+    assert lines[1].startswith("noise: sigma ")
+    assert lines[2].startswith("method: net (SHA-256 ")
+    assert lines[2].endswith("data taken as magnitude")
+    assert lines[3].startswith("T1: median ")
+    assert lines[3].endswith(" ms in the mask, 100 % of it ok; maps in maps")
+    assert len(lines) == 4
+    more = mapped("series.nii.gz", *NET, "--out", "more", "--verbose")
+    assert "inversion times (ms): 50 150 400" in more
+    assert "in the mask: ok" in more
+
+
+def test_sidecars_say_how(folder):
+    mapped("series.nii.gz", *NET, "--sigma", "8")
+    card = json.loads((folder / "maps/M0map.json").read_text())
+    assert card["Network"] == "net"
+    assert card["NetworkSHA256"] == checksum(folder / "net.keras")
+    assert (card["Sigma"], card["SigmaSource"]) == (8, "given")
+    assert card["Sources"] == ["series.nii.gz"]
+    assert {"SoftwareVersion", "CommandLine", "Date", "Mask"} <= set(card)
+    levels = json.loads((folder / "maps/status.json").read_text())["Levels"]
+    assert {levels[str(int(v))] for v in np.unique(volume("maps/status.nii.gz"))} <= {
+        "ok",
+        "outside the mask",
+    }
+    mapped("series.nii.gz", *MLE, "--out", "fit")
+    card = json.loads((folder / "fit/Bstd.json").read_text())
+    assert card["Method"] == "mle"
+    assert "Network" not in card
+    assert card["Units"] == "1"
+
+
+def test_echo_times_give_t2(folder):
+    TE = np.array([10.0, 20, 40, 80, 160])
+    kappa = np.broadcast_to([900.0, 75.0], (8, 8, 1, 2))
+    noise = np.random.default_rng(0).standard_normal((8, 8, 1, 5))
+    write(folder / "t2.nii.gz", (T2_DECAY.forward(kappa, TE) + 5 * noise).astype(np.float32))
+    write_times(folder / "tes.txt", TE)
+    mapped("t2.nii.gz", "--tes", "tes.txt", "--method", "mle", "--mask", "none")
+    assert np.median(volume("maps/T2map.nii.gz")) == pytest.approx(75, rel=0.02)
+    assert not (folder / "maps/Bmap.nii.gz").exists()
+    assert "EchoTimesMs" in json.loads((folder / "maps/T2map.json").read_text())
+
+
+def test_repeated_times_are_taken(folder):
+    S = series()[0]
+    write(folder / "twice.nii.gz", np.concatenate([S, S], -1))
+    write_times(folder / "twice.txt", np.concatenate([TAU, TAU]))
+    mapped("twice.nii.gz", "--tis", "twice.txt", "--method", "mle", "--out", "a")
+    mapped("series.nii.gz", *MLE, "--out", "b")
+    a, b = volume("a/T1map.nii.gz"), volume("b/T1map.nii.gz")
+    both = (a > 0) & (b > 0)
+    np.testing.assert_allclose(a[both], b[both], rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [MLE, NET])
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_any_scale_gives_the_same_times(folder, options, factor):
+    write(folder / "scaled.nii.gz", series()[0] * np.float32(factor))
+    mapped("series.nii.gz", *options, "--out", "a")
+    mapped("scaled.nii.gz", *options, "--out", "b")
+    np.testing.assert_allclose(
+        volume("b/T1map.nii.gz"), volume("a/T1map.nii.gz"), rtol=1e-4, atol=1e-3
+    )
+    np.testing.assert_allclose(
+        volume("b/M0map.nii.gz") / factor, volume("a/M0map.nii.gz"), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("options", [MLE, NET])
+def test_bad_voxels_in_a_file(folder, options):
+    S = series()[0]
+    S[7, 6, 0, 2], S[6, 6, 0], S[5, 6, 0, 1] = np.nan, 0, np.inf
+    write(folder / "holes.nii.gz", S)
+    mapped("holes.nii.gz", *options, "--mask", "mask.nii.gz")
+    for stem in ("T1map", "M0map", "Bmap", "residual"):
+        values = volume(f"maps/{stem}.nii.gz")
+        assert np.isfinite(values).all()
+        assert (values[5:8, 6, 0] == 0).all()
+    assert volume("maps/status.nii.gz")[5:8, 6, 0].tolist() == [3, 2, 3]
+    assert (volume("maps/T1map.nii.gz")[4:9, 5, 0] > 0).all()
+
+
+def test_other_maps_of_an_earlier_run_are_replaced(folder):
+    mapped("series.nii.gz", *MLE)
+    (folder / "maps/notes.txt").write_text("mine")
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), "maps/mine.nii.gz")
+    (folder / "maps/mine.json").write_text("{}")
+    assert (folder / "maps/T1std.nii.gz").exists()
+    mapped("series.nii.gz", *NET, "--overwrite")
+    names = {p.name for p in (folder / "maps").iterdir()}
+    stems = ("T1map", "M0map", "Bmap", "residual", "status", "mine")
+    assert names == {f"{s}.{e}" for s in stems for e in ("nii.gz", "json")} | {"notes.txt"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("series.nii.gz", "mask.nii.gz", "tis.txt", "net.keras", "maps")
+    }
+
+
+def test_folders_of_maps_are_made_and_open_to_others(folder):
+    mapped("series.nii.gz", *MLE, "--out", "a/b/c")
+    plain = folder / "plain"
+    plain.mkdir()
+    assert (folder / "a/b/c").stat().st_mode == plain.stat().st_mode
+
+
+def test_numbers_of_images_and_times_with_skipped_ones(folder):
+    write(folder / "six.nii.gz", series()[0][..., 1:])
+    refused(
+        folder,
+        "six.nii.gz holds 6 images (shape 14 x 12 x 2 x 6), but tis lists 7 inversion times",
+        *("six.nii.gz", *MLE, "--skip-first", "1"),
+    )
+    parts = [write(folder / f"{n}.nii", series()[0][..., n]) for n in range(3)]
+    refused(folder, "3 files hold 3 images", *parts, *MLE)
+
+
+def test_noise_that_cannot_be_estimated(folder):
+    write(folder / "three.nii.gz", series()[0][..., :3])
+    write_times(folder / "three.txt", TAU[:3])
+    three = ("three.nii.gz", "--tis", "three.txt", "--method", "mle")
+    refused(folder, "Give the noise with --sigma", *three)
+    mapped(*three, "--sigma", "8")
+
+
+def test_networks_that_do_not_ship(folder, monkeypatch):
+    monkeypatch.setattr("relaxnet.predict.shipped_models", dict)
+    refused(folder, "no rim network ships for", "series.nii.gz", "--tis", "tis.txt")
+    refused(folder, "no resnet network ships", "series.nii.gz", *NET[:2], "--method", "resnet")
+    refused(folder, "--method is resnet", "series.nii.gz", *NET, "--method", "resnet")
+    refused(folder, "--method mle takes none", "series.nii.gz", *NET, "--method", "mle")
+
+
+def test_cheap_checks_come_before_the_network(folder, monkeypatch):
+    def late(*_):
+        raise AssertionError("TensorFlow is imported before the input is checked")
+
+    monkeypatch.setattr("relaxnet.cli.import_tensorflow", late)
+    monkeypatch.setattr("relaxnet.predict.load_network", late)
+    refused(folder, "but cine31 lists 31", "series.nii.gz", "--tis", "cine31", *NET[2:])
+    refused(folder, "no such file", "series.nii.gz", *NET, "--mask", "none.nii.gz")
+
+
+def test_zero_series_and_zero_image(folder):
+    S = series()[0]
+    S[..., 3] = 0
+    write(folder / "gap.nii.gz", S)
+    assert "note: zero everywhere: image 4 of 7" in mapped("gap.nii.gz", *MLE)
+    write(folder / "zero.nii.gz", 0 * S)
+    for mask in ("auto", "none", "mask.nii.gz"):
+        refused(folder, "zero", "zero.nii.gz", *MLE, "--out", "other", "--mask", mask)
+
+
+def test_mask_that_lies_elsewhere(folder):
+    disc = series()[2].astype(np.uint8)
+    write(folder / "moved.nii.gz", disc, np.diag([-0.9, 0.9, 3.0, 1.0]))
+    refused(folder, "lies elsewhere in space", "series.nii.gz", *MLE, "--mask", "moved.nii.gz")
+
+
+def test_failure_while_writing_keeps_the_earlier_maps(folder, monkeypatch):
+    mapped("series.nii.gz", *MLE)
+    from relaxnet import predict
+
+    save, written = predict.save_map, []
+
+    def fail(path, *rest):
+        if len(written) == 3:
+            raise OSError("No space left on device")
+        written.append(path)
+        save(path, *rest)
+
+    monkeypatch.setattr(predict, "save_map", fail)
+    refused(folder, "No space left", "series.nii.gz", *MLE, "--overwrite")
+    assert len(written) == 3
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "words"),
+    [(KeyboardInterrupt, 130, "Interrupted."), (MemoryError, 2, "Error: the memory")],
+)
+def test_interruption_leaves_nothing(folder, monkeypatch, stop, code, words):
+    before = {p.name for p in folder.iterdir()}
+
+    def halt(*_):
+        raise stop
+
+    monkeypatch.setattr("relaxnet.predict.save_map", halt)
+    result = call("series.nii.gz", *MLE)
+    assert result.exit_code == code
+    assert words in result.output
+    assert {p.name for p in folder.iterdir()} == before
+
+
+def test_version():
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert "relaxnet, version" in result.output
+
+
+@pytest.mark.data
+def test_brain(tmp_path, data_dir):
+    """White matter of Barral's slice at 1.5 T has a T1 near 600 ms, the voxel-wise fit says."""
+    brain = data_dir / "brain_ir"
+    options = ("--method", "mle", "--mask", brain / "mask.nii.gz", "--out", tmp_path / "maps")
+    mapped(brain / "series.nii.gz", "--tis", brain / "tis.txt", *options)
+    T1 = volume(tmp_path / "maps/T1map.nii.gz")
+    inside = T1 > 0
+    assert inside.sum() == (volume(brain / "mask.nii.gz") > 0).sum()
+    counts, edges = np.histogram(T1[inside], bins=np.arange(300, 2000, 50))
+    assert 500 <= edges[counts.argmax()] <= 700
+
+
+@pytest.mark.data
+def test_signed_brain_is_recognised(tmp_path, data_dir):
+    brain = data_dir / "brain_t1t2"
+    out = ("--method", "mle", "--out", tmp_path / "maps")
+    said = mapped(brain / "t1_series.nii.gz", "--tis", brain / "tis.txt", *out)
+    assert "data taken as signed" in said

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relaxsim.patches import coarse_fractions, crop, draw_centres, fine_size, random_orientation
+from relaxsim.shapes import draw_shapes
+
+
+def test_centres_are_uniform_over_the_mask():
+    mask = np.zeros((4, 5, 6), bool)
+    mask[1, 2, 3:5] = mask[3, 4, 0] = True
+    centres = draw_centres(np.flatnonzero(mask), mask.shape, 6000, np.random.default_rng(0))
+    places, counts = np.unique(centres, axis=0, return_counts=True)
+    assert places.tolist() == [[1, 2, 3], [1, 2, 4], [3, 4, 0]]
+    np.testing.assert_allclose(counts, 2000, rtol=0.1)
+
+
+@given(st.integers(-3, 12), st.integers(-3, 12), st.integers(1, 9))
+def test_crop_is_zero_outside(row, column, size):
+    volume = np.arange(1, 101).reshape(1, 10, 10)
+    block = crop(volume, np.array([0, row, column]), (1, size, size))[0]
+    for i in range(size):
+        for j in range(size):
+            r, c = row - size // 2 + i, column - size // 2 + j
+            inside = 0 <= r < 10 and 0 <= c < 10
+            assert block[i, j] == (volume[0, r, c] if inside else 0)
+
+
+def test_orientations_are_the_eight_of_a_square():
+    block = np.arange(9).reshape(1, 3, 3)
+    rng = np.random.default_rng(0)
+    seen = {random_orientation(block, rng).tobytes() for _ in range(200)}
+    assert len(seen) == 8
+
+
+@settings(deadline=None)
+@given(st.floats(0.6, 4.0), st.integers(0, 1000))
+def test_fractions_sum_to_one_and_keep_volume(factor, seed):
+    rng = np.random.default_rng(seed)
+    fine = fine_size(6, factor)
+    block = rng.integers(0, 12, (fine_size(1, factor), fine, fine)).astype(np.uint8)
+    fractions = coarse_fractions(block, (6, 6), factor)
+    np.testing.assert_allclose(fractions.sum(-1), 1, atol=1e-5)
+    assert fractions.min() >= 0
+
+
+def test_fractions_of_whole_factors_are_block_means():
+    rng = np.random.default_rng(0)
+    block = np.zeros((3, 9, 9), np.uint8)
+    block[:2, :8, :8] = rng.integers(0, 3, (2, 8, 8))
+    shifted = np.roll(block, 0)
+    fractions = coarse_fractions(block[:2, :8, :8], (4, 4), 2.0)
+    for label in range(3):
+        mean = (shifted[:2, :8, :8] == label).reshape(2, 4, 2, 4, 2).mean(axis=(0, 2, 4))
+        np.testing.assert_allclose(fractions[..., label], mean, atol=1e-6)
+
+
+def test_shapes_are_varied_labels():
+    rng = np.random.default_rng(0)
+    drawn = [draw_shapes(rng, 40) for _ in range(40)]
+    assert all(d.shape == (40, 40) and d.dtype == np.uint8 and d.max() < 12 for d in drawn)
+    assert np.mean([len(np.unique(d)) for d in drawn]) > 3
+    np.testing.assert_array_equal(
+        draw_shapes(np.random.default_rng(5), 30), draw_shapes(np.random.default_rng(5), 30)
+    )
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.7, 2.0])
+def test_fine_size_holds_the_coarse_voxels(factor):
+    assert fine_size(40, factor) >= 40 * factor

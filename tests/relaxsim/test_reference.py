@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import least_squares
+
+from relaxsim.protocols import random_protocol, read_protocol
+from relaxsim.reference import nearest_single_compartment
+from relaxsim.signals import INVERSION_RECOVERY, MODELS, T2_DECAY
+from relaxsim.simulate import reference_kappa
+
+CINE31 = read_protocol("cine31", "tis").tau
+
+
+def mixtures(model, num, seed, compartments=2):
+    """Kappa (num, compartments, Q), fractions and the order of their voxels."""
+    rng = np.random.default_rng(seed)
+    kappa = np.empty((num, compartments, model.num_parameters), np.float32)
+    kappa[..., 0] = rng.uniform(0.3, 1.2, kappa.shape[:2])
+    if "B" in model.parameters:
+        kappa[..., 1] = rng.uniform(1.6, 2.0, (num, 1))
+    T = (300, 4000) if model is INVERSION_RECOVERY else (20, 1000)
+    kappa[..., -1] = np.exp(rng.uniform(*np.log(T), kappa.shape[:2]))
+    fraction = rng.dirichlet(np.ones(compartments), num).astype(np.float32)
+    return kappa, fraction
+
+
+def reference(kappa, fraction, tau, model):
+    signal = (fraction[..., None] * model.signed(kappa, tau.astype(np.float32), np)).sum(1)
+    num, compartments = fraction.shape
+    first = np.arange(0, num * compartments, compartments)
+    flat = kappa.reshape(num * compartments, -1)
+    found = reference_kappa(signal, flat, fraction.reshape(-1), first, tau, model)
+    return signal, found
+
+
+def cost(kappa, signal, tau, model):
+    return ((model.signed(kappa.astype(float), tau, np) - signal) ** 2).sum(-1)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), parts=st.integers(2, 4))
+def test_never_worse_than_a_tissue(model, seed, parts):
+    tau = random_protocol(np.random.default_rng(seed), model.times).tau
+    kappa, fraction = mixtures(model, 50, seed, parts)
+    signal, found = reference(kappa, fraction, tau, model)
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
+    best = np.min([cost(kappa[:, i], signal, tau, model) for i in range(parts)], axis=0)
+    inside = np.abs(found[:, 0] / (fraction * kappa[..., 0]).sum(1) - 1) > 1e-6
+    assert (cost(found, signal, tau, model)[inside] <= best[inside] + 1e-9).all()
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_it_is_the_least_squares_solution(model):
+    tau = CINE31 if model is INVERSION_RECOVERY else read_protocol("fse6", "tes").tau
+    kappa, fraction = mixtures(model, 40, 0)
+    signal, found = reference(kappa, fraction, tau, model)
+    bounds = np.array(model.bounds[1:])
+    for k, s in zip(found, signal, strict=True):
+        fit = least_squares(
+            lambda u, k=k, s=s: model.signed((u * k)[None], tau, np)[0] - s,
+            np.ones(model.num_parameters),
+            xtol=1e-14,
+            ftol=1e-14,
+            gtol=1e-14,
+        )
+        best = fit.x * k
+        if ((best[1:] >= bounds[:, 0]) & (best[1:] <= bounds[:, 1])).all():
+            np.testing.assert_allclose(k, best, rtol=2e-3)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_pure_voxel_gives_its_tissue_back(model):
+    tau = CINE31 if model is INVERSION_RECOVERY else read_protocol("fse6", "tes").tau
+    kappa, fraction = mixtures(model, 30, 1)
+    kappa[:, 1] = kappa[:, 0]
+    _, found = reference(kappa, fraction, tau, model)
+    np.testing.assert_allclose(found, kappa[:, 0], rtol=1e-4)
+    # also from a start that is wrong, within the bracket
+    T = kappa[:, 0, -1]
+    start = kappa[:, 0] * np.linspace(0.7, 1.4, model.num_parameters)
+    signal = model.signed(kappa[:, 0], tau.astype(np.float32), np)
+    found = nearest_single_compartment(signal, start, (0.5 * T, 2 * T), tau, model, steps=8)
+    np.testing.assert_allclose(found, kappa[:, 0], rtol=1e-3)
+
+
+def test_relaxation_time_lies_between_the_tissues():
+    kappa, fraction = mixtures(T2_DECAY, 200, 2, 3)
+    _, found = reference(kappa, fraction, read_protocol("fse6", "tes").tau, T2_DECAY)
+    assert (found[:, -1] >= kappa[..., -1].min(1) * (1 - 1e-5)).all()
+    assert (found[:, -1] <= kappa[..., -1].max(1) * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("tau", [[500.0], [500.0, 500.0, 500.0], [300.0, 900.0]])
+def test_times_that_cannot_tell_keep_the_mean_relaxation_time(tau):
+    tau = np.array(tau)
+    kappa, fraction = mixtures(INVERSION_RECOVERY, 20, 3)
+    signal, found = reference(kappa, fraction, tau, INVERSION_RECOVERY)
+    weight = fraction * kappa[..., 0]
+    mean = np.exp((weight * np.log(kappa[..., 2])).sum(1) / weight.sum(1))
+    np.testing.assert_allclose(found[:, 2], mean, rtol=1e-4)
+    assert (np.abs(found[:, 1] - kappa[:, 0, 1]) < 0.3).all()
+    assert cost(found, signal, tau, INVERSION_RECOVERY).max() < 0.1
+
+
+def test_fits_outside_the_bounds_give_the_mean():
+    """Short times see only the start of a slow recovery: B would run away."""
+    tau = np.linspace(139.0, 300.0, 8)
+    kappa, fraction = mixtures(INVERSION_RECOVERY, 300, 4)
+    _, found = reference(kappa, fraction, tau, INVERSION_RECOVERY)
+    for q, (low, high) in enumerate(INVERSION_RECOVERY.bounds[1:], start=1):
+        assert (found[:, q] >= low).all()
+        assert (found[:, q] <= high).all()
