@@ -131,7 +131,7 @@ def batches(
             batch.sigma,
             batch.weight,
             batch.tau,
-            np.int64(batch.shard),
+            np.array(batch.shard, np.int64),
         )
 
     def shaped(iteration: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -337,7 +337,8 @@ def save_checkpoint(
     arrays = {f"weight_{i}": np.asarray(v) for i, v in enumerate(network.variables)}
     arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
     temporary = path.with_name(f".{path.name}.part.npz")
-    np.savez(temporary, iteration=iteration, best=best, **arrays)
+    arrays |= {"iteration": np.array(iteration), "best": np.array(best)}
+    np.savez(temporary, allow_pickle=False, **arrays)
     temporary.replace(path)
 
 

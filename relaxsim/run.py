@@ -172,7 +172,7 @@ def generate(
             ) from None
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _watch(futures: set[Future], folder: Path, missing: set[int]) -> Iterator[int]:
