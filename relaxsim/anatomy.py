@@ -186,7 +186,7 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
     parts, num = ndimage.label(mask)
     if num < 2:
         return mask
-    sizes = np.bincount(parts.ravel())
+    sizes = sum(np.bincount(part.ravel(), minlength=num + 1) for part in parts)
     sizes[0] = 0
     return parts == sizes.argmax()
 

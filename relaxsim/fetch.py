@@ -48,9 +48,9 @@ def fetch_subjects(subjects: Sequence[int], folder: str | Path) -> Iterator[Path
 def _downloader():
     try:
         from brainweb_dl import get_brainweb20
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "fetching needs the package brainweb-dl: pip install 'relaxnet[brainweb]'. "
+            f"fetching needs brainweb-dl ({error}): pip install 'relaxnet[brainweb]'. "
             "Without a network, fetch BrainWeb files elsewhere and give them with --brains."
         ) from None
     return get_brainweb20

@@ -5,7 +5,6 @@ Shard i is a function of the settings and (seed, i) alone.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,9 +197,20 @@ def head_voxel(voxel_size: tuple[float, float] | None) -> float:
     return 1.0 if voxel_size is None else float(np.clip(voxel_size[0] / 1.5, 0.5, 1.0))
 
 
-@functools.lru_cache(maxsize=1)
+#: The anatomy that this process used last, by what `_anatomy` was asked for.
+_held: dict[tuple[str, str, float], tuple[Anatomy, np.ndarray]] = {}
+
+
 def _anatomy(path: str, checksum: str, head_voxel: float) -> tuple[Anatomy, np.ndarray]:
     """Label volume and the flat indices of its brain; the last one is kept."""
+    key = path, checksum, head_voxel
+    if key not in _held:
+        _held.clear()  # before the next one needs its memory
+        _held[key] = _load_anatomy(*key)
+    return _held[key]
+
+
+def _load_anatomy(path: str, checksum: str, head_voxel: float) -> tuple[Anatomy, np.ndarray]:
     if path == BUILTIN:
         anatomy = builtin_head(int(checksum), head_voxel)
     else:

@@ -26,7 +26,6 @@ from relaxsim.generate import Settings, make_shard
 from relaxsim.shards import (
     ShardError,
     ShardInfo,
-    list_shards,
     read_info,
     remove_leftovers,
     shard_path,
@@ -121,7 +120,7 @@ def remove_replaced(settings: Settings, folder: str | Path, indices: Sequence[in
     (of other jobs of an array) stay.
     """
     replaced = {shard_path(folder, i) for i in indices}
-    for path in list_shards(folder) if any(Path(folder).glob("shard-*.h5")) else ():
+    for path in sorted(Path(folder).glob("shard-*.h5")):
         try:
             stale = path in replaced or differences(read_info(path), settings)
         except ShardError:
@@ -189,13 +188,12 @@ def _watch(futures: set[Future], folder: Path, missing: set[int]) -> Iterator[in
 def _parts(settings: Settings, indices: Sequence[int], jobs: int) -> list[list[int]]:
     """Shards in groups of one anatomy each, so that few processes load the same.
 
-    Groups are cut until every process has one, and at the end of a run the processes share what is
-    left: the large groups come first.
+    Large groups are cut, and come first, so that the processes end together.
     """
     groups: dict[Any, list[int]] = {}
     for index in indices:
         groups.setdefault(settings.anatomy_of(index), []).append(index)
-    size = max(1, -(-len(indices) // (2 * jobs)))
+    size = max(1, -(-len(indices) // (4 * jobs)))
     parts = [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
     return sorted(parts, key=len, reverse=True)
 
