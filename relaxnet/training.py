@@ -292,10 +292,10 @@ def card(
     validation_loss: float,
 ) -> dict[str, Any]:
     """How a network was made."""
+    left_out = ("protocols", "tissues", "anatomies")
     data = {
-        key: value
-        for key, value in infos[0].settings.items()
-        if key not in ("protocols", "tissues", "anatomies")
+        info.path.parent.name: {k: v for k, v in info.settings.items() if k not in left_out}
+        for info in infos
     }
     names = sorted({info.protocol for info in infos})
     tau = np.concatenate([info.tau for info in infos])
@@ -310,14 +310,17 @@ def card(
         "envelope": {
             "num_images": [min(images), max(images)],
             "tau_ms": [float(tau.min()), float(tau.max())],
-            "sigma": list(infos[0].settings.get("sigma_range", [])),
+            "sigma": [
+                min(info.settings["sigma_range"][0] for info in infos),
+                max(info.settings["sigma_range"][1] for info in infos),
+            ],
         },
         "anatomies": anatomies,
         "tissues": sorted({info.settings["tissues"][0] for info in infos}),
         "data": data,
         "training": asdict(settings),
         "iterations_done": iteration,
-        "validation_loss": None if np.isinf(validation_loss) else validation_loss,
+        "best_validation_loss": None if np.isinf(validation_loss) else validation_loss,
         "versions": {
             "relaxnet": __version__,
             "tensorflow": tf.__version__,
