@@ -186,7 +186,9 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
     parts, num = ndimage.label(mask)
     if num < 2:
         return mask
-    sizes = sum(np.bincount(part.ravel(), minlength=num + 1) for part in parts)
+    sizes = np.zeros(num + 1, np.int64)
+    for part in parts:  # slice by slice: the whole volume would be copied to 64 bits
+        sizes += np.bincount(part.ravel(), minlength=num + 1)
     sizes[0] = 0
     return parts == sizes.argmax()
 
