@@ -35,6 +35,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "val-smooth": f"--tis random --b-field smooth --seed 91 --patches 384 {ANY}",
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 192 {ANY}",
     },
+    "rim-cine31": {
+        "smooth": "--tis cine31 --b-field smooth --seed 12 --patches 4800",
+        "val-smooth": "--tis cine31 --b-field smooth --seed 93 --patches 240",
+    },
     "rim-t2": {
         "any": f"--tes random --seed 21 --patches 3600 {ANY}",
         "known": f"--tes fse6 --tes tools/times/mese32.txt --seed 22 --patches 1200 {ANY}",
@@ -43,6 +47,7 @@ RECIPES: dict[str, dict[str, str]] = {
 }
 SUMMARY = {
     "rim-t1": "T1, M0 and B from any list of inversion times",
+    "rim-cine31": "T1, M0 and B from the 31 inversion times of cine31, B varying slowly",
     "rim-t2": "T2 and M0 from any list of echo times",
 }
 
@@ -91,6 +96,7 @@ def ship(name: str, run: Path, figures: Path | None) -> None:
 @click.option("--brains", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--work", default="work", type=click.Path(path_type=Path), help="Folder.")
 @click.option("--iterations", default=5000, type=click.IntRange(1))
+@click.option("--learning-rate", default=1e-3)
 @click.option("--init", default="", help="Network to start from, such as the shipped one.")
 @click.option("--ship", "only_ship", is_flag=True, help="Put the run's best into the package.")
 @click.option("--figures", type=click.Path(path_type=Path), help="JSON of figures for the card.")
@@ -99,6 +105,7 @@ def main(
     brains: Path,
     work: Path,
     iterations: int,
+    learning_rate: float,
     init: str,
     only_ship: bool,
     figures: Path | None,
@@ -111,6 +118,7 @@ def main(
     training, validation = make_data(name, brains, work)
     options = [f"--data={p}" for p in training] + [f"--validation={p}" for p in validation]
     options += ["--out", str(run), "--iterations", str(iterations)]
+    options += ["--learning-rate", str(learning_rate)]
     options += ["--init", init] if init else []
     options += ["--resume"] if (run / "checkpoint.npz").is_file() else []
     call("relaxnet", "train", *options)
