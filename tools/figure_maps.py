@@ -33,6 +33,7 @@ def middle_slice(path: Path) -> np.ndarray:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG file.")
 def main(folders: tuple[Path, ...], labels: tuple[str, ...], out: Path) -> None:
     """Draw maps side by side."""
+    ranges = dict(RANGES)
     columns = [s for s in RANGES if (folders[0] / f"{s}.nii.gz").is_file()] + ["M0map"]
     fig, axes = plt.subplots(
         len(folders),
@@ -44,7 +45,8 @@ def main(folders: tuple[Path, ...], labels: tuple[str, ...], out: Path) -> None:
     for row, folder in zip(axes, folders, strict=True):
         for axis, stem in zip(row, columns, strict=True):
             picture = middle_slice(folder / f"{stem}.nii.gz")
-            low, high, unit = RANGES.get(stem, (0, np.percentile(picture, 99.5), "M0 (a.u.)"))
+            low, high, unit = ranges.get(stem, (0, np.percentile(picture, 99), "M0 (a.u.)"))
+            ranges[stem] = low, high, unit  # the first row's range serves the others
             inside = np.argwhere(picture > 0)
             (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
             image = axis.imshow(
