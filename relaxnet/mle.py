@@ -14,9 +14,7 @@ refined from Gaussian ones (`relaxnet.rician`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -36,6 +34,7 @@ from relaxnet.fit import (
 )
 from relaxnet.fit_input import Bounds, check_mask, check_series, check_sigma, fit_bounds
 from relaxnet.minimum import global_minimum
+from relaxnet.parallel import in_chunks
 from relaxnet.rician import refine_rician
 from relaxnet.search import Grid, make_grid
 from relaxnet.separable import Problem, make_problem
@@ -58,7 +57,6 @@ __all__ = [
 ]
 
 LIKELIHOODS = ("gaussian", "rician")
-_CHUNK_BYTES = 1 << 19  # of the samples that are refined together: they stay in the cache
 
 
 def fit_voxelwise(
@@ -138,7 +136,7 @@ def fit_voxelwise(
         _store(fit, chunk, _fit_rician(problem, grid, samples, fit.kappa[chunk], noise_of[chunk]))
 
     one_pass = likelihood == "gaussian"
-    _in_chunks(gaussian, voxels, flat.shape[1], progress if one_pass else None)
+    in_chunks(gaussian, voxels, flat.shape[1], progress if one_pass else None)
     if noise is None:
         free = int((limits[:, 1] > limits[:, 0]).sum())
         noise = np.full(inside.shape, estimate_sigma(flat, fit, inside.reshape(-1), free))
@@ -149,7 +147,7 @@ def fit_voxelwise(
     elif not (noise > 0).any():
         raise ValueError("no noise is left in the residuals; the Rician likelihood needs a sigma.")
     else:
-        _in_chunks(rician, voxels[fit.status[voxels] < NO_SIGNAL], flat.shape[1], progress)
+        in_chunks(rician, voxels[fit.status[voxels] < NO_SIGNAL], flat.shape[1], progress)
     fit = flag_loose(fit, limits[-1, 1] - limits[-1, 0])
     return Fit(*(v.reshape(inside.shape + v.shape[1:]) for v in vars(fit).values()))
 
@@ -161,21 +159,6 @@ def _check_likelihood(likelihood: str, signed: bool) -> None:
         )
     if likelihood == "rician" and signed:
         raise ValueError("the Rician likelihood is one of magnitudes; these data are signed.")
-
-
-def _in_chunks(
-    work: Callable[[np.ndarray], None],
-    voxels: np.ndarray,
-    num_images: int,
-    progress: Callable[[int], object] | None,
-) -> None:
-    """Run `work` on chunks of the voxels, one thread a core."""
-    size = max(256, _CHUNK_BYTES // (8 * num_images))
-    chunks = [voxels[i : i + size] for i in range(0, len(voxels), size)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for chunk, _ in zip(chunks, pool.map(work, chunks), strict=True):
-            if progress is not None:
-                progress(len(chunk))
 
 
 def _store(fit: Fit, voxels: np.ndarray, values: tuple[np.ndarray, ...]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from relaxnet.parallel import product
 from relaxnet.profile import profile
 from relaxnet.separable import (
     Problem,
@@ -22,8 +23,6 @@ from relaxnet.separable import (
 
 #: Largest grid step of log T.
 STEP = 0.1
-#: Tile of the matrix product: rows, and multiplications in all.
-TILE, TILE_PRODUCT = 64, 250_000
 #: Rise of R between grid points, relative to its change from point to point.
 SLACK = 0.5
 #: Rounding of the float32 search, relative to |S|^2.
@@ -136,8 +135,8 @@ def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) 
     -------
     R : array, shape (n, M), float32
     """
-    y1 = _product(S, grid.m)
-    y2 = np.zeros((1, 1), np.float32) if grid.w is None else _product(S, grid.w)
+    y1 = product(S, grid.m)
+    y2 = np.zeros((1, 1), np.float32) if grid.w is None else product(S, grid.w)
     if amplitudes is not None:
         return _bounded(grid, y1, y2, amplitudes)
     if grid.w is None:
@@ -152,23 +151,6 @@ def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) 
     np.square(y1, out=y1)
     y1 += np.square(y2, out=y2)
     return np.where(inside, y1, edge)
-
-
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Matrix product in tiles below the size at which BLAS starts threads of its own.
-
-    The chunks of a fit already run one to a core; a second set of threads would slow them.
-    """
-    out = np.empty((len(a), b.shape[1]), dtype=a.dtype)
-    tiles = len(a) // TILE
-    head = tiles * TILE
-    stack = a[:head].reshape(tiles, TILE, a.shape[1])
-    stack_out = out[:head].reshape(tiles, TILE, b.shape[1])
-    width = max(1, TILE_PRODUCT // (TILE * a.shape[1]))
-    for band in (slice(j, j + width) for j in range(0, b.shape[1], width)):
-        np.matmul(stack, b[:, band], out=stack_out[..., band])
-        np.matmul(a[head:], b[:, band], out=out[head:, band])
-    return out
 
 
 def _bounded(grid: Grid, y1: np.ndarray, y2: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ unbiased voxel-wise estimator is at least ``F^-1``. An estimator below it uses a
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtri
 
 from relaxnet.rician import information_factor
 from relaxsim.signals import SignalModel
@@ -83,6 +84,35 @@ def crlb(
     return inverse_std(fisher_information(kappa, tau, sigma, model, likelihood))
 
 
+def coverage(
+    estimate: np.ndarray, std: np.ndarray, truth: np.ndarray, level: float = 0.95
+) -> float:
+    """Share of the intervals ``estimate +- z std`` that hold the truth.
+
+    Parameters
+    ----------
+    estimate, std, truth : arrays of one shape
+        Entries whose `std` is not finite and positive are left out.
+    level : float
+        What the share should be; sets z.
+
+    Returns
+    -------
+    share : float
+        NaN if nothing is left.
+
+    Examples
+    --------
+    >>> coverage(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.array([1.1, 3.0]))
+    0.5
+    """
+    known = np.isfinite(std) & (std > 0)
+    if not known.any():
+        return float("nan")
+    z = ndtri(0.5 + 0.5 * level)
+    return float((np.abs(estimate - truth)[known] <= z * std[known]).mean())
+
+
 def unit_std(J: np.ndarray) -> np.ndarray:
     """Bound of the standard deviations for sigma = 1, from the Jacobian.
 
@@ -100,18 +130,56 @@ def unit_std(J: np.ndarray) -> np.ndarray:
 
 def inverse_std(F: np.ndarray) -> np.ndarray:
     """``sqrt(diag(F^-1))`` of symmetric matrices (..., Q, Q); inf where F is singular."""
+    variance = np.diagonal(inverse(F), axis1=-2, axis2=-1)
+    return np.sqrt(np.where(np.isfinite(variance) & (variance > 0), variance, np.inf))
+
+
+def inverse(F: np.ndarray) -> np.ndarray:
+    """Inverse of symmetric, positive matrices (..., Q, Q); inf where one is singular."""
     scale = np.sqrt(np.diagonal(F, axis1=-2, axis2=-1))
     positive = (scale > 0).all(axis=-1) & np.isfinite(scale).all(axis=-1)
     scale = np.where(positive[..., None], scale, 1.0)
-    correlation = F / (scale[..., :, None] * scale[..., None, :])
+    product = scale[..., :, None] * scale[..., None, :]
     identity = np.eye(F.shape[-1])
-    correlation = np.where(positive[..., None, None], correlation, identity)
+    correlation = np.where(positive[..., None, None], F / product, identity)
     regular = positive & (np.linalg.det(correlation) > SINGULAR)
-    inverse = np.linalg.inv(np.where(regular[..., None, None], correlation, identity))
-    variance = np.diagonal(inverse, axis1=-2, axis2=-1)
-    regular &= (variance > 0).all(axis=-1)
-    std = np.sqrt(np.where(regular[..., None], variance, 1.0)) / scale
-    return np.where(regular[..., None], std, np.inf)
+    out = np.linalg.inv(np.where(regular[..., None, None], correlation, identity)) / product
+    regular &= (np.diagonal(out, axis1=-2, axis2=-1) > 0).all(axis=-1)
+    return np.where(regular[..., None, None], out, np.inf)
+
+
+def covariance_with_known(F: np.ndarray, q: int, variance: np.ndarray) -> np.ndarray:
+    """Covariance of all parameters when one of them is known from elsewhere.
+
+    With parameter q known with variance v, the others a have
+    ``F_aa^-1 + s s' v``, ``s = da/dq = -F_aa^-1 F_aq`` being how they follow it.
+
+    Parameters
+    ----------
+    F : array, shape (..., Q, Q)
+        Fisher information of the voxel's own data.
+    q : int
+        Index of the known parameter.
+    variance : array, shape (...)
+        Its variance, which already holds what the voxel's own data say of it.
+
+    Returns
+    -------
+    C : array, shape (..., Q, Q)
+        Not finite where the others are not identifiable.
+    """
+    Q = F.shape[-1]
+    others = [i for i in range(Q) if i != q]
+    conditional = inverse(F[..., others, :][..., others])
+    follow = np.zeros((*F.shape[:-2], Q))
+    follow[..., q] = 1.0
+    with np.errstate(invalid="ignore"):
+        follow[..., others] = -(conditional @ F[..., others, q][..., None])[..., 0]
+        C = follow[..., :, None] * follow[..., None, :] * np.asarray(variance)[..., None, None]
+        for i, row in enumerate(others):
+            for j, column in enumerate(others):
+                C[..., row, column] += conditional[..., i, j]
+    return C
 
 
 def gram(J: np.ndarray) -> np.ndarray:

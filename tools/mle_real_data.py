@@ -16,16 +16,16 @@ from pathlib import Path
 import click
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import binary_erosion, binary_fill_holes, gaussian_filter1d, label
+from scipy.ndimage import binary_erosion, binary_fill_holes, label
 
 from relaxnet.fit import NO_SIGNAL, STATUS_NAMES, Fit, estimate_sigma
 from relaxnet.mle import fit_voxelwise
 from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
 
-#: Tissue peaks of a brain's histogram are looked for in these ranges of T, ms.
-T1_RANGES = {"white": (450.0, 800.0), "grey": (800.0, 1400.0)}
-T2_RANGES = {"brain": (40.0, 150.0)}
+#: Tissues of the two brains (1.5 T and 3 T), by the T1 in ms of the fit with a shared B.
+RANGES_IR = {"white": (550.0, 720.0), "grey": (850.0, 1200.0)}
+RANGES_T1T2 = {"white": (780.0, 1000.0), "grey": (1200.0, 1700.0)}
 #: Half the side of a sphere's square of voxels.
 HALF = 2
 #: Fits that differ by more from the published ones get a figure.
@@ -49,25 +49,26 @@ def head_mask(S: np.ndarray) -> np.ndarray:
     return binary_erosion(filled, iterations=3)[..., None]
 
 
-def peak(values: np.ndarray, low: float, high: float) -> float:
-    """Mode of the values in a range: the top of their smoothed histogram."""
-    counts, edges = np.histogram(values, np.linspace(low, high, 201))
-    return float(edges[gaussian_filter1d(counts.astype(float), 6.0).argmax()])
+def tissues_of(fit: Fit, mask: np.ndarray, ranges: dict) -> dict[str, np.ndarray]:
+    """Masks of the tissues, by ranges of the fit's T1."""
+    T1 = fit.kappa[..., -1]
+    return {name: mask & (T1 > low) & (T1 < high) for name, (low, high) in ranges.items()}
 
 
-def line_of(name: str, fit: Fit, mask: np.ndarray, ranges: dict, rms: float | None = None) -> str:
-    """Peaks, ratio and shares of the states of a fit, as a line of a table."""
-    T = fit.kappa[mask][:, -1]
-    peaks = "  ".join(f"{tissue} {peak(T, *r):6.1f}" for tissue, r in ranges.items())
-    out = f"  {name:34} {peaks}"
+def line_of(name: str, fit: Fit, mask: np.ndarray, tissues: dict[str, np.ndarray]) -> str:
+    """Medians and quartiles per tissue, ratio and states of a fit, as a line of a table."""
+    out = f"  {name:31}"
+    for tissue, voxels in tissues.items():
+        low, median, high = np.percentile(fit.kappa[voxels][:, -1], [25, 50, 75])
+        out += f"  {tissue} {median:6.1f} ({low:.0f} to {high:.0f})"
     if fit.kappa.shape[-1] == 3:
-        out += f"  B {np.percentile(fit.kappa[mask][:, 1], [10, 50, 90]).round(3)}"
+        out += f"  B {np.percentile(fit.kappa[mask][:, 1], [10, 50, 90]).round(2)}"
     shares = np.bincount(fit.status[mask], minlength=len(STATUS_NAMES)) / mask.sum()
     states = zip(STATUS_NAMES, shares, strict=True)
     out += "  " + ", ".join(f"{state} {100 * share:.1f} %" for state, share in states if share)
     if hasattr(fit, "lambda_b") and 0 < fit.lambda_b < np.inf:
         out += f"  lambda {fit.lambda_b:.3g}"
-    if hasattr(fit, "ratio") and rms is not None:
+    if name.startswith("TR"):
         out += f"  e {np.median(fit.ratio[mask]):.3f}"
     return out + f"  residual {np.sqrt(np.mean(fit.residual[mask] ** 2)):.3g}"
 
@@ -79,7 +80,9 @@ def brain_ir(data: Path, figures: Path | None) -> None:
     model, tr = INVERSION_RECOVERY, 2550.0
     free = fit_voxelwise(S, tau, model, mask=mask)
     sigma = estimate_sigma(S, free, mask, 3)
-    click.echo(f"\nbrain_ir: {mask.sum()} voxels, sigma {sigma:.3g}; peaks of T1 in ms")
+    click.echo(
+        f"\nbrain_ir: {mask.sum()} voxels, sigma {sigma:.3g}; T1 in ms, median and quartiles"
+    )
     fits = {
         "voxel-wise": free,
         "B shared": fit_shared(S, tau, model, sigma, mask),
@@ -91,8 +94,9 @@ def brain_ir(data: Path, figures: Path | None) -> None:
         "TR, e regularised, auto": fit_regularised(S, tau, model, sigma, mask, "auto", tr=tr),
         "TR, e = 1": fit_fixed(S, tau, model, 1.0, sigma, mask, tr=tr),
     }
+    tissues = tissues_of(fits["B shared"], mask, RANGES_IR)
     for name, fit in fits.items():
-        click.echo(line_of(name, fit, mask, T1_RANGES, tr if "TR" in name else None))
+        click.echo(line_of(name, fit, mask, tissues))
     if figures:
         _maps(figures / "brain_ir.png", fits, (0, 2000))
 
@@ -104,7 +108,9 @@ def brain_t1t2(data: Path, figures: Path | None) -> None:
     mask = head_mask(S)
     free = fit_voxelwise(S, tau, INVERSION_RECOVERY, mask=mask, signed=True)
     sigma = estimate_sigma(S, free, mask, 3)
-    click.echo(f"\nbrain_t1t2, T1: {mask.sum()} voxels, sigma {sigma:.3g}; peaks of T1 in ms")
+    click.echo(
+        f"\nbrain_t1t2: {mask.sum()} voxels, sigma {sigma:.3g}; T1 in ms, median and quartiles"
+    )
     model = INVERSION_RECOVERY
     fits = {
         "signed, voxel-wise": free,
@@ -117,21 +123,22 @@ def brain_t1t2(data: Path, figures: Path | None) -> None:
             np.abs(S), tau, model, sigma, mask, "auto"
         ),
     }
+    tissues = tissues_of(fits["signed, B shared"], mask, RANGES_T1T2)
     for name, fit in fits.items():
-        click.echo(line_of(name, fit, mask, T1_RANGES))
+        click.echo(line_of(name, fit, mask, tissues))
     if figures:
         _maps(figures / "brain_t1.png", fits, (0, 2500))
     S, tau = load(folder, "t2_series.nii.gz", "tes.txt")
     free = fit_voxelwise(S, tau, T2_DECAY, mask=mask)
     sigma = estimate_sigma(S, free, mask, 2)
-    click.echo(f"\nbrain_t1t2, T2: sigma {sigma:.3g}; peak of T2 in ms")
+    click.echo(f"\nbrain_t1t2: sigma {sigma:.3g}; T2 in ms, median and quartiles")
     fits = {
         "gaussian": free,
         "rician": fit_voxelwise(S, tau, T2_DECAY, sigma, mask, likelihood="rician"),
         "gaussian, first image left out": fit_voxelwise(S[..., 1:], tau[1:], T2_DECAY, mask=mask),
     }
     for name, fit in fits.items():
-        click.echo(line_of(name, fit, mask, T2_RANGES))
+        click.echo(line_of(name, fit, mask, tissues))
     if figures:
         _maps(figures / "brain_t2.png", fits, (0, 200))
 
@@ -181,6 +188,8 @@ def _t1_fits(
         f"\nefficiency shared by the spheres: {shared.ratio[0]:.4f} (means), "
         f"{voxels.ratio[mask][0]:.4f} (voxels); sigma {sigma:.4g}"
     )
+    single = fit_regularised(means, tau, model, mean_sigma, lambda_b=0, tr=tr)
+    click.echo(f"efficiency of each sphere alone: {' '.join(f'{e:.2f}' for e in single.ratio)}")
     return {
         "mean": fit_voxelwise(means, tau, model).kappa[:, -1],
         "voxels": _medians(free, rois),
@@ -195,7 +204,7 @@ def _t2_fits(
 ) -> dict[str, np.ndarray]:
     model, mask = T2_DECAY, rois > 0
     later = S[..., 1:], tau[1:], model
-    sigma = estimate_sigma(S, fit_voxelwise(S, tau, model, mask=mask), mask, 2)
+    sigma = estimate_sigma(S[..., 1:], fit_voxelwise(*later, mask=mask), mask, 2)
     return {
         "mean": fit_voxelwise(means, tau, model).kappa[:, -1],
         "voxels": _medians(fit_voxelwise(S, tau, model, mask=mask), rois),
@@ -263,6 +272,8 @@ def _curves(
             axis.plot(t, model.forward(kappa.astype(float), t), colour, label=text)
         axis.set_title(f"sphere {i + 1}, nominal {plate['nominal_ms'][i]:g} ms", fontsize=9)
         axis.legend(fontsize=7)
+    for axis in axes.flat[apart.size :]:
+        axis.axis("off")
     figure.savefig(path, dpi=80)
 
 

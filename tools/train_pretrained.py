@@ -41,7 +41,8 @@ RECIPES: dict[str, dict[str, str]] = {
     },
     "rim-t2": {
         "any": f"--tes random --seed 21 --patches 3600 {ANY}",
-        "known": f"--tes fse6 --tes tools/times/mese32.txt --tes tools/times/santini_t2.txt --seed 22 --patches 1200 {ANY}",
+        "known": "--tes fse6 --tes tools/times/mese32.txt --tes tools/times/santini_t2.txt "
+        f"--seed 22 --patches 1200 {ANY}",
         "val-any": f"--tes random --seed 94 --patches 384 {ANY}",
     },
 }

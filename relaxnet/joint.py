@@ -1,0 +1,239 @@
+"""Joint minimisation over a map of ratios: the voxels' least costs plus a smoothness penalty.
+
+The objective and its notation are those of `relaxnet.regularised`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from relaxnet.fixed_ratio import Dictionary, along_ratio, solve_at_ratio
+from relaxnet.parallel import in_chunks, product
+from relaxnet.separable import Problem
+from relaxnet.smoothness import Smoothness
+
+#: Newton steps stop when they promise to lower J by less for each voxel.
+LEAST_DECREASE = 3e-5
+MAX_STEPS = 30
+#: Lengths of a step, in the order in which they are tried.
+LENGTHS = (1.0, 0.4, 0.1)
+#: A shared ratio is found to this precision, from a search on every so manieth of its grid.
+PRECISION, EVERY = 1e-5, 5
+#: Voxels that are enough to find where to start.
+ENOUGH_VOXELS = 10_000
+#: Range of an automatic weight, and the relative change at which its iteration stops.
+WEIGHT_RANGE, WEIGHT_CHANGE = (1e-2, 1e10), 0.1
+MAX_UPDATES = 20
+#: Fewer ratios than this, beside the constants, are known by the data alone: B is constant.
+LEAST_KNOWN = 0.5
+#: Random vectors for traces and variances.
+PROBES, DRAWS = 6, 24
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The data of a joint fit.
+
+    Attributes
+    ----------
+    problem : Problem
+    dictionary : Dictionary
+    S : array, shape (n, N), float32
+        Samples in the problem's order, relative to the voxel's maximum.
+    sigma : array, shape (n,)
+        Noise standard deviation, relative likewise.
+    """
+
+    problem: Problem
+    dictionary: Dictionary
+    S: np.ndarray
+    sigma: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of voxels."""
+        return len(self.S)
+
+    def some(self) -> Voxels:
+        """Enough of them to find where to start, evenly spaced."""
+        step = -(-len(self) // ENOUGH_VOXELS)
+        return replace(self, S=self.S[::step], sigma=self.sigma[::step])
+
+
+@dataclass(frozen=True)
+class State:
+    """Least cost W of each voxel at its ratio, and its derivatives along the ratio; shapes (n,)."""
+
+    ratio: np.ndarray
+    kappa: np.ndarray
+    W: np.ndarray
+    slope: np.ndarray
+    curvature: np.ndarray
+
+    def objective(self, smoothness: Smoothness, weight: float) -> float:
+        """Value of J."""
+        return float(self.W.sum()) + weight * smoothness.penalty(self.ratio)
+
+
+def evaluate(voxels: Voxels, ratio: np.ndarray) -> State:
+    """Least cost over A and T at the given ratios, shape (n,)."""
+    n = len(voxels)
+    kappa = np.empty((n, voxels.problem.model.num_parameters))
+    W, slope, curvature = np.empty(n), np.empty(n), np.empty(n)
+
+    def work(chunk: np.ndarray) -> None:
+        S = voxels.S[chunk].astype(np.float64)
+        cost, kappa[chunk] = solve_at_ratio(voxels.problem, voxels.dictionary, S, ratio[chunk])
+        first, second = along_ratio(voxels.problem, S, kappa[chunk])
+        scale = 0.5 / voxels.sigma[chunk] ** 2
+        W[chunk], slope[chunk], curvature[chunk] = cost * scale, first * scale, second * scale
+
+    # voxels of like ratio share a chunk, and so a part of the dictionary
+    in_chunks(work, np.argsort(ratio, kind="stable"), voxels.S.shape[1])
+    return State(ratio, kappa, W, slope, curvature)
+
+
+def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.ndarray) -> State:
+    """The better of two starts: a shared ratio, and the voxel-wise one made smooth.
+
+    `free`, shape (n, 3), is kappa of the voxel-wise fit. The smooth start is the minimum of J with
+    W replaced by a parabola about it.
+    """
+    curvature = np.empty(len(voxels))
+
+    def work(chunk: np.ndarray) -> None:
+        second = along_ratio(voxels.problem, voxels.S[chunk].astype(np.float64), free[chunk])[1]
+        curvature[chunk] = 0.5 * second / voxels.sigma[chunk] ** 2
+
+    in_chunks(work, np.arange(len(voxels)), voxels.S.shape[1])
+    smooth = smoothness.solve(curvature, weight, curvature * free[:, 1], 1e-2)
+    constant = np.full(len(voxels), shared_ratio(voxels.some()).ratio[0])
+    ratios = (constant, np.clip(smooth, *voxels.problem.bounds[1]))
+    states = [evaluate(voxels, ratio) for ratio in ratios]
+    return min(states, key=lambda state: state.objective(smoothness, weight))
+
+
+def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State) -> State:
+    """Minimum of J from a state."""
+    value = state.objective(smoothness, weight)
+    for _ in range(MAX_STEPS):
+        step, promised = _newton_step(voxels, smoothness, weight, state)
+        if promised < LEAST_DECREASE * len(state.ratio):
+            break
+        for length in LENGTHS:
+            ratio = np.clip(state.ratio + length * step, *voxels.problem.bounds[1])
+            new = evaluate(voxels, ratio)
+            new_value = new.objective(smoothness, weight)
+            if new_value < value:
+                break
+        else:
+            break
+        state, value = new, new_value
+    return state
+
+
+def _newton_step(
+    voxels: Voxels, smoothness: Smoothness, weight: float, state: State
+) -> tuple[np.ndarray, float]:
+    """Step of the ratios that no bound holds, and the decrease of J that it promises."""
+    low, high = voxels.problem.bounds[1]
+    gradient = state.slope + weight * (smoothness.square @ state.ratio)
+    held = (state.ratio <= low) & (gradient > 0) | (state.ratio >= high) & (gradient < 0)
+    # a held ratio gets a diagonal that nothing moves
+    diagonal = np.where(held, 1e8 * (state.curvature.max() + 64 * weight), state.curvature)
+    gradient[held] = 0.0
+    step = smoothness.solve(diagonal, weight, -gradient, 1e-3)
+    return step, -0.5 * float(gradient @ step)
+
+
+def shared_ratio(voxels: Voxels) -> State:
+    """The one ratio of least total cost: a search over the dictionary, then Newton steps."""
+    n = len(voxels)
+    low, first, high = _coarse_ratio(voxels)
+    state = evaluate(voxels, np.full(n, first))
+    for _ in range(MAX_STEPS):
+        r, slope = state.ratio[0], state.slope.sum()
+        low, high = (r, high) if slope < 0 else (low, r)
+        new = r - slope / max(state.curvature.sum(), 1e-300)
+        new = new if low < new < high else 0.5 * (low + high)
+        if abs(new - r) < PRECISION:
+            break
+        state = evaluate(voxels, np.full(n, new))
+    return state
+
+
+def _coarse_ratio(voxels: Voxels) -> tuple[float, float, float]:
+    """Best ratio of the dictionary, between its neighbours on the coarse grid."""
+    ratios = voxels.dictionary.ratios[::EVERY]
+    atoms = voxels.dictionary.atoms[::EVERY]
+    some = voxels.some()
+    explained = np.zeros((len(ratios), len(some)))
+
+    def work(chunk: np.ndarray) -> None:
+        S, variance = some.S[chunk], some.sigma[chunk] ** 2
+        for i, atom in enumerate(atoms):
+            explained[i, chunk] = np.maximum(product(S, atom).max(axis=1), 0.0) ** 2 / variance
+
+    in_chunks(work, np.arange(len(some)), some.S.shape[1])
+    i = int(explained.sum(axis=1).argmax())
+    last = len(ratios) - 1
+    return float(ratios[max(i - 1, 0)]), float(ratios[i]), float(ratios[min(i + 1, last)])
+
+
+def automatic_weight(
+    voxels: Voxels, smoothness: Smoothness, weight: float, state: State
+) -> tuple[float, State]:
+    """Weight of greatest marginal likelihood, and the minimum of J with it.
+
+    The fixed point is the root of ``log(right side) - log(weight)``, found by steps of a decade
+    until it is bracketed, then by the rule of false position.
+    """
+    rng = np.random.default_rng(0)
+    probes = rng.choice([-1.0, 1.0], size=(PROBES, len(state.ratio)))
+    lowest, highest = np.log(WEIGHT_RANGE)
+    x, ends = np.log(weight), {}
+    for _ in range(MAX_UPDATES):
+        state = minimise(voxels, smoothness, np.exp(x), state)
+        gap = _fixed_point_gap(smoothness, x, state, probes)
+        ends[gap > 0] = (x, gap)
+        if len(ends) == 2:
+            (x0, g0), (x1, g1) = ends[True], ends[False]
+            new = x0 + (x1 - x0) * np.clip(g0 / (g0 - g1), 0.1, 0.9)
+        else:
+            new = np.clip(x + np.sign(gap) * np.log(10.0), lowest, highest)
+        if abs(gap) < WEIGHT_CHANGE or abs(new - x) < WEIGHT_CHANGE:
+            break
+        x = float(new)
+    return float(np.exp(x)), state
+
+
+def _fixed_point_gap(smoothness: Smoothness, x: float, state: State, probes: np.ndarray) -> float:
+    """Logarithm of the weight that a state asks for, less that of the one it was made with."""
+    known = _known_ratios(smoothness, np.exp(x), state, probes) - smoothness.parts
+    roughness = 2.0 * smoothness.penalty(state.ratio)
+    if known < LEAST_KNOWN or roughness == 0:
+        return 0.0  # all but the constants is decided by the penalty: more of it changes nothing
+    return float(np.log(known / roughness) - x)
+
+
+def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: np.ndarray) -> float:
+    """``tr(H P^-1)``: how many ratios the data, and not the penalty, decide on (Hutchinson)."""
+    H = state.curvature
+    return float(np.mean([z @ (H * smoothness.solve(H, weight, z, 1e-2)) for z in probes]))
+
+
+def ratio_variance(smoothness: Smoothness, weight: float, state: State) -> np.ndarray:
+    """Diagonal of ``P^-1``, from draws of that covariance, evened out over neighbours; (n,)."""
+    rng = np.random.default_rng(1)
+    n = len(state.ratio)
+    total = np.zeros(n)
+    for _ in range(DRAWS):
+        draw = np.sqrt(state.curvature) * rng.standard_normal(n)
+        draw += np.sqrt(weight) * (smoothness.laplacian @ rng.standard_normal(n))
+        total += smoothness.solve(state.curvature, weight, draw, 1e-2) ** 2
+    variance = total / DRAWS
+    degree = np.maximum(smoothness.laplacian.diagonal(), 1e-12)
+    for _ in range(4):
+        variance = variance - 0.5 * (smoothness.laplacian @ variance) / degree
+    return variance

@@ -1,0 +1,222 @@
+import numpy as np
+import pytest
+
+from relaxnet.finite_tr import apparent, apparent_jacobian, finite_tr_model
+from relaxnet.fit import CONVERGED, INVALID, NO_SIGNAL
+from relaxnet.mle import fit_voxelwise
+from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxnet.smoothness import make_smoothness
+from relaxsim.protocols import read_protocol
+from relaxsim.signals import INVERSION_RECOVERY as MODEL
+from relaxsim.signals import T2_DECAY
+
+CINE31 = read_protocol("cine31", "tis").tau
+SIGMA = 0.025
+SHORT = np.array([50.0, 100.0, 200.0, 350.0, 550.0, 800.0])
+
+
+def phantom(shape, seed=0, sigma=SIGMA):
+    """Kappa with a smooth B and blocks of T1, its series, and a mask with a hole."""
+    rng = np.random.default_rng(seed)
+    x, y, *z = np.meshgrid(*[np.linspace(-1, 1, s) for s in shape], indexing="ij")
+    tissue = (np.floor(3 * x) + np.floor(4 * y)).astype(int) % 3
+    B = 1.85 - 0.15 * (x**2 + 0.5 * y) + (0.05 * z[0] if z else 0.0)
+    T1 = np.choose(tissue, [700.0, 1200.0, 1800.0]) * (1 + 0.03 * rng.normal(size=shape))
+    kappa = np.stack([np.choose(tissue, [0.65, 0.85, 1.0]), B, T1], axis=-1)
+    mask = (x**2 + y**2 < 1) & ~((np.abs(x) < 0.15) & (np.abs(y) < 0.15))
+    S = MODEL.forward(kappa, CINE31)
+    return kappa, S + sigma * rng.normal(size=S.shape), mask
+
+
+def error(fit, kappa, mask):
+    """Median relative error of T1."""
+    return np.median(np.abs(fit.kappa[mask][:, 2] / kappa[mask][:, 2] - 1))
+
+
+@pytest.fixture(scope="module")
+def slice_2d():
+    return phantom((48, 40))
+
+
+def test_weight_zero_is_the_voxelwise_fit(slice_2d):
+    _, S, mask = slice_2d
+    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=0)
+    free = fit_voxelwise(S, CINE31, MODEL, SIGMA, mask)
+    np.testing.assert_allclose(fit.kappa, free.kappa, rtol=1e-5)
+    np.testing.assert_allclose(fit.residual, free.residual)
+    np.testing.assert_array_equal(fit.status, free.status)
+    known = np.isfinite(free.std)
+    np.testing.assert_allclose(fit.std[known], free.std[known], rtol=1e-2)
+
+
+def test_small_weight_comes_near_the_voxelwise_fit(slice_2d):
+    kappa, _, mask = slice_2d
+    S = MODEL.forward(kappa, CINE31) + 1e-4 * np.random.default_rng(1).normal(size=(48, 40, 31))
+    fit = fit_regularised(S, CINE31, MODEL, 1e-4, mask, lambda_b=1e-3)
+    free = fit_voxelwise(S, CINE31, MODEL, 1e-4, mask)
+    np.testing.assert_allclose(fit.kappa[mask], free.kappa[mask], rtol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [1e11, np.inf])
+def test_infinite_weight_gives_a_constant(slice_2d, weight):
+    _, S, mask = slice_2d
+    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=weight)
+    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
+    B = fit.kappa[mask][:, 1]
+    assert np.ptp(B) < 2e-3
+    assert B.mean() == pytest.approx(shared.kappa[mask][0, 1], abs=2e-3)
+
+
+def test_shared_ratio_has_the_least_cost(slice_2d):
+    _, S, mask = slice_2d
+
+    def total(fit):
+        return float((fit.residual[mask].astype(float) ** 2).sum())
+
+    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
+    best = shared.kappa[mask][0, 1]
+    others = [fit_fixed(S, CINE31, MODEL, best + d, SIGMA, mask) for d in (-0.03, 0.03)]
+    assert all(total(shared) < total(fit) for fit in others)
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (24, 20, 6)])
+def test_smooth_ratio_is_worth_more_than_a_free_or_a_shared_one(shape):
+    kappa, S, mask = phantom(shape)
+    smooth = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b="auto")
+    free = fit_voxelwise(S, CINE31, MODEL, SIGMA, mask)
+    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
+    known = fit_fixed(S, CINE31, MODEL, kappa[..., 1], SIGMA, mask)
+    assert error(smooth, kappa, mask) < 0.2 * error(free, kappa, mask)
+    assert error(smooth, kappa, mask) < error(shared, kappa, mask)
+    assert error(smooth, kappa, mask) < 2.5 * error(known, kappa, mask)
+    assert 50 < smooth.lambda_b < 1e7
+    z = (smooth.kappa[mask][:, 2] - kappa[mask][:, 2]) / smooth.std[mask][:, 2]
+    assert 0.7 < np.sqrt(np.median(z**2) / 0.455) < 1.3
+
+
+def test_without_sigma_and_mask_it_finds_both(slice_2d):
+    kappa, S, _ = slice_2d
+    fit = fit_regularised(S, CINE31, MODEL, lambda_b=1e4)
+    assert (fit.status <= CONVERGED).mean() > 0.98
+    assert np.median(np.abs(fit.kappa[..., 2] / kappa[..., 2] - 1)) < 0.05
+
+
+def test_bad_voxels_are_left_out_and_do_no_harm(slice_2d):
+    kappa, S, mask = slice_2d
+    S = S.copy()
+    S[10, 10, 3], S[30, 20] = np.nan, 0.0
+    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4)
+    assert fit.status[10, 10] == INVALID
+    assert fit.status[30, 20] == NO_SIGNAL
+    assert (fit.kappa[10, 10] == 0).all()
+    assert (fit.kappa[~mask] == 0).all()
+    assert error(fit, kappa, mask) < 0.05
+
+
+def test_series_without_signal_gives_no_fit():
+    S = np.zeros((4, 4, 31))
+    for fit in (
+        fit_regularised(S, CINE31, MODEL, SIGMA),
+        fit_shared(S, CINE31, MODEL, SIGMA),
+        fit_fixed(S, CINE31, MODEL, 1.9, SIGMA),
+    ):
+        assert (fit.status == NO_SIGNAL).all()
+        assert (fit.kappa == 0).all()
+
+
+def test_signed_data(slice_2d):
+    kappa, _, mask = slice_2d
+    S = MODEL.signed(kappa, CINE31, np)
+    S = S + SIGMA * np.random.default_rng(2).normal(size=S.shape)
+    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4, signed=True)
+    assert error(fit, kappa, mask) < 0.04
+
+
+def test_finite_tr_model_is_inversion_recovery_with_apparent_parameters():
+    kappa = np.array([[1.2, 0.95, 300.0], [0.8, 0.7, 2000.0]])
+    model = finite_tr_model(MODEL, 1000.0)
+    np.testing.assert_allclose(
+        model.signed(kappa, SHORT, np), MODEL.signed(apparent(kappa, 1000.0), SHORT, np)
+    )
+    for q in range(3):
+        step = np.zeros(3)
+        step[q] = 1e-5
+        h = 2e-5
+        difference = model.signed(kappa + step, SHORT, np) - model.signed(kappa - step, SHORT, np)
+        np.testing.assert_allclose(
+            model.signed_jacobian(kappa, SHORT, np)[..., q], difference / h, atol=1e-8
+        )
+        difference = apparent(kappa + step, 1000.0) - apparent(kappa - step, 1000.0)
+        np.testing.assert_allclose(
+            apparent_jacobian(kappa, 1000.0)[..., q], difference / h, atol=1e-8
+        )
+
+
+def test_finite_tr_shares_the_efficiency_where_B_varies():
+    """At TR 1000 ms B runs from 1.2 to 1.9 with T1; the efficiency is one number."""
+    rng = np.random.default_rng(3)
+    T1 = np.geomspace(200, 1900, 400).reshape(20, 20)
+    kappa = np.stack([np.ones_like(T1), np.full_like(T1, 0.9), T1], axis=-1)
+    S = finite_tr_model(MODEL, 1000.0).forward(kappa, SHORT)
+    S = S + 0.005 * rng.normal(size=S.shape)
+    truth = apparent(kappa, 1000.0)
+    fit = fit_shared(S, SHORT, MODEL, 0.005, tr=1000.0)
+    assert fit.ratio.mean() == pytest.approx(0.9, abs=0.02)
+    assert np.ptp(fit.ratio) == 0
+    everywhere = np.ones(T1.shape, dtype=bool)
+    free = fit_regularised(S, SHORT, MODEL, 0.005, lambda_b=0, tr=1000.0)
+    assert error(fit, truth, everywhere) < 0.5 * error(free, truth, everywhere)
+    assert np.median(np.abs(fit.kappa[..., 1] - truth[..., 1])) < 0.03
+    wrong = fit_shared(S, SHORT, MODEL, 0.005)
+    assert error(wrong, truth, everywhere) > 3 * error(fit, truth, everywhere)
+    z = (fit.kappa - truth) / fit.std
+    assert np.sqrt(np.median(z**2, axis=(0, 1)) / 0.455) == pytest.approx(1.0, abs=0.35)
+
+
+def test_free_finite_tr_fit_is_the_voxelwise_fit():
+    kappa = np.stack(np.broadcast_arrays(1.0, 0.9, np.geomspace(200, 900, 50)), axis=-1)
+    S = finite_tr_model(MODEL, 1000.0).forward(kappa, SHORT)
+    fit = fit_regularised(S, SHORT, MODEL, 0.01, lambda_b=0, tr=1000.0)
+    free = fit_voxelwise(S, SHORT, MODEL, 0.01)
+    np.testing.assert_allclose(fit.kappa, free.kappa, rtol=1e-3)
+    np.testing.assert_allclose(fit.std, free.std, rtol=1e-2)
+
+
+def test_smoothness_costs_nothing_for_constants_of_each_part():
+    mask = np.zeros((9, 7, 3), dtype=bool)
+    mask[1:4, 1:6], mask[6:8, 2:5] = True, True
+    smoothness = make_smoothness(mask, spacing=(1.0, 1.0, 3.0))
+    assert smoothness.parts == 2
+    parts = np.where(np.nonzero(mask)[0] < 5, 3.0, -2.0)
+    assert smoothness.penalty(parts) == pytest.approx(0.0, abs=1e-12)
+    assert smoothness.penalty(np.random.default_rng(0).normal(size=mask.sum())) > 1
+
+
+def test_smoothness_solves_its_system():
+    rng = np.random.default_rng(4)
+    mask = rng.random((20, 17)) < 0.9
+    smoothness = make_smoothness(mask)
+    diagonal, right = rng.uniform(0.1, 30, mask.sum()), rng.normal(size=mask.sum())
+    for weight in (0.1, 1e3, 1e8):
+        x = smoothness.solve(diagonal, weight, right, 1e-10)
+        left = diagonal * x + weight * (smoothness.square @ x)
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda S: fit_regularised(S, CINE31, MODEL, lambda_b=-1.0), "lambda_b"),
+        (lambda S: fit_regularised(S, CINE31, MODEL, lambda_b="much"), "lambda_b"),
+        (lambda S: fit_regularised(S, CINE31, MODEL, parameter="T1"), "no ratio"),
+        (lambda S: fit_regularised(S, CINE31, T2_DECAY), "no ratio"),
+        (lambda S: fit_regularised(S, CINE31, MODEL, tr=-5.0), "repetition time"),
+        (lambda S: fit_fixed(S, CINE31, MODEL, np.nan), "finite"),
+        (lambda S: fit_fixed(S, CINE31, MODEL, np.ones(3)), "shape"),
+        (lambda S: fit_shared(S, CINE31, MODEL, mask=np.ones(3, dtype=bool)), "mask has shape"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call(np.ones((4, 4, 31)))
+    assert "\n" not in str(caught.value)
