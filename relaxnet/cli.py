@@ -169,6 +169,25 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
     type=click.Path(path_type=Path),
     help='JSON file of bounds for mle, such as {"T1": [50, 5000], "B": [1, 2.1]}.',
 )
+@click.option(
+    "--likelihood",
+    default="gaussian",
+    type=click.Choice(["gaussian", "rician"]),
+    help="Of mle; rician for magnitude data of low SNR.",
+)
+@click.option(
+    "--lambda-b",
+    metavar="X|auto",
+    help="mle: Laplacian penalty on B in the mask (the paper's weight: 500).",
+)
+@click.option("--fix-b", type=float, help="mle: B is known (with --tr: the efficiency).")
+@click.option("--share-b", is_flag=True, help="mle: one B for the mask.")
+@click.option(
+    "--tr",
+    type=float,
+    metavar="MS",
+    help="mle: repetition time; B then depends on T1 and an inversion efficiency.",
+)
 @click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
 @click.option("--overwrite", is_flag=True, help="Replace maps that are there.")
 @click.option("--verbose", is_flag=True, help="Say more.")
@@ -188,6 +207,7 @@ def predict(
     skip_first: int,
     overwrite: bool,
     verbose: bool,
+    **fit: Any,
 ) -> None:
     """Map a weighted series: one 4-D NIfTI file, or one 3-D file for each time.
 
@@ -201,6 +221,7 @@ def predict(
     """  # noqa: D301
     from tqdm import tqdm
 
+    from relaxnet.fit_options import FitOptions
     from relaxnet.predict import Listener, Request, predict_files
     from relaxsim.protocols import read_protocol
 
@@ -216,7 +237,7 @@ def predict(
         mask=mask,
         sigma=_sigma(sigma),
         signed=signed,
-        bounds=_bounds(bounds, times),
+        fit=FitOptions(bounds=_bounds(bounds, times, fit["tr"]), **_weight(fit)),
         skip_first=skip_first,
         overwrite=overwrite,
         command=shlex.join(["relaxnet", *sys.argv[1:]]),
@@ -253,15 +274,28 @@ def _sigma(text: str) -> float | None:
         raise ValueError(f"--sigma {text}: expected a number or auto.") from None
 
 
-def _bounds(path: Path | None, times: str) -> tuple[tuple[float, float], ...] | None:
-    """Bounds of the fit: the model's, replaced by those that a JSON file names."""
+def _weight(fit: dict[str, Any]) -> dict[str, Any]:
+    """Options of the fit, the penalty's weight as a number or ``auto``."""
+    text = fit["lambda_b"]
+    if text is None or text == "auto":
+        return fit
+    try:
+        return {**fit, "lambda_b": float(text)}
+    except ValueError:
+        raise ValueError(f"--lambda-b {text}: expected a number or auto.") from None
+
+
+def _bounds(path: Path | None, times: str, tr: float | None) -> dict[str, Any] | None:
+    """Bounds that a JSON file names; with a repetition time the parameters are M0, e and T1."""
     if path is None:
         return None
     import json
 
+    from relaxnet.finite_tr import finite_tr_model
     from relaxsim.signals import model_for_times
 
     model = model_for_times(times)
+    model = model if tr is None else finite_tr_model(model, tr)
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}
@@ -273,8 +307,7 @@ def _bounds(path: Path | None, times: str) -> tuple[tuple[float, float], ...] | 
                 f"{path}: {name} from {low:g} to {high:g}; expected low < high for some of "
                 f"{', '.join(model.parameters)}."
             )
-    own = dict(zip(model.parameters, model.bounds, strict=True))
-    return tuple((own | pairs)[name] for name in model.parameters)
+    return pairs
 
 
 @main.command()

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from relaxnet import mle
+from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.inference import filled, run_network
 from relaxnet.masks import automatic_mask
-from relaxnet.mle import Bounds, check_series, fit_voxelwise
+from relaxnet.mle import check_series
 from relaxnet.models import DEFAULT_NETWORK, ModelError, load_network
 from relaxnet.noise import Noise, checked_sigma, find_noise
 from relaxnet.scale import largest_modulus, series_scale
@@ -110,7 +111,8 @@ def predict(
     sigma: float | np.ndarray | None = None,
     mask: np.ndarray | None = None,
     signed: bool | None = None,
-    bounds: Bounds | None = None,
+    fit: FitOptions = VOXELWISE,
+    spacing: tuple[float, ...] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Maps:
     """Estimate maps of a series in arrays.
@@ -135,8 +137,10 @@ def predict(
     signed : bool, optional
         The data carry the signal's sign; default: if more than 1 % of the mask's samples lie
         below -5 sigma. Networks take the modulus in any case.
-    bounds : mapping or sequence, optional
-        Of the maximum-likelihood fit; see `relaxnet.mle.fit_bounds`.
+    fit : FitOptions
+        Of the maximum-likelihood fit.
+    spacing : (float, float, float), optional
+        Voxel size, for a B that is regularised in three dimensions.
     progress : callable, optional
         Called with the number of slices (networks) or voxels (``mle``) done since the last call.
 
@@ -164,7 +168,7 @@ def predict(
     level = None if sigma is None else checked_sigma(sigma, status == OK)
     noise = find_noise(S, tau, model, counted, scale, level, signed)
     if method == "mle":
-        kappa, std, status = _fitted(S, tau, model, noise, status, bounds, progress)
+        kappa, std, status = _fitted(S, tau, model, noise, status, fit, spacing, progress)
     else:
         network = network if network is not None else load_network(DEFAULT_NETWORK[model.name])
         check_network(network, model, len(tau), method)
@@ -233,15 +237,14 @@ def _fitted(
     model: SignalModel,
     noise: Noise,
     status: np.ndarray,
-    bounds: Bounds | None,
+    options: FitOptions,
+    spacing: tuple[float, ...] | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kappa, its standard deviations and status by maximum likelihood."""
     inside = status == OK
     sigma = np.where(inside, noise.sigma, 1.0)
-    fit = fit_voxelwise(
-        S, tau, model, sigma, inside, signed=noise.signed, bounds=bounds, progress=progress
-    )
+    fit = options.fit(S, tau, model, sigma, inside, noise.signed, spacing, progress)
     found = np.array([_OF_FIT[code] for code in sorted(_OF_FIT)], np.uint8)[fit.status]
     kappa, std = fit.kappa.copy(), fit.std.copy()
     kappa[~inside], std[~inside] = 0, 0

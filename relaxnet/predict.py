@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from relaxnet import __version__
+from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.maps import (
     AT_BOUND,
     INVALID,
@@ -32,7 +33,6 @@ from relaxnet.maps import (
     predict,
 )
 from relaxnet.masks import automatic_mask
-from relaxnet.mle import Bounds
 from relaxnet.models import (
     DEFAULT_NETWORK,
     ModelError,
@@ -74,7 +74,7 @@ class Request:
     mask: str = "auto"
     sigma: float | None = None
     signed: bool | None = None
-    bounds: Bounds | None = None
+    fit: FitOptions = VOXELWISE
     skip_first: int = 0
     overwrite: bool = False
     command: str = ""
@@ -170,6 +170,11 @@ def _find_network(request: Request, model: SignalModel) -> Path | None:
         if request.network:
             raise ValueError("--model goes with a network; --method mle takes none.")
         return None
+    if request.fit != VOXELWISE:
+        raise ValueError(
+            "--bounds, --likelihood, --lambda-b, --fix-b, --share-b and --tr are options of the "
+            "fit: give --method mle."
+        )
     wanted = request.network or DEFAULT_NETWORK.get(model.name, "")
     missing = not request.network and wanted not in shipped_models()
     if missing or (not request.network and request.method != "rim"):
@@ -241,7 +246,8 @@ def _estimate(
         request.sigma,
         inside,
         request.signed,
-        request.bounds,
+        request.fit,
+        _spacing(series),
         tell.progress(*work),
     )
 
@@ -271,6 +277,14 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _spacing(series: Series) -> tuple[float, ...]:
+    """Voxel size in mm along the axes of `predict`: the slices' last."""
+    zooms = [float(z) or 1.0 for z in series.header.get_zooms()[:3]]
+    zooms += [1.0] * (3 - len(zooms))
+    zooms.append(zooms.pop(series.slice_axis))
+    return tuple(zooms)
+
+
 def _sidecar(
     request: Request,
     maps: Maps,
@@ -288,6 +302,7 @@ def _sidecar(
         f"{'Inversion' if maps.model.times == 'tis' else 'Echo'}TimesMs": [float(t) for t in tau],
         "Protocol": request.protocol.name,
         "Method": maps.method,
+        **({"Fit": request.fit.words} if maps.method == "mle" else {}),
         **network,
         "Sigma": maps.sigma,
         "SigmaSource": maps.sigma_source,

@@ -1,0 +1,109 @@
+"""Which maximum-likelihood fit is made: the options of ``relaxnet predict --method mle``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relaxnet.fit import Fit
+from relaxnet.fit_input import Bounds
+from relaxnet.mle import fit_voxelwise
+from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxsim.signals import SignalModel
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of a fit; the default is the voxel-wise one under Gaussian noise.
+
+    Attributes
+    ----------
+    bounds : mapping or sequence, optional
+        See `relaxnet.mle.fit_bounds`.
+    likelihood : str
+        ``gaussian`` or ``rician`` (voxel-wise fits).
+    lambda_b : float or "auto", optional
+        Weight of the Laplacian penalty on B (or the efficiency); see `relaxnet.regularised`.
+    fix_b : float, optional
+        B (with `tr` the efficiency) is known.
+    share_b : bool
+        One B (or efficiency) for the mask.
+    tr : float, optional
+        Repetition time in ms.
+
+    Raises
+    ------
+    ValueError
+        If options exclude each other or are out of range.
+    """
+
+    bounds: Bounds | None = None
+    likelihood: str = "gaussian"
+    lambda_b: float | str | None = None
+    fix_b: float | None = None
+    share_b: bool = False
+    tr: float | None = None
+
+    def __post_init__(self) -> None:
+        named = [self.lambda_b is not None, self.fix_b is not None, self.share_b]
+        if sum(named) > 1:
+            raise ValueError("--lambda-b, --fix-b and --share-b exclude each other; give one.")
+        if self.likelihood == "rician" and self.is_joint:
+            raise ValueError(
+                "--likelihood rician fits voxel by voxel; leave --lambda-b, --fix-b, --share-b "
+                "and --tr out."
+            )
+        if self.tr is not None and not (np.isfinite(self.tr) and self.tr > 0):
+            raise ValueError(f"--tr {self.tr:g}: expected a positive repetition time in ms.")
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether B is regularised, shared or known, or depends on a repetition time."""
+        return self.share_b or any(v is not None for v in (self.lambda_b, self.fix_b, self.tr))
+
+    @property
+    def words(self) -> str:
+        """What is fitted, for the log and the sidecars."""
+        if self.fix_b is not None:
+            field = f"B fixed at {self.fix_b:g}"
+        elif self.share_b:
+            field = "one B for the mask"
+        elif self.lambda_b is not None:
+            field = f"B regularised, lambda {self.lambda_b}"
+        else:
+            field = "voxel-wise"
+        if self.tr is not None:
+            field = f"{field.replace('B ', 'efficiency ')}, TR {self.tr:g} ms"
+        return f"{self.likelihood} maximum likelihood, {field}"
+
+    def fit(
+        self,
+        S: np.ndarray,
+        tau: np.ndarray,
+        model: SignalModel,
+        sigma: np.ndarray,
+        mask: np.ndarray,
+        signed: bool,
+        spacing: tuple[float, ...] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Fit:
+        """Fit a series; arguments and errors as `relaxnet.mle.fit_voxelwise`."""
+        common: dict[str, Any] = {"signed": signed, "bounds": self.bounds, "progress": progress}
+        if not self.is_joint:
+            return fit_voxelwise(S, tau, model, sigma, mask, likelihood=self.likelihood, **common)
+        common["tr"] = self.tr
+        if self.fix_b is not None:
+            return fit_fixed(S, tau, model, self.fix_b, sigma, mask, **common)
+        if self.share_b:
+            return fit_shared(S, tau, model, sigma, mask, **common)
+        weight = 0.0 if self.lambda_b is None else self.lambda_b
+        return fit_regularised(
+            S, tau, model, sigma, mask, lambda_b=weight, spacing=spacing, **common
+        )
+
+
+#: The default: every voxel alone, Gaussian noise, the model's bounds.
+VOXELWISE = FitOptions()
