@@ -129,7 +129,7 @@ def predict_files(request: Request, listener: Listener | None = None) -> Maps:
     _check_space(request.out, series, model)
     tell.say(f"series: {len(tau)} images of {_by(series.shape)}; {mask_words}")
     tell.detail(f"{request.protocol.time_name} (ms): {' '.join(f'{t:g}' for t in tau)}")
-    network, name = None, "voxel-wise maximum likelihood"
+    network, name = None, request.fit.words
     if network_file is not None:
         tell.before_network()
         network = load_network(network_file)

@@ -64,6 +64,7 @@ def test_knowing_more_of_b_lowers_the_error(folder, options, words):
         T1 = nib.load(f"{out}/T1map.nii.gz").get_fdata()[disc]
         errors.append(np.sqrt(np.mean((T1 / kappa[disc][:, 2] - 1) ** 2)))
     assert errors[1] < errors[0]
+    assert words in result.output
     assert words in json.loads((folder / "known/T1map.json").read_text())["Fit"]
     B = nib.load("known/Bmap.nii.gz").get_fdata()[disc]
     if options[0] in ("--fix-b", "--share-b"):
