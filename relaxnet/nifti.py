@@ -97,7 +97,7 @@ def load_series(paths: Sequence[str | Path]) -> Series:
     if len(files) == 1:
         if len(shapes[0]) == 3 or shapes[0][3] == 1:
             raise NiftiError(
-                f"{files[0].name} holds a single image (shape {_by(shapes[0])}). Give a "
+                f"{files[0].name} holds a single image (shape {by(shapes[0])}). Give a "
                 "4-D series, or one 3-D file for each time."
             )
         return Series(_values(files[0], images[0], shapes[0]), affine, header, files)
@@ -139,7 +139,7 @@ def load_mask(
         found = found[:3]
     if found != tuple(shape):
         raise NiftiError(
-            f"mask {path.name} has shape {_by(found)}, the series {_by(shape)}. "
+            f"mask {path.name} has shape {by(found)}, the series {by(shape)}. "
             "Give a mask on the grid of the series."
         )
     if series is not None and _is_placed(series.header) and _is_placed(image.header):
@@ -232,12 +232,12 @@ def _shape(path: Path, image: Any) -> tuple[int, ...]:
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise NiftiError(f"{path.name} has shape {_by(image.shape)}; expected 3 or 4 dimensions.")
+        raise NiftiError(f"{path.name} has shape {by(image.shape)}; expected 3 or 4 dimensions.")
     need = math.prod(shape) * dtype.itemsize
     room = path.stat().st_size * (_DEFLATE if path.name.endswith((".gz", ".bz2", ".zst")) else 1)
     if need > room:
         raise NiftiError(
-            f"{path.name} is damaged or cut short: its header speaks of shape {_by(shape)}, "
+            f"{path.name} is damaged or cut short: its header speaks of shape {by(shape)}, "
             "which the file cannot hold."
         )
     return tuple(int(n) for n in shape)
@@ -251,7 +251,7 @@ def _values(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
     except _DAMAGE as error:
         raise NiftiError(f"{path.name} is damaged or cut short ({_short(error)}).") from None
     except MemoryError:
-        raise NiftiError(f"{path.name} (shape {_by(shape)}) does not fit into memory.") from None
+        raise NiftiError(f"{path.name} (shape {by(shape)}) does not fit into memory.") from None
 
 
 def _check_same_grid(
@@ -260,11 +260,11 @@ def _check_same_grid(
     """Refuse an image of several files that is none, or lies on another grid than the first."""
     if len(shape) == 4 and shape[3] > 1:
         raise NiftiError(
-            f"{path.name} is 4-D (shape {_by(shape)}); of several files each must be one 3-D image."
+            f"{path.name} is 4-D (shape {by(shape)}); of several files each must be one 3-D image."
         )
     if shape[:3] != shape_1[:3]:
         raise NiftiError(
-            f"{path.name} has shape {_by(shape)}, {first.name} {_by(shape_1)}; the images of a "
+            f"{path.name} has shape {by(shape)}, {first.name} {by(shape_1)}; the images of a "
             "series share one grid."
         )
     if not _same_place(image.affine, image_1.affine):
@@ -291,7 +291,8 @@ def _space_unit(header: Any) -> str | None:
     return None if unit == "unknown" else unit
 
 
-def _by(shape: Sequence[int]) -> str:
+def by(shape: Sequence[int]) -> str:
+    """Shape in words, ``128 x 128 x 9``."""
     return " x ".join(map(str, shape))
 
 

@@ -42,7 +42,7 @@ from relaxnet.models import (
     network_kind,
     shipped_models,
 )
-from relaxnet.nifti import Series, load_mask, load_series, save_map
+from relaxnet.nifti import Series, by, load_mask, load_series, save_map
 from relaxsim.protocols import Protocol
 from relaxsim.signals import SignalModel, model_for_times
 
@@ -127,7 +127,7 @@ def predict_files(request: Request, listener: Listener | None = None) -> Maps:
     series, tau = _series(request)
     mask, mask_words = _mask(request.mask, series)
     _check_space(request.out, series, model)
-    tell.say(f"series: {len(tau)} images of {_by(series.shape)}; {mask_words}")
+    tell.say(f"series: {len(tau)} images of {by(series.shape)}; {mask_words}")
     tell.detail(f"{request.protocol.time_name} (ms): {' '.join(f'{t:g}' for t in tau)}")
     network, name = None, request.fit.words
     if network_file is not None:
@@ -197,7 +197,7 @@ def _series(request: Request) -> tuple[Series, np.ndarray]:
         name = series.paths[0].name if len(series.paths) == 1 else f"{len(series.paths)} files"
         verb = "holds" if len(series.paths) == 1 else "hold"
         raise ValueError(
-            f"{name} {verb} {images} images (shape {_by(series.data.shape)}), but "
+            f"{name} {verb} {images} images (shape {by(series.data.shape)}), but "
             f"{protocol.name} lists {protocol.num_images} {protocol.time_name} "
             f"({protocol.tau[0]:g} ... {protocol.tau[-1]:g} ms). Give one time per image, in "
             f"acquisition order (--{protocol.times})"
@@ -377,7 +377,3 @@ def _details(maps: Maps, series: Series) -> list[str]:
         f"scale of the series: {maps.scale:.4g}; slices along axis {series.slice_axis + 1}",
         f"in the mask: {shares}",
     ]
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -164,7 +164,7 @@ class RIM(keras.Model):
         estimates = []
         for _ in range(self.num_steps):
             features = self.likelihood_features(u, S, tau, sigma)
-            inputs_j = tf.concat([self.network_view(u), features], axis=-1)
+            inputs_j = tf.concat([u, features], axis=-1)
             update, states = self.cell(inputs_j, states)
             u = u + update
             estimates.append(u)
@@ -177,10 +177,6 @@ class RIM(keras.Model):
         u = tf.stop_gradient(u)
         pair = gradient_and_information(u, S, tau, sigma, self.model, self.coordinates)
         return tf.stop_gradient(whitened(*pair))
-
-    def network_view(self, u: Any) -> tf.Tensor:
-        """U as the cell sees it."""
-        return u
 
     def scaled(self, kappa: Any) -> tf.Tensor:
         """Kappa in the coordinates in which the loss compares it."""

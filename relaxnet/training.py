@@ -25,7 +25,6 @@ from relaxnet.dataset import batches, read_infos
 from relaxnet.models import build_network, card_path, load_network
 from relaxsim.shards import ShardInfo
 
-LOSSES = ("squared", "patch")
 SAVE_SECONDS = 60.0
 VALIDATE_EVERY = 100
 VALIDATION_BATCHES = 8
@@ -47,7 +46,7 @@ class Settings:
         ``default`` or ``paper``.
     iterations, batch_size : int
     learning_rate : float
-        Of Adam: at the start (paper recipe: throughout; default: falling by a cosine to 1 %).
+        Of Adam: at the start (paper recipe: throughout; default: falling by a cosine to a tenth).
     features, num_steps : int
         Of the RIM.
     init : str

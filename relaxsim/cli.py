@@ -252,7 +252,7 @@ def _settings(
     return Settings(
         times=times,
         protocols=_protocols(tis or tes, times),
-        anatomies=_anatomies([*brains, *more_brains]),
+        anatomies=chosen_anatomies([*brains, *more_brains]),
         tissues=(table.name, table.text),
         sigma_range=(low, high),
         augment=not no_augment,
@@ -272,7 +272,7 @@ def _protocols(names: Sequence[str], times: str) -> tuple[tuple[str, tuple[float
     return tuple((p.name, tuple(float(t) for t in p.tau)) for p in lists)
 
 
-def _anatomies(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+def chosen_anatomies(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """Path and checksum of each label volume; fetched models or the built-in head if none given."""
     from relaxsim.anatomy import file_checksum, find_fetched_brains
     from relaxsim.generate import BUILTIN, BUILTIN_SUBJECTS

@@ -20,7 +20,7 @@ import numpy as np
 
 from relaxnet.metrics import Summary, by_tissue
 from relaxnet.scale import patch_scale
-from relaxsim.cli import Range, _anatomies
+from relaxsim.cli import Range, chosen_anatomies
 from relaxsim.generate import Settings, draw_mixture, shard_rng
 from relaxsim.maps import draw_tissue_values
 from relaxsim.noise import add_noise
@@ -169,7 +169,7 @@ def main(
     settings = Settings(
         times=times,
         protocols=((protocol.name, tuple(protocol.tau)),),
-        anatomies=_anatomies(brains),
+        anatomies=chosen_anatomies(brains),
         tissues=(table.name, table.text),
         **fields,
     )
