@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -12,8 +13,8 @@ from keras import ops
 class ConvGRUCell(keras.layers.Layer):
     """Gated recurrent unit whose matrix products are convolutions.
 
-    The reset gate acts after the recurrent product, so that each of input and state takes one
-    convolution for its three gates.
+    The reset gate acts after the recurrent product. `of_input` and `of_state` hold the weights of
+    the reset gate, the update gate and the candidate, in this order.
 
     Parameters
     ----------
@@ -50,19 +51,40 @@ class ConvGRUCell(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any, states: Any) -> tuple[Any, Any]:
-        """New output and state."""
-        xr, xz, xn = ops.split(self.of_input(inputs), 3, axis=-1)
-        hr, hz, hn = ops.split(self.of_state(states), 3, axis=-1)
-        reset = ops.sigmoid(xr + hr)
-        update = ops.sigmoid(xz + hz)
-        candidate = ops.tanh(xn + reset * hn)
-        states = candidate + update * (states - candidate)
+        """New output and state.
+
+        The two gates are one product of inputs and state together: bias and sigmoid then run
+        within it, and no gate is cut out of a larger tensor and copied.
+        """
+        F, shape = self.features, ops.shape(states)
+        if self.kernel_size == 1:  # a product of matrices
+            inputs = ops.reshape(inputs, (-1, inputs.shape[-1]))
+            states = ops.reshape(states, (-1, F))
+        kernels = [ops.convert_to_tensor(x.kernel) for x in (self.of_input, self.of_state)]
+        biases = [ops.convert_to_tensor(x.bias) for x in (self.of_input, self.of_state)]
+        both = ops.concatenate([inputs, states], axis=-1)
+        kernel = ops.concatenate([k[..., : 2 * F] for k in kernels], axis=-2)
+        gates = ops.sigmoid(_product(both, kernel, sum(b[: 2 * F] for b in biases)))
+        reset, update = gates[..., :F], gates[..., F:]
+        from_input, from_state = (
+            _product(x, k[..., 2 * F :], b[2 * F :])
+            for x, k, b in zip((inputs, states), kernels, biases, strict=True)
+        )
+        candidate = ops.tanh(from_input + reset * from_state)
+        states = ops.reshape(candidate + update * (states - candidate), shape)
         return states, states
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         config = {"features": self.features, "kernel_size": self.kernel_size}
         return {**super().get_config(), **config}
+
+
+def _product(x: Any, kernel: Any, bias: Any) -> Any:
+    """Convolution, or the product with a matrix, plus bias."""
+    if len(kernel.shape) == 2:
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias)
 
 
 def _linear(channels: int, kernel_size: int, name: str, dtype: Any) -> keras.layers.Layer:

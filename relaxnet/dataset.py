@@ -8,7 +8,7 @@ held in memory and mixed; every batch comes from one shard, since a shard has on
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,12 @@ from relaxsim.signals import SignalModel
 
 #: Shards that are mixed, and held in memory.
 MIXED_SHARDS = 4
+#: Validation: about this many batches, and at most twice as many shards.
+VALIDATION_BATCHES = 16
 #: A voxel counts in the loss if one tissue fills at least this share of it.
 LEAST_PURITY = 0.3
+#: A voxel with this share of one tissue holds it alone (shares are stored in half precision).
+PURE = 0.999
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Batch:
         ms.
     shard : int
         Position of the shard in the list, for messages.
+    labels : array, shape (b, P, P), uint8
+        Tissue of a voxel that holds one alone, else 0.
     """
 
     S: np.ndarray
@@ -49,6 +55,7 @@ class Batch:
     weight: np.ndarray
     tau: np.ndarray
     shard: int
+    labels: np.ndarray | None = None
 
 
 def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
@@ -89,7 +96,8 @@ def load_batch(
     """Batch number `iteration`.
 
     Each patch is divided by its scale (`relaxnet.scale`). With `jitter` this scale is changed by
-    a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches.
+    a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches, and the
+    batch is mirrored and transposed at random: a brain has no orientation in a series.
 
     Raises
     ------
@@ -144,6 +152,25 @@ def batches(
     return tf.data.Dataset.range(start, stop).map(shaped).prefetch(3)
 
 
+def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batch]:
+    """The batches that a network is judged on: the same number from every shard, always the same.
+
+    They are `VALIDATION_BATCHES` in all, but at least one a shard; of more than twice that many
+    shards evenly spaced ones serve. Nothing is jittered. A shard of fewer than `batch_size`
+    patches gives one smaller batch.
+    """
+    used = np.unique(np.linspace(0, len(infos) - 1, 2 * VALIDATION_BATCHES).round().astype(int))
+    found = []
+    for which in used:
+        shard = read_shard(infos[which].path)
+        order = np.random.default_rng([0, int(which)]).permutation(shard.info.num_patches)
+        size = min(batch_size, len(order))
+        for k in range(min(max(1, VALIDATION_BATCHES // len(used)), len(order) // size)):
+            rows = np.sort(order[k * size : (k + 1) * size])
+            found.append(_normalised(shard, rows, int(which), None))
+    return found
+
+
 @functools.lru_cache(maxsize=MIXED_SHARDS + 1)
 def _read(path: str) -> Shard:
     return read_shard(path)
@@ -163,11 +190,26 @@ def _normalised(
         scale *= np.exp(rng.uniform(np.log(0.7), np.log(1.4), len(scale))).astype(np.float32)
     S /= scale[:, None, None, None]
     kappa[..., 0] /= scale[:, None, None]
+    turn = _turning(rng)
     return Batch(
-        S,
-        kappa,
+        turn(S),
+        turn(kappa),
         shard.sigma[rows] / scale,
-        present.astype(np.float32),
+        turn(present.astype(np.float32)),
         shard.info.tau.astype(np.float32),
         which,
+        turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),
     )
+
+
+def _turning(rng: np.random.Generator | None) -> Callable[[np.ndarray], np.ndarray]:
+    """One of the eight mirrorings and transpositions of rows and columns; without `rng` none."""
+    if rng is None:
+        return lambda x: x
+    rows, columns, swap = rng.integers(0, 2, 3)
+
+    def turn(x: np.ndarray) -> np.ndarray:
+        x = x[:, :: 1 - 2 * rows, :: 1 - 2 * columns]
+        return np.ascontiguousarray(x.swapaxes(1, 2) if swap else x)
+
+    return turn

@@ -55,17 +55,19 @@ def run_network(
 
     Returns
     -------
-    kappa : array, shape (Z, Y, X, Q), float32
-        0 outside the boxes of the masks.
+    kappa : array, shape (Z, Y, X, Q) or (Z, Y, X, 2 Q), float32
+        0 outside the boxes of the masks. Of a network with an error head (``has_std``) kappa is
+        followed by its standard deviations.
     """
     tau = np.asarray(tau, np.float32)
     most = max_voxels or MAX_VALUES // (_INNER + len(tau))
     estimate = _compiled(network)
+    channels = (2 if getattr(network, "has_std", False) else 1) * len(network.parameters)
     wanted = iter(masks) if masks is not None else None
     estimates = []
     for images, level in zip(S, sigma, strict=True):
         shape = images.shape[:2]
-        kappa = np.zeros((*shape, len(network.parameters)), np.float32)
+        kappa = np.zeros((*shape, channels), np.float32)
         box = _box(np.ones(shape, bool) if wanted is None else next(wanted))
         for inner, outer, cut in tiles(shape, network.halo, most, box) if box else ():
             piece = np.ascontiguousarray(images[outer], dtype=np.float32)[None]
@@ -183,6 +185,8 @@ def _traced(network: Any) -> Callable[..., Any]:
 
     @tf.function(input_signature=signature)
     def estimate(S: Any, tau: Any, sigma: Any) -> Any:
+        if getattr(network, "has_std", False):
+            return tf.concat(network.with_std([S, tau, sigma]), axis=-1)
         return network([S, tau, sigma], training=False)[-1]
 
     return estimate

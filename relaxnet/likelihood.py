@@ -72,14 +72,8 @@ def gradient_and_information(
     information : tensor, shape (b, h, w, Q, Q)
         ``sum_n J_nq J_nr / sigma^2`` with respect to u.
     """
-    kappa = to_kappa(u, model, coordinates)
-    signal = model.signed(kappa, tau, tf)
-    measured = S * tf.sign(signal) if model.magnitude else S
-    residual = (signal - measured) / sigma[:, None, None, None]
-    J = model.signed_jacobian(kappa, tau, tf) / sigma[:, None, None, None, None]
-    J = J * derivative(kappa, model, coordinates)[..., None, :]
-    gradient = tf.linalg.matvec(J, residual, transpose_a=True)
-    return gradient, tf.matmul(J, J, transpose_a=True)
+    g, F = _sums(u, S, tau, sigma, model, coordinates)
+    return tf.stack(g, axis=-1), tf.stack([tf.stack(row, axis=-1) for row in F], axis=-2)
 
 
 def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tensor:
@@ -93,18 +87,64 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
     -------
     features : tensor, shape (b, h, w, 3 Q)
     """
-    d = tf.sqrt(tf.linalg.diag_part(information)) + 1e-3
-    g = gradient / d
-    correlation = information / (d[..., :, None] * d[..., None, :])
-    step = _solve(correlation, g, damping) / d
-    return tf.concat([tf.asinh(g), 0.3 * tf.math.log(d), tf.asinh(2.0 * step)], axis=-1)
+    rows = [tf.unstack(row, axis=-1) for row in tf.unstack(information, axis=-2)]
+    return _whitened(tf.unstack(gradient, axis=-1), rows, damping)
 
 
-def _solve(C: tf.Tensor, g: tf.Tensor, damping: float) -> tf.Tensor:
-    """Solve (C + damping I) x = g for small symmetric matrices, unrolled over their size."""
-    Q = g.shape[-1]
-    rows = [[C[..., i, j] + (damping if i == j else 0.0) for j in range(Q)] for i in range(Q)]
-    right = tf.unstack(g, axis=-1)
+def whitened_gradient(
+    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+) -> tf.Tensor:
+    """`whitened` of `gradient_and_information`, without the matrices between them."""
+    return _whitened(*_sums(u, S, tau, sigma, model, coordinates))
+
+
+def _sums(
+    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+) -> tuple[list[Any], list[list[Any]]]:
+    """Entries of the gradient and of the information, each a sum over images, shape (b, h, w).
+
+    The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
+    no copy at all; what does not depend on the image is multiplied after the sum.
+    """
+    kappa = to_kappa(u, model, coordinates)
+    signal = model.signed(kappa, tau, tf)
+    measured = S * tf.sign(signal) if model.magnitude else S
+    residual = signal - measured
+    stacked = model.signed_jacobian(kappa, tau, tf)
+    Q = model.num_parameters
+    J = [stacked[..., q] for q in range(Q)]
+    noise = sigma[:, None, None]
+    d = [column / noise for column in tf.unstack(derivative(kappa, model, coordinates), axis=-1)]
+    g = [d[q] / noise * tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
+    F: list[list[Any]] = [[None] * Q for _ in range(Q)]
+    for q in range(Q):
+        for r in range(q, Q):
+            F[q][r] = F[r][q] = d[q] * d[r] * tf.reduce_sum(J[q] * J[r], axis=-1)
+    return g, F
+
+
+def _whitened(gradient: list[Any], F: list[list[Any]], damping: float = 0.05) -> tf.Tensor:
+    Q = len(gradient)
+    d = [tf.sqrt(F[q][q]) + 1e-3 for q in range(Q)]
+    g = [gradient[q] / d[q] for q in range(Q)]
+    C = [
+        [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)
+    ]
+    step = [2.0 * x / y for x, y in zip(_solve(C, g), d, strict=True)]
+    size = [0.3 * tf.math.log(x) for x in d]
+    return tf.stack([*map(_asinh, g), *size, *map(_asinh, step)], axis=-1)
+
+
+def _asinh(x: tf.Tensor) -> tf.Tensor:
+    """The inverse hyperbolic sine; TensorFlow's own is one scalar call an element."""
+    size = tf.minimum(tf.abs(x), 1e18)
+    return tf.sign(x) * tf.math.log(size + tf.sqrt(size * size + 1.0))
+
+
+def _solve(C: list[list[Any]], g: list[Any]) -> list[Any]:
+    """Solve C x = g for small symmetric positive matrices, unrolled over their size."""
+    Q = len(g)
+    rows, right = [list(row) for row in C], list(g)
     for k in range(Q):
         for i in range(k + 1, Q):
             factor = rows[i][k] / rows[k][k]
@@ -117,4 +157,4 @@ def _solve(C: tf.Tensor, g: tf.Tensor, damping: float) -> tf.Tensor:
         for j in range(i + 1, Q):
             total = total - rows[i][j] * x[j]
         x[i] = total / rows[i][i]
-    return tf.stack(x, axis=-1)
+    return x

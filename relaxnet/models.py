@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 #: Network that a signal model gets when none is named.
 DEFAULT_NETWORK = {"inversion_recovery": "rim-t1", "t2_decay": "rim-t2"}
+
+#: Bytes of a network's configuration at most.
+_LARGEST_CONFIG = 1_000_000
+#: Bytes of all that a network's file unpacks to, at most.
+_LARGEST_FILE = 1_000_000_000
+#: Largest settings that a network may have: beyond, its file lies, or would take all memory.
+_LARGEST = {"features": 512, "num_steps": 64, "num_images": 4096}
 
 
 class ModelError(ValueError):
@@ -33,9 +41,12 @@ def read_card(path: Path) -> dict[str, Any]:
     if not card.is_file():
         return {}
     try:
-        return json.loads(card.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        content = json.loads(card.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
         raise ModelError(f"{card} is not readable JSON.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{card} holds no card; expected a JSON object.")
+    return content
 
 
 def find_model(name: str | Path) -> Path:
@@ -92,15 +103,38 @@ def load_network(name: str | Path) -> Any:
     """
     network_kind(name)
     path = find_model(name)
+    _check_size(path)
     import keras
 
     from relaxnet import resnet, rim  # noqa: F401  (registers the classes)
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path} cannot be loaded as a network: {reason}") from None
+    return with_policy(network, "float32")
+
+
+def with_policy(network: Any, policy: str) -> Any:
+    """A network with the same weights that computes, or is stored, in another precision.
+
+    Parameters
+    ----------
+    network : keras.Model
+    policy : str
+        Keras dtype policy: ``float32``, ``mixed_bfloat16`` (training), ``float16`` (storage).
+
+    Returns
+    -------
+    network : keras.Model
+        The same object if it has that policy.
+    """
+    if network.dtype_policy.name == policy:
+        return network
+    twin = type(network).from_config({**network.get_config(), "dtype": policy})
+    twin.set_weights(network.get_weights())
+    return twin
 
 
 def build_network(settings: Any, info: Any) -> Any:
@@ -110,7 +144,7 @@ def build_network(settings: Any, info: Any) -> Any:
 
     if settings.model == "resnet":
         return ResNet(info.signal_model.name, num_images=len(info.tau))
-    recipe = PAPER if settings.recipe == "paper" else DEFAULT
+    recipe: dict[str, Any] = {**(PAPER if settings.recipe == "paper" else DEFAULT)}
     return RIM(
         info.signal_model.name,
         features=settings.features,
@@ -119,13 +153,44 @@ def build_network(settings: Any, info: Any) -> Any:
     )
 
 
+def network_config(path: Path) -> dict[str, Any]:
+    """Constructor arguments in a network's file, read without loading it; empty if unreadable."""
+    config = _config(path).get("config")
+    return config if isinstance(config, dict) else {}
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file whose network would take all memory, or never end."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _LARGEST_FILE:
+        raise ModelError(f"{path} unpacks to {size / 1e9:.1f} GB; no network is as large.")
+    config = network_config(path)
+    for name, most in _LARGEST.items():
+        value = config.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise ModelError(f"{path}: its {name} is {str(value)[:40]}, expected 1 to {most}.")
+    widths = config.get("widths", [])
+    if not isinstance(widths, list) or len(widths) > 64:
+        raise ModelError(f"{path}: its widths are no list of at most 64 numbers.")
+    if not all(isinstance(width, int) and 1 <= width <= 4096 for width in widths):
+        raise ModelError(f"{path}: its widths are no whole numbers from 1 to 4096.")
+
+
 def _class_name(path: Path) -> str:
     """Class of the network in a .keras file, read without loading it."""
+    config = _config(path)
+    ours = str(config.get("registered_name", "")).startswith("relaxnet>")
+    return str(config.get("class_name", "")) if ours else ""
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Configuration in a .keras file; empty if it is damaged, locked or too large to be one."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+                return {}
             config = json.loads(archive.read("config.json"))
-        if config.get("registered_name", "").startswith("relaxnet>"):
-            return str(config["class_name"])
-    except (KeyError, ValueError, zipfile.BadZipFile, OSError, AttributeError):
-        pass
-    return ""
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError):
+        return {}
+    return config if isinstance(config, dict) else {}

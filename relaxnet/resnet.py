@@ -25,18 +25,27 @@ class ResidualBlock(keras.layers.Layer):
     def __init__(self, inputs: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.inputs, self.width = inputs, width
-        layers = keras.layers
+        policy = self.dtype_policy
 
         def convolution(name: str) -> keras.layers.Layer:
-            return layers.Conv2D(
-                width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+            return keras.layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
+                name=name,
+                dtype=policy,
             )
 
-        self.conv_1, self.norm_1 = convolution("conv_1"), layers.BatchNormalization(name="norm_1")
-        self.conv_2, self.norm_2 = convolution("conv_2"), layers.BatchNormalization(name="norm_2")
+        def norm(name: str) -> keras.layers.Layer:
+            return keras.layers.BatchNormalization(name=name, dtype=policy)
+
+        self.conv_1, self.norm_1 = convolution("conv_1"), norm("norm_1")
+        self.conv_2, self.norm_2 = convolution("conv_2"), norm("norm_2")
         self.skip = None
         if inputs != width:
-            self.skip = layers.Dense(width, use_bias=False, name="skip")
+            self.skip = keras.layers.Dense(width, use_bias=False, name="skip", dtype=policy)
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weights."""
@@ -94,14 +103,17 @@ class ResNet(keras.Model):
         self.model = signal_model(model)
         self.num_images = num_images
         self.widths = tuple(widths)
-        self.first = keras.layers.Dense(self.widths[0], name="first")
-        self.first_norm = keras.layers.BatchNormalization(name="first_norm")
+        policy = self.dtype_policy
+        self.first = keras.layers.Dense(self.widths[0], name="first", dtype=policy)
+        self.first_norm = keras.layers.BatchNormalization(name="first_norm", dtype=policy)
         before = (self.widths[0], *self.widths[:-1])
         self.blocks = [
-            ResidualBlock(i, w, name=f"block_{k}")
+            ResidualBlock(i, w, name=f"block_{k}", dtype=policy)
             for k, (i, w) in enumerate(zip(before, self.widths, strict=True))
         ]
-        self.last = keras.layers.Dense(self.model.num_parameters, name="last")
+        # float16 is for storage; estimates are float32 otherwise
+        exact = policy if policy.name == "float16" else "float32"
+        self.last = keras.layers.Dense(self.model.num_parameters, name="last", dtype=exact)
         self.build()
 
     @property

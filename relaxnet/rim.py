@@ -9,13 +9,15 @@ import tensorflow as tf
 
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
-from relaxnet.likelihood import gradient_and_information, nll_gradient, whitened
+from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
+from relaxnet.likelihood import nll_gradient, whitened_gradient
+from relaxnet.start import STARTS, dictionary_start, fixed_start
 from relaxsim.signals import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
-PAPER = {"gradient": "raw", "coordinates": "linear"}
-#: The default: whitened gradient, logarithmic coordinates.
-DEFAULT = {"gradient": "whitened", "coordinates": "log"}
+PAPER = {"gradient": "raw", "coordinates": "linear", "start": "fixed"}
+#: The default: whitened gradient, logarithmic coordinates, a start in the main valley.
+DEFAULT = {"gradient": "whitened", "coordinates": "log", "start": "dictionary"}
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
@@ -98,6 +100,10 @@ class RIM(keras.Model):
         ``whitened``: it sees `relaxnet.likelihood.whitened`, which is of order one.
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.coordinates`.
+    start : str
+        ``fixed`` (paper) or ``dictionary``; see `relaxnet.start`.
+    uncertainty : bool
+        With an error head, which gives standard deviations (`with_std`).
 
     Notes
     -----
@@ -116,18 +122,26 @@ class RIM(keras.Model):
         num_steps: int = 6,
         gradient: str = "whitened",
         coordinates: str = "log",
+        start: str = "fixed",
+        uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if start not in STARTS:
+            raise ValueError(f"expected start in {STARTS}, received: start={start!r}")
         self.model = signal_model(model)
         self.features = features
         self.num_steps = num_steps
         self.gradient = gradient
         self.coordinates = coordinates
+        self.start = start
         Q = self.model.num_parameters
         self.cell = RNNCell(Q, features, name="cell", dtype=self.dtype_policy)
         channels = 2 * Q if gradient == "raw" else 4 * Q
         self.cell.build((None, None, None, channels))
+        self.error_head: Any = ErrorHead(Q, name="error_head") if uncertainty else None
+        if self.error_head is not None:
+            self.error_head.build((None, None, None, num_inputs(Q, features)))
         self.built = True
 
     @property
@@ -139,6 +153,11 @@ class RIM(keras.Model):
     def parameters(self) -> tuple[str, ...]:
         """Names of kappa's last axis."""
         return self.model.parameters
+
+    @property
+    def has_std(self) -> bool:
+        """Whether there is an error head, so that `with_std` can be asked."""
+        return self.error_head is not None
 
     @property
     def halo(self) -> int:
@@ -154,11 +173,40 @@ class RIM(keras.Model):
         steps = self.steps(inputs)
         return tf.stack([to_kappa(u, self.model, self.coordinates) for u in steps])
 
+    def with_std(self, inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The last step's kappa and its standard deviations, each (b, h, w, Q)."""
+        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
+        u, states = self.last(S, tau, sigma)
+        seen = head_inputs(u, states, S, tau, sigma, self.model, self.coordinates)
+        std = std_of(self.error_head(*seen), u, self.model, self.coordinates)
+        return to_kappa(u, self.model, self.coordinates), std
+
+    def last(self, S: Any, tau: Any, sigma: Any) -> tuple[tf.Tensor, Any]:
+        """The last u (b, h, w, Q), and the cell's last states."""
+        estimates, states = self._unrolled((S, tau, sigma))
+        return estimates[-1], states
+
+    def with_error_head(self) -> RIM:
+        """A copy of this network with a new error head."""
+        return self._copy(uncertainty=True)
+
+    def without_error_head(self) -> RIM:
+        """The network itself, or a copy of it that has no error head."""
+        return self if self.error_head is None else self._copy(uncertainty=False)
+
+    def _copy(self, uncertainty: bool) -> RIM:
+        copy = RIM.from_config({**self.get_config(), "uncertainty": uncertainty})
+        copy.cell.set_weights(self.cell.get_weights())
+        return copy
+
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
         """U after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
+        return self._unrolled(inputs)[0]
+
+    def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
+        """U after each step, and the cell's last states."""
         S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
-        mip = tf.reduce_max(S, axis=-1)
-        u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
+        u = self.start_estimate(S, tau, sigma)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         states = (zeros, zeros)
         estimates = []
@@ -168,15 +216,22 @@ class RIM(keras.Model):
             update, states = self.cell(inputs_j, states)
             u = u + update
             estimates.append(u)
-        return estimates
+        return estimates, states
+
+    def start_estimate(self, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
+        """U before the first step."""
+        if self.start == "fixed":
+            return fixed_start(S, self.model, self.coordinates)
+        u = dictionary_start(S, tau, sigma, self.model, self.coordinates)
+        return tf.stop_gradient(u)
 
     def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
         """What the cell sees of the likelihood at u."""
         if self.gradient == "raw":
             return nll_gradient(u, S, tau, sigma, self.model, self.coordinates)
         u = tf.stop_gradient(u)
-        pair = gradient_and_information(u, S, tau, sigma, self.model, self.coordinates)
-        return tf.stop_gradient(whitened(*pair))
+        features = whitened_gradient(u, S, tau, sigma, self.model, self.coordinates)
+        return tf.stop_gradient(features)
 
     def scaled(self, kappa: Any) -> tf.Tensor:
         """Kappa in the coordinates in which the loss compares it."""
@@ -190,5 +245,7 @@ class RIM(keras.Model):
             "num_steps": self.num_steps,
             "gradient": self.gradient,
             "coordinates": self.coordinates,
+            "start": self.start,
+            "uncertainty": self.has_std,
         }
         return {**super().get_config(), **config}

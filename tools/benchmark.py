@@ -21,48 +21,83 @@ import click
 import numpy as np
 
 PEAK = """
-import time, numpy as np, tensorflow as tf
+import json, time, tensorflow as tf
 def best(f, n=5):
     f(); times = []
     for _ in range(n):
         t = time.perf_counter(); f(); times.append(time.perf_counter() - t)
     return min(times)
-a = tf.random.normal((2048, 2048))
-x = tf.random.normal((24, 40, 40, 36)); k = tf.random.normal((3, 3, 36, 36))
-conv = tf.function(lambda: tf.nn.conv2d(x, k, 1, "SAME"))
-print(2 * 2048**3 / best(lambda: (a @ a).numpy()) / 1e9,
-      2 * 24 * 1600 * 9 * 36 * 36 / best(lambda: conv().numpy()) / 1e9)
+rates = {}
+for name in ("float32", "bfloat16"):
+    kind = tf.as_dtype(name)
+    a = tf.cast(tf.random.normal((2048, 2048)), kind)
+    product = tf.function(lambda: a @ a)
+    rates["matrix product", name] = 2 * 2048**3 / best(lambda: product().numpy())
+    for width in (36, 160):
+        x = tf.cast(tf.random.normal((24, 40, 40, width)), kind)
+        k = tf.cast(tf.random.normal((3, 3, width, width)), kind)
+        conv = tf.function(lambda: tf.nn.conv2d(x, k, 1, "SAME"))
+        flop = 2 * 24 * 1600 * 9 * width * width
+        rates[f"3x3 convolution, {width} channels", name] = flop / best(lambda: conv().numpy())
+print(json.dumps([[*k, v / 1e9] for k, v in rates.items()]))
 """
-STEP = """
-import sys, time, numpy as np, keras, tensorflow as tf
-from relaxnet.rim import RIM
+NETWORK = """
+import json, sys, time, numpy as np, tensorflow as tf
+from relaxnet.models import load_network, shipped_models
 from relaxnet.resnet import ResNet
+from relaxnet.rim import RIM
+what, repeats, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+name = {"rim": "rim-cine31", "resnet": "resnet-cine31"}[what]
+new = {"rim": RIM, "resnet": lambda: ResNet(num_images=31)}[what]
+network = exact = load_network(name) if name in shipped_models() else new()
+if precision != "float32":
+    network = type(exact).from_config({**exact.get_config(), "dtype": f"mixed_{precision}"})
+    network.set_weights(exact.get_weights())
+rng = np.random.default_rng(0)
+tau = np.linspace(139, 937, 31).astype("f")
+def series(*shape):
+    yx = [np.linspace(0, 9, n) for n in shape[-2:]]
+    T = 1200 + 600 * np.sin(yx[0])[:, None] * np.cos(yx[1]) + np.zeros(shape)
+    S = np.abs(1 - 1.9 * np.exp(-tau / T[..., None])) + 0.02 * rng.standard_normal((*shape, 31))
+    return np.abs(S).astype("f")
+def times(f):
+    f(); out = []
+    for _ in range(repeats):
+        t = time.perf_counter(); f(); out.append(time.perf_counter() - t)
+    return float(np.median(out))
+"""
+STEP = f"""{NETWORK}
 from relaxnet.training import Settings, make_optimizer, make_steps, patch_loss
-N = 31
-network = RIM() if sys.argv[1] == "rim" else ResNet(num_images=N)
 step, _ = make_steps(network, make_optimizer(network, Settings(("",))), patch_loss)
-rng = np.random.default_rng(0)
-batch = [rng.random((24, 40, 40, N)), np.ones((24, 40, 40, 3)) * [1, 1.9, 900],
-         np.full(24, 0.03), np.ones((24, 40, 40)), np.linspace(139, 937, N)]
+batch = [series(24, 40, 40), np.ones((24, 40, 40, 3)) * [1, 1.9, 900], np.full(24, 0.02),
+         np.ones((24, 40, 40)), tau]
 batch = [tf.constant(x, tf.float32) for x in batch]
-step(*batch); times = []
-for _ in range(int(sys.argv[2])):
-    t = time.perf_counter(); float(step(*batch)); times.append(time.perf_counter() - t)
-print(np.median(times))
+print(times(lambda: float(step(*batch))))
 """
-PREDICT = """
-import sys, time, numpy as np, tensorflow as tf
-from relaxnet.models import load_network
-network = load_network(sys.argv[1])
-f = tf.function(lambda S, tau, sigma: network([S, tau, sigma])[-1], reduce_retracing=True)
-rng = np.random.default_rng(0)
-S = tf.constant(rng.random((1, 256, 256, 31)), tf.float32)
-args = S, tf.constant(np.linspace(139, 937, 31), tf.float32), tf.constant([0.03])
-f(*args); times = []
-for _ in range(5):
-    t = time.perf_counter(); f(*args).numpy(); times.append(time.perf_counter() - t)
-print(np.median(times))
+PREDICT = f"""{NETWORK}
+from relaxnet.inference import run_network
+shape = tuple(map(int, sys.argv[4:]))
+S, noise = series(*shape), np.full(shape[0], 0.02)
+seconds = times(lambda: run_network(network, S, tau, noise))
+change = 0.0
+if network is not exact:
+    T = [run_network(n, S[:1], tau, noise[:1])[..., 2] for n in (network, exact)]
+    change = float(np.percentile(np.abs(T[0] / T[1] - 1), 99))
+print(json.dumps([seconds, change]))
 """
+#: Operations of a training step of 24 patches of 40 x 40 (three times those of the forward pass:
+#: products and convolutions of the default RIM, J = 6, and of the ResNet).
+STEP_GFLOP = {"rim": 59, "resnet": 725}
+
+
+#: Network, precision and slices x rows x columns of what is timed warm.
+PREDICTIONS = (
+    ("rim", "float32", (1, 256, 256)),
+    ("rim", "bfloat16", (1, 256, 256)),
+    ("resnet", "float32", (1, 256, 256)),
+    ("resnet", "bfloat16", (1, 256, 256)),
+    ("rim", "float32", (10, 210, 210)),
+)
 
 
 def measure(command: list[str]) -> tuple[str, float, float]:
@@ -101,9 +136,8 @@ def rows(folder: Path, quick: bool) -> list[tuple[str, str, str]]:
         click.echo(" | ".join(table[-1]))
 
     text, _, memory = measure(inline(PEAK))
-    matmul, conv = map(float, text.split())
-    add("machine: float32 matrix product", f"{matmul:.0f} GFLOP/s", memory)
-    add("machine: float32 3x3 convolution, 36 channels", f"{conv:.0f} GFLOP/s", memory)
+    for what, precision, rate in json.loads(text):
+        add(f"machine: {precision} {what}", f"{rate:.0f} GFLOP/s", memory)
     patches = 960 if quick else 7200
     data = folder / "shards"
     command = [*script("relaxsim"), "generate", "--tis", "cine31", "--patches", str(patches)]
@@ -111,13 +145,19 @@ def rows(folder: Path, quick: bool) -> list[tuple[str, str, str]]:
     figure = f"{patches / seconds:.0f} patches/s ({seconds:.1f} s, whole command)"
     add(f"generate {patches} patches of 40 x 40 x 31", figure, memory)
     for kind, steps in (("rim", 10), ("resnet", 3)):
-        text, _, memory = measure(inline(STEP, kind, str(3 if quick else steps)))
-        figure = f"{float(text):.2f} s"
-        if kind == "rim":
-            figure += f" ({57 / float(text):.0f} GFLOP/s of 57 GFLOP)"
+        text, _, memory = measure(inline(STEP, kind, str(1 if quick else steps), "float32"))
+        rate = STEP_GFLOP[kind] / float(text)
+        figure = f"{float(text):.2f} s ({rate:.0f} GFLOP/s)"
         add(f"{kind} training step, 24 x 40 x 40 x 31", figure, memory)
-    text, _, memory = measure(inline(PREDICT, "rim-t1"))
-    add("rim-t1, 256 x 256 x 31, warm", f"{float(text):.2f} s", memory)
+    for kind, precision, shape in PREDICTIONS:
+        numbers = [str(n) for n in ((shape[0], 64, 64) if quick else shape)]
+        command = inline(PREDICT, kind, str(1 if quick else 5), precision, *numbers)
+        text, _, memory = measure(command)
+        seconds, change = json.loads(text)
+        figure = f"{seconds:.2f} s ({np.prod([int(n) for n in numbers]) / seconds:.0f} voxels/s)"
+        if precision != "float32":
+            figure += f"; T1 changes by at most {100 * change:.2f} % in 99 % of voxels"
+        add(f"{kind}, {' x '.join(numbers)} x 31, warm, {precision}", figure, memory)
     series = write_series(folder)
     for method in ("rim", "mle"):
         command = [*script("relaxnet"), "predict", str(series), "--tis", "cine31", "--mask", "none"]
@@ -160,9 +200,16 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def sections_of(path: Path) -> str:
+    """What stands in an earlier file after its table: the sections, which are kept."""
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    _, heading, rest = old.partition("\n## ")
+    return heading + rest
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer patches and steps.")
-@click.option("--out", type=click.Path(path_type=Path), help="Markdown file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Markdown file; keeps its sections.")
 def main(quick: bool, out: Path | None) -> None:
     """Measure generation, training steps and prediction."""
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +228,7 @@ def main(quick: bool, out: Path | None) -> None:
     text += "".join(f"| {' | '.join(row)} |\n" for row in table)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_text(text + sections_of(out), encoding="utf-8")
 
 
 if __name__ == "__main__":

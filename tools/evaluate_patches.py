@@ -38,7 +38,7 @@ def network_estimator(name: str) -> Estimator:
     network = load_network(name)
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        S = np.abs(S)
+        S = np.abs(S) if network.model.magnitude else S
         scale = patch_scale(S, mask).astype(np.float32)
         inputs = [S / scale[:, None, None, None], tau.astype(np.float32), sigma / scale]
         kappa = np.array(network(inputs, training=False)[-1])

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -20,36 +21,92 @@ import click
 
 TRAINING = ("04", "05", "06", "18", "20", "38", "41", "42", "43", "44")
 VALIDATION = ("45", "46")
-#: SNR 3 to 200; T1 from 50 to 5000 ms and T2 from 5 to 3000 ms without gaps; shapes for phantoms.
-ANY = "--tissues wide --sigma-range 0.00375 0.25 --shapes 0.15 --voxel-size 0.5:2"
-CRISP = "--tissues wide --sigma-range 0.00375 0.25 --shapes 0.15"
+#: SNR 3 to 200; shapes for phantoms; partial volumes at 0.5 to 2 mm.
+ANY = "--sigma-range 0.00375 0.25 --shapes 0.15 --voxel-size 0.5:2"
+#: T1 from 50 to 5000 ms and T2 from 5 to 3000 ms without gaps.
+WIDE = f"{ANY} --tissues wide"
+KNOWN_TIS = (
+    "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "
+    "--tis tools/times/nist3t.txt"
+)
+KNOWN_TES = "--tes fse6 --tes tools/times/mese32.txt --tes tools/times/santini_t2.txt"
+OWN = "--voxel-size 0.5:1.2"
+
+
+def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
+    """Data of a network for one list of inversion times, B constant or varying slowly."""
+    return {
+        "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {patches} {OWN}",
+        "patch": f"--tis {times} --b-field patch --seed {seed + 1} --patches {patches // 2} {OWN}",
+        "val-smooth": f"--tis {times} --b-field smooth --seed 93 --patches 240 --voxel-size 0.85",
+        "val-patch": f"--tis {times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
+    }
+
+
+def as_the_paper(times: str, seed: int) -> dict[str, str]:
+    """The paper's data: one tissue a voxel, one B a patch, SNR 3 to 115."""
+    noise = "--sigma-range 0.0065 0.255"
+    return {
+        "patch": f"{times} --b-field patch --seed {seed} --patches 7200 {noise}",
+        "val-patch": f"{times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
+    }
+
+
+FSE6 = {
+    "tissue": f"--tes fse6 --seed 31 --patches 7200 {OWN}",
+    "val-tissue": "--tes fse6 --seed 93 --patches 240 --voxel-size 0.85",
+}
 #: Name of a shard folder -> options of ``relaxsim generate``. Those that begin with "val" validate.
 RECIPES: dict[str, dict[str, str]] = {
     "rim-t1": {
-        "wide": f"--tis random --b-field wide --seed 1 --patches 4800 {ANY}",
-        "smooth": f"--tis random --b-field smooth --seed 2 --patches 4800 {ANY}",
-        "tr": f"--tis random --b-field wide --tr 1000:10000 --seed 3 --patches 3600 {ANY}",
-        "patch": f"--tis random --b-field patch --seed 4 --patches 2400 {CRISP}",
-        "known": "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "
-        f"--tis tools/times/nist3t.txt --b-field smooth --seed 5 --patches 2400 {ANY}",
-        "val-smooth": f"--tis random --b-field smooth --seed 91 --patches 384 {ANY}",
-        "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 192 {ANY}",
-    },
-    "rim-cine31": {
-        "smooth": "--tis cine31 --b-field smooth --seed 12 --patches 4800",
-        "val-smooth": "--tis cine31 --b-field smooth --seed 93 --patches 240",
+        "wide": f"--tis random --b-field wide --seed 1 --patches 3600 {WIDE}",
+        "smooth": f"--tis random --b-field smooth --seed 2 --patches 3600 {WIDE}",
+        "tissue": f"--tis random --b-field smooth --seed 6 --patches 4800 {ANY}",
+        "tr": f"--tis random --b-field wide --tr 1000:10000 --seed 3 --patches 3600 {WIDE}",
+        "patch": "--tis random --b-field patch --seed 4 --patches 2400 "
+        "--sigma-range 0.00375 0.25 --shapes 0.15",
+        "rician": f"--tis random --b-field wide --noise rician --seed 8 --patches 2400 {WIDE}",
+        "known": f"{KNOWN_TIS} --b-field smooth --seed 5 --patches 2400 {WIDE}",
+        "known-tissue": f"{KNOWN_TIS} --b-field smooth --seed 7 --patches 2400 {ANY}",
+        "val-smooth": f"--tis random --b-field smooth --seed 91 --patches 240 {WIDE}",
+        "val-tissue": f"--tis random --b-field smooth --seed 95 --patches 240 {ANY}",
+        "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
     },
     "rim-t2": {
-        "any": f"--tes random --seed 21 --patches 3600 {ANY}",
-        "known": "--tes fse6 --tes tools/times/mese32.txt --tes tools/times/santini_t2.txt "
-        f"--seed 22 --patches 1200 {ANY}",
-        "val-any": f"--tes random --seed 94 --patches 384 {ANY}",
+        "any": f"--tes random --seed 21 --patches 4800 {WIDE}",
+        "tissue": f"--tes random --seed 23 --patches 2400 {ANY}",
+        "rician": f"--tes random --noise rician --seed 24 --patches 1200 {WIDE}",
+        "known": f"{KNOWN_TES} --seed 22 --patches 1200 {WIDE}",
+        "known-tissue": f"{KNOWN_TES} --seed 25 --patches 2400 {ANY}",
+        "val-any": f"--tes random --seed 94 --patches 240 {WIDE}",
+        "val-tissue": f"--tes random --seed 96 --patches 240 {ANY}",
     },
+    "rim-cine31": one_protocol("cine31", 12),
+    "rim-cine25": one_protocol("cine25", 14, 2400),
+    "rim-cine23": one_protocol("cine23", 16, 2400),
+    "rim-fse6": FSE6,
+    "rim-cine31-paper": as_the_paper("--tis cine31", 11),
+    "rim-cine25-paper": as_the_paper("--tis cine25", 18),
+    "rim-cine23-paper": as_the_paper("--tis cine23", 19),
+    "rim-fse6-paper": as_the_paper("--tes fse6", 32),
+    "resnet-cine31": one_protocol("cine31", 12),
+    "resnet-fse6": FSE6,
 }
 SUMMARY = {
     "rim-t1": "T1, M0 and B from any list of inversion times",
-    "rim-cine31": "T1, M0 and B from the 31 inversion times of cine31, B varying slowly",
     "rim-t2": "T2 and M0 from any list of echo times",
+    "rim-fse6": "T2 and M0 from the six echo times of fse6",
+    "rim-fse6-paper": "the paper's recipe: T2 and M0 from the six echo times of fse6",
+    "resnet-cine31": "baseline: T1, M0 and B from the 31 inversion times of cine31",
+    "resnet-fse6": "baseline: T2 and M0 from the six echo times of fse6",
+}
+SUMMARY |= {
+    f"rim-{name}": f"T1, M0 and B from the inversion times of {name}, B constant or smooth"
+    for name in ("cine23", "cine25", "cine31")
+}
+SUMMARY |= {
+    f"rim-{name}-paper": f"the paper's recipe: T1, M0 and B from the inversion times of {name}"
+    for name in ("cine23", "cine25", "cine31")
 }
 
 
@@ -73,23 +130,48 @@ def make_data(name: str, brains: Path, work: Path) -> tuple[list[Path], list[Pat
     return training, validation
 
 
-def ship(name: str, run: Path, figures: Path | None) -> None:
-    """Copy the best network of a run into the package, and write its card."""
-    target = Path(__file__).parents[1] / "relaxnet" / "pretrained" / f"{name}.keras"
-    card = json.loads((run / "best.json").read_text(encoding="utf-8"))
+def ship(name: str, run: Path, weights: str, figures: Path | None) -> None:
+    """Copy a network of a run into the package, with its card and its learning curve."""
+    root = Path(__file__).parents[1]
+    target = root / "relaxnet" / "pretrained" / f"{name}.keras"
+    card = json.loads((run / f"{weights}.json").read_text(encoding="utf-8"))
     for key in ("data", "validation"):
         card["training"][key] = sorted(Path(p).name for p in card["training"][key])
     if card["training"]["init"]:
         card["training"]["init"] = Path(card["training"]["init"]).stem
+    rows = history(run)
     own = {"name": name, "summary": SUMMARY[name], "license": "MIT"}
     own["made_by"] = f"python tools/train_pretrained.py {name}"
+    own["hours_of_this_run"] = round(float(rows[-1]["seconds"]) / 3600, 2)
     own["subjects"] = {"training": list(TRAINING), "validation": list(VALIDATION)}
     if figures is not None:
         own["figures"] = json.loads(figures.read_text(encoding="utf-8"))
-    shutil.copyfile(run / "best.keras", target)
+    copy_weights(run / f"{weights}.keras", target)
     text = json.dumps({**own, **card}, indent=1) + "\n"
     target.with_suffix(".json").write_text(text, encoding="utf-8")
+    curve = root / "docs" / "results" / "training" / f"{name}.csv"
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    with curve.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["validation_loss"])
     click.echo(f"{target} ({target.stat().st_size / 1e3:.0f} kB)")
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """Rows of a run's history."""
+    with (run / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy a network; a ResNet, which is large, with its weights in float16."""
+    from relaxnet.models import load_network, network_kind, with_policy
+
+    if network_kind(source) == "rim":
+        shutil.copyfile(source, target)
+    else:
+        with_policy(load_network(source), "float16").save(target)
 
 
 @click.command()
@@ -97,30 +179,44 @@ def ship(name: str, run: Path, figures: Path | None) -> None:
 @click.option("--brains", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--work", default="work", type=click.Path(path_type=Path), help="Folder.")
 @click.option("--iterations", default=5000, type=click.IntRange(1))
+@click.option("--batch-size", default=12, help="Patches a step (the paper: 24).")
 @click.option("--learning-rate", default=1e-3)
 @click.option("--init", default="", help="Network to start from, such as the shipped one.")
 @click.option("--ship", "only_ship", is_flag=True, help="Put the run's best into the package.")
+@click.option(
+    "--weights",
+    default="last",
+    type=click.Choice(["last", "best"]),
+    help="Of the run: the last (where the learning rate has come down) or those of least "
+    "validation loss.",
+)
 @click.option("--figures", type=click.Path(path_type=Path), help="JSON of figures for the card.")
 def main(
     name: str,
     brains: Path,
     work: Path,
     iterations: int,
+    batch_size: int,
     learning_rate: float,
     init: str,
     only_ship: bool,
+    weights: str,
     figures: Path | None,
 ) -> None:
     """Remake a shipped network."""
     run = work / name / "run"
     if only_ship:
-        ship(name, run, figures)
+        ship(name, run, weights, figures)
         return
     training, validation = make_data(name, brains, work)
     options = [f"--data={p}" for p in training] + [f"--validation={p}" for p in validation]
     options += ["--out", str(run), "--iterations", str(iterations)]
-    options += ["--learning-rate", str(learning_rate)]
+    options += ["--batch-size", str(batch_size), "--learning-rate", str(learning_rate)]
     options += ["--init", init] if init else []
+    if name.endswith("-paper"):
+        options += ["--recipe", "paper"]
+    if name.startswith("resnet"):
+        options += ["--model", "resnet", "--precision", "mixed_bfloat16"]
     options += ["--resume"] if (run / "checkpoint.npz").is_file() else []
     call("relaxnet", "train", *options)
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from relaxnet.inference import filled, run_network, tiles
+from relaxnet.resnet import ResNet
 from relaxnet.rim import RIM
 
 
@@ -84,19 +85,29 @@ def test_tiles_cover_every_voxel_once_with_their_halo(height, width, halo, most)
     assert (covered == 1).all()
 
 
+def disturbed(network):
+    """The network with weights, and running statistics, that are not those of the start."""
+    rng = np.random.default_rng(0)
+    for variable in network.trainable_variables:
+        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
+    for variable in network.non_trainable_variables:
+        variable.assign(variable + 0.3 * rng.uniform(size=variable.shape))
+    return network
+
+
 @pytest.fixture(scope="module")
 def network():
-    rim = RIM(features=6, num_steps=2)
-    rng = np.random.default_rng(0)
-    for variable in rim.trainable_variables:
-        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
-    return rim
+    return disturbed(RIM(features=6, num_steps=2))
 
 
-def test_tiles_give_what_the_whole_slice_gives(network):
+@pytest.mark.parametrize("kind", ["rim", "resnet"])
+def test_tiles_give_what_the_whole_slice_gives(network, kind):
+    if kind == "resnet":
+        network = disturbed(ResNet(num_images=4, widths=(6, 8, 6)))
     S = np.random.default_rng(1).uniform(0.1, 1, (2, 61, 47, 4)).astype(np.float32)
     tau, sigma = np.array([100.0, 400, 900, 2000]), np.array([0.05, 0.02])
     whole = run_network(network, S, tau, sigma, max_voxels=10**6)
+    assert len(list(tiles(S.shape[1:3], network.halo, 900))) > 4
     tiled = run_network(network, S, tau, sigma, max_voxels=900)
     np.testing.assert_allclose(tiled, whole, rtol=2e-4)
 

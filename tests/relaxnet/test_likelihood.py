@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from relaxnet.coordinates import COORDINATES, from_kappa, to_kappa
+from relaxnet.coordinates import COORDINATES, derivative, from_kappa, to_kappa
 from relaxnet.likelihood import (
     gradient_and_information,
     negative_log_likelihood,
     nll_gradient,
     whitened,
+    whitened_gradient,
 )
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
@@ -45,6 +46,31 @@ def test_jacobian_path_equals_tape(model, coordinates):
     tape = nll_gradient(u, S, TAU, sigma, model, coordinates)
     fast, _ = gradient_and_information(u, S, TAU, sigma, model, coordinates)
     np.testing.assert_allclose(fast, tape, rtol=2e-4, atol=2e-3 * np.abs(tape).max())
+
+
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+@pytest.mark.parametrize("coordinates", COORDINATES)
+def test_features_are_those_of_the_matrices(model, coordinates):
+    """Against the Jacobian as a matrix, in double precision, and numpy's solver."""
+    kappa, S, sigma = problem(model)
+    u = tf.constant(from_kappa(kappa * 1.05, model, coordinates))
+    kappa = np.array(to_kappa(u, model, coordinates), np.float64)
+    noise = sigma[:, None, None, None]
+    scale = np.array(derivative(tf.constant(kappa), model, coordinates))
+    J = model.jacobian(kappa, TAU) * scale[..., None, :] / noise[..., None]
+    residual = (model.forward(kappa, TAU) - S) / noise
+    g = np.einsum("...nq,...n->...q", J, residual)
+    F = np.einsum("...nq,...nr->...qr", J, J)
+    d = np.sqrt(np.einsum("...qq->...q", F)) + 1e-3
+    C = F / (d[..., :, None] * d[..., None, :]) + 0.05 * np.eye(F.shape[-1])
+    step = np.linalg.solve(C, (g / d)[..., None])[..., 0] / d
+    expected = np.concatenate([np.arcsinh(g / d), 0.3 * np.log(d), np.arcsinh(2 * step)], -1)
+    arguments = u, S, TAU, sigma, model, coordinates
+    compiled = tf.function(lambda: whitened_gradient(*arguments))()
+    np.testing.assert_allclose(compiled, expected, rtol=1e-3, atol=1e-3)
+    pair = gradient_and_information(*arguments)
+    np.testing.assert_allclose(pair[1], F, rtol=1e-3, atol=1e-4 * F.max())
+    np.testing.assert_allclose(whitened(*pair), compiled, rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_is_the_slope_of_the_likelihood():

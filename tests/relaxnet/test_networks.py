@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from relaxnet.conv_gru import ConvGRUCell
-from relaxnet.models import ModelError, load_network
+from relaxnet.models import ModelError, load_network, with_policy
 from relaxnet.resnet import WIDTHS, ResNet
 from relaxnet.rim import PAPER, RIM
 
@@ -69,6 +69,24 @@ def test_rim_starts_at_the_papers_values():
     np.testing.assert_allclose(kappa[..., 1], 2.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[..., 2], 1000.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[-1, ..., 0], S.max(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_gru_follows_its_equations(kernel_size):
+    """Gate by gate, from the layers that hold the weights."""
+    rng = np.random.default_rng(0)
+    cell = ConvGRUCell(5, kernel_size)
+    x, h = (rng.standard_normal((2, 6, 4, c)).astype("f") for c in (3, 5))
+    cell(x, h)
+    randomised(cell)
+    xr, xz, xn = np.split(np.array(cell.of_input(x)), 3, axis=-1)
+    hr, hz, hn = np.split(np.array(cell.of_state(h)), 3, axis=-1)
+    reset, update = 1 / (1 + np.exp(-(xr + hr))), 1 / (1 + np.exp(-(xz + hz)))
+    candidate = np.tanh(xn + reset * hn)
+    expected = (1 - update) * candidate + update * h
+    output, state = cell(x, h)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(output, state)
 
 
 @pytest.mark.parametrize("num", [1, 4, 40])
@@ -148,3 +166,19 @@ def test_unknown_truncated_and_foreign_models_are_refused(tmp_path):
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(foreign)
     with pytest.raises(ModelError, match="none that relaxnet"):
         load_network(foreign)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+def test_a_network_in_another_precision_is_nearly_the_same(policy, tmp_path):
+    network = ResNet("t2_decay", num_images=4, widths=(8, 8, 6))
+    S = np.random.default_rng(0).uniform(0.1, 1, (1, 12, 12, 4)).astype("f")
+    inputs = [S, np.array([10, 30, 80, 200], "f"), np.full(1, 0.05, "f")]
+    twin = with_policy(network, policy)
+    twin.save(tmp_path / "twin.keras")
+    loaded = load_network(tmp_path / "twin.keras")
+    assert loaded.dtype_policy.name == "float32"
+    assert loaded.blocks[0].conv_1.compute_dtype == "float32"
+    exact = np.asarray(network(inputs))
+    np.testing.assert_allclose(np.asarray(loaded(inputs)), exact, rtol=1e-2)
+    if policy == "mixed_bfloat16":
+        np.testing.assert_allclose(np.asarray(twin(inputs)), exact, rtol=0.1)

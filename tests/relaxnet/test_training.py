@@ -5,13 +5,21 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from small_shards import TAU, make_shards
 
-from relaxnet.dataset import batches, load_batch, read_infos, schedule
+from relaxnet.dataset import (
+    VALIDATION_BATCHES,
+    batches,
+    load_batch,
+    read_infos,
+    schedule,
+    validation_batches,
+)
 from relaxnet.models import load_network
 from relaxnet.rim import RIM
 from relaxnet.training import (
@@ -23,7 +31,7 @@ from relaxnet.training import (
     run,
     squared_loss,
 )
-from relaxsim.shards import ShardError
+from relaxsim.shards import DATASETS, ShardError, read_shard, shard_path, write_shard
 from relaxsim.signals import T2_DECAY
 
 SMALL = {"features": 8, "num_steps": 2, "batch_size": 4}
@@ -81,14 +89,14 @@ def test_losses_are_zero_at_the_truth_and_leave_out_the_background():
 def test_rim_overfits_one_batch(shards, recipe):
     tf.keras.utils.set_random_seed(0)
     infos = read_infos([shards])
-    batch = load_batch(infos, 4, 0, 0)
+    batch = load_batch(infos, 4, 0, 0, jitter=False)
     settings = Settings(("",), recipe=recipe, iterations=80, learning_rate=3e-3)
     kind = {"gradient": "raw", "coordinates": "linear"} if recipe == "paper" else {}
     network = RIM(features=16, num_steps=4, **kind)
     step, _ = make_steps(network, make_optimizer(network, settings), squared_loss)
     data = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)
     losses = [float(step(*data)) for _ in range(80)]
-    assert losses[-1] < 0.35 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_run_writes_model_history_and_settings(shards, tmp_path):
@@ -111,6 +119,161 @@ def test_run_writes_model_history_and_settings(shards, tmp_path):
     card = json.loads((tmp_path / "run" / "last.json").read_text())
     assert card["iterations_done"] == 3
     assert load_network(tmp_path / "run" / "last.keras").features == 8
+
+
+def events(folder):
+    """(Step, curve) -> value, of the TensorBoard events in a folder."""
+    found = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_events_hold_what_the_history_holds_also_of_a_resumed_run(shards, tmp_path):
+    folder, settings = tmp_path / "run", Settings((str(shards),), iterations=4, **SMALL)
+    steps = run(settings, folder)
+    for _ in range(2):
+        next(steps)
+    steps.close()
+    assert len(history(folder)) == 2
+    list(run(settings, folder, resume=True))
+    rows = history(folder)
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    drawn = events(folder)
+    for row in rows:
+        for curve in ("loss", "validation_loss", "learning_rate"):
+            if row[curve]:
+                value = drawn.pop((int(row["iteration"]), curve))
+                assert value == pytest.approx(float(row[curve]), rel=1e-5)
+    assert not drawn
+    assert len(list(folder.glob("events.*"))) == 1
+
+
+def test_same_seed_gives_the_same_curve(shards, tmp_path):
+    def losses(seed, name):
+        settings = Settings((str(shards),), iterations=3, seed=seed, **SMALL)
+        return [p.loss for p in run(settings, tmp_path / name)]
+
+    first = losses(0, "a")
+    np.testing.assert_allclose(losses(0, "b"), first, rtol=1e-4)
+    assert abs(losses(1, "c")[0] / first[0] - 1) > 1e-3
+
+
+def test_validation_takes_every_shard_evenly_and_repeats_itself(tmp_path):
+    make_shards(tmp_path / "v", num_shards=3, num=8, size=6)
+    infos = read_infos([tmp_path / "v"])
+    first, second = (validation_batches(infos, 2) for _ in range(2))
+    assert [batch.shard for batch in first] == [0] * 4 + [1] * 4 + [2] * 4
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.S, b.S)
+    of_shard = [batch.S for batch in first if batch.shard == 0]
+    assert len(np.unique(np.concatenate(of_shard).sum(axis=(1, 2, 3)))) == 8
+    few = validation_batches(infos, 1)
+    assert [batch.shard for batch in few] == [0] * 5 + [1] * 5 + [2] * 5
+    assert len(few) <= VALIDATION_BATCHES
+    large = validation_batches(infos, 999)
+    assert [len(batch.S) for batch in large] == [8, 8, 8]
+    many = validation_batches(infos * 40, 8)
+    assert len(many) == 2 * VALIDATION_BATCHES
+    assert {many[0].shard, many[-1].shard} == {0, 119}
+
+
+def poison(path, destination):
+    """A copy of a shard that has a NaN in every patch."""
+    shard = read_shard(path)
+    arrays = {name: getattr(shard, name) for name in DATASETS}
+    arrays["S"] = arrays["S"].copy()
+    arrays["S"][:, 3, 3, 0] = np.nan
+    info = shard.info
+    settings = dict(info.settings)
+    write_shard(
+        destination, arrays, info.signal_model, info.tau, info.protocol, info.index, settings
+    )
+
+
+@pytest.mark.parametrize("model", ["rim", "resnet"])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_poisoned_shard_is_named_and_the_good_model_kept(tmp_path, model):
+    folder = make_shards(tmp_path / "shards", num_shards=1)
+    poison(shard_path(folder, 0), shard_path(folder, 1))
+    infos = read_infos([folder])
+    per_shard = (2, 2)
+    seed = next(s for s in range(99) if [x for x, _ in schedule(per_shard, s, 0)][:2] == [0, 0])
+    settings = Settings(
+        (str(folder),), validation=(str(folder),), model=model, iterations=4, seed=seed, **SMALL
+    )
+    good = []
+    with pytest.raises(TrainingError, match="not finite at iteration 3") as error:
+        good.extend(run(settings, tmp_path / "run"))
+    message = str(error.value)
+    assert str(infos[1].path) in message
+    assert "iteration 2 is kept" in message
+    assert "\n" not in message
+    assert len(history(tmp_path / "run")) == 2
+    network = load_network(tmp_path / "run" / "last.keras")
+    for variable in network.variables:
+        assert np.isfinite(np.asarray(variable)).all(), variable.path
+    batch = load_batch(infos[:1], 4, 0, 0)
+    assert np.isfinite(network([batch.S, batch.tau, batch.sigma])).all()
+
+
+def test_a_step_whose_gradient_alone_is_not_finite_changes_nothing(shards):
+    network = RIM(features=4, num_steps=1)
+    before = [np.array(v) for v in network.trainable_variables]
+
+    def edge(estimates, target, weight):
+        return tf.sqrt(0.0 * tf.reduce_sum(estimates[0] ** 2))
+
+    step, _ = make_steps(network, make_optimizer(network, Settings(("",))), edge)
+    batch = load_batch(read_infos([shards]), 4, 0, 0)
+    assert np.isnan(float(step(batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)))
+    for old, variable in zip(before, network.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, variable)
+
+
+def test_interrupt_waits_for_the_end_of_a_step(shards, tmp_path):
+    settings = Settings((str(shards),), iterations=5, **SMALL)
+    seen = []
+
+    def go():
+        for progress in run(settings, tmp_path / "run"):
+            seen.append(progress.iteration)
+            if progress.iteration == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            go()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert seen == [1, 2]
+    with np.load(tmp_path / "run" / "checkpoint.npz") as stored:
+        assert int(stored["iteration"]) == int(stored["optimizer_0"]) == 2
+    rest = [p.iteration for p in run(settings, tmp_path / "run", resume=True)]
+    assert rest == [3, 4, 5]
+
+
+def test_settings_of_an_older_version_can_be_resumed(shards, tmp_path):
+    settings = Settings((str(shards),), iterations=2, **SMALL)
+    steps = run(settings, tmp_path / "run")
+    next(steps)
+    steps.close()
+    path = tmp_path / "run" / "settings.json"
+    stored = json.loads(path.read_text())
+    del stored["deterministic"]
+    path.write_text(json.dumps(stored))
+    assert [p.iteration for p in run(settings, tmp_path / "run", resume=True)] == [2]
 
 
 def test_run_refuses_to_mix_runs(shards, tmp_path):
@@ -148,7 +311,7 @@ def test_too_large_a_batch_is_refused(shards):
 RUN = """
     import sys
     from relaxnet.training import Settings, run
-    settings = Settings((sys.argv[1],), iterations=40, batch_size=4, features=8, num_steps=2,
+    settings = Settings((sys.argv[1],), iterations=24, batch_size=4, features=8, num_steps=2,
                         deterministic=True)
     import relaxnet.training as t
     t.SAVE_SECONDS = 0.0
@@ -166,19 +329,34 @@ def _start(shards, folder, how):
 @pytest.mark.slow
 def test_killed_run_ends_as_the_unbroken_one(shards, tmp_path):
     with _start(shards, tmp_path / "whole", "new") as whole:
-        assert whole.wait(120) == 0
+        assert whole.wait(900) == 0
+    moment = np.random.default_rng()
+    last, later = int(moment.integers(2, 18)), moment.uniform(0, 0.05)
     with _start(shards, tmp_path / "broken", "new") as broken:
-        while int(broken.stdout.readline()) < 13:
+        while int(broken.stdout.readline()) < last:
             pass
+        time.sleep(later)
         broken.send_signal(signal.SIGKILL)
+    said = f"killed {later:.4f} s after iteration {last}"
     with _start(shards, tmp_path / "broken", "resume") as resumed:
-        assert resumed.wait(120) == 0
+        assert resumed.wait(900) == 0
     with (
         np.load(tmp_path / "whole/checkpoint.npz") as a,
         np.load(tmp_path / "broken/checkpoint.npz") as b,
     ):
         for name in a.files:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+            np.testing.assert_array_equal(a[name], b[name], err_msg=f"{name}, {said}")
+    curves = [
+        [(row["loss"], row["validation_loss"]) for row in history(tmp_path / name)]
+        for name in ("whole", "broken")
+    ]
+    assert curves[0] == curves[1], said
+    assert len(curves[0]) == 24
+
+
+def _heed_interrupts():
+    """Processes in the background of a script ignore Ctrl-C, and so do their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.slow
@@ -188,7 +366,9 @@ def test_interrupted_command_saves_and_goes_on(shards, tmp_path, sent):
     options = ["--data", str(shards), "--out", str(tmp_path / "run"), "--iterations", "400"]
     small = ["--batch-size", "4", "--features", "4", "--num-steps", "1"]
     command = [sys.executable, "-c", code, "train", *options, *small]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    ) as process:
         text = ""
         while "loss=" not in text:
             text += process.stderr.read(1)

@@ -1,0 +1,165 @@
+"""The folder of a run: networks with their cards, the checkpoint, the history.
+
+Every file is written to a temporary name and renamed, so that a killed run leaves whole ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from relaxnet import __version__
+from relaxnet.history import EVENTS
+from relaxnet.models import card_path, with_policy
+from relaxsim.shards import ShardInfo
+
+if TYPE_CHECKING:
+    from relaxnet.training import Settings
+
+
+class TrainingError(ValueError):
+    """Training cannot start or go on; one line."""
+
+
+def save_network(
+    network: keras.Model,
+    path: Path,
+    settings: Settings,
+    infos: Sequence[ShardInfo],
+    iteration: int,
+    validation_loss: float,
+) -> None:
+    """Write a network and its card, a JSON file beside it."""
+    temporary = path.with_name(f".{path.stem}.part.keras")
+    with_policy(network, "float32").save(temporary)
+    temporary.replace(path)
+    write_json(card_path(path), card(network, settings, infos, iteration, validation_loss))
+
+
+def card(
+    network: keras.Model,
+    settings: Settings,
+    infos: Sequence[ShardInfo],
+    iteration: int,
+    validation_loss: float,
+) -> dict[str, Any]:
+    """How a network was made."""
+    left_out = ("protocols", "tissues", "anatomies")
+    data = {
+        info.path.parent.name: {k: v for k, v in info.settings.items() if k not in left_out}
+        for info in infos
+    }
+    names = sorted({info.protocol for info in infos})
+    tau = np.concatenate([info.tau for info in infos])
+    images = [len(info.tau) for info in infos]
+    anatomies = sorted({str(a[0]) for info in infos for a in info.settings.get("anatomies", [])})
+    return {
+        "kind": network.kind,
+        "signal_model": network.signal_model,
+        "parameters": list(network.parameters),
+        "weights": network.count_params(),
+        "protocols": names,
+        "envelope": {
+            "num_images": [min(images), max(images)],
+            "tau_ms": [float(tau.min()), float(tau.max())],
+            "sigma": [
+                min(info.settings["sigma_range"][0] for info in infos),
+                max(info.settings["sigma_range"][1] for info in infos),
+            ],
+        },
+        "anatomies": anatomies,
+        "tissues": sorted({info.settings["tissues"][0] for info in infos}),
+        "data": data,
+        "training": asdict(settings),
+        "iterations_done": iteration,
+        "best_validation_loss": None if np.isinf(validation_loss) else validation_loss,
+        "versions": {
+            "relaxnet": __version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def save_checkpoint(
+    path: Path,
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    iteration: int,
+    best: float,
+) -> None:
+    """Write all that a resumed run needs in one file."""
+    arrays = {f"weight_{i}": np.asarray(v) for i, v in enumerate(network.variables)}
+    arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+    temporary = path.with_name(f".{path.name}.part.npz")
+    arrays |= {"iteration": np.array(iteration), "best": np.array(best)}
+    np.savez(temporary, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def load_checkpoint(
+    path: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> tuple[int, float]:
+    """Restore weights and optimizer; returns the iteration and the best validation loss.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing, damaged, or of another network.
+    """
+    if not path.is_file():
+        raise TrainingError(
+            f"{path}: no such file; there is nothing to resume. Leave --resume out."
+        )
+    try:
+        with np.load(path) as stored:
+            for prefix, owner in (("weight", network), ("optimizer", optimizer)):
+                for i, variable in enumerate(owner.variables):
+                    variable.assign(stored[f"{prefix}_{i}"])
+            return int(stored["iteration"]), float(stored["best"])
+    except (KeyError, ValueError, OSError) as error:
+        raise TrainingError(f"{path} does not fit this run ({error}).") from None
+
+
+def prepare_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool) -> None:
+    """Make the folder of a run, or check that the run in it is the one to resume.
+
+    Raises
+    ------
+    TrainingError
+        If it holds a run that is neither to be resumed nor overwritten, or one of other settings.
+    """
+    path = folder / "settings.json"
+    if path.is_file() and resume:
+        unnamed = asdict(type(settings)(()))  # of versions that lacked a setting
+        stored = {**unnamed, **json.loads(path.read_text(encoding="utf-8"))}
+        mine = json.loads(json.dumps(asdict(settings)))
+        free = {"iterations"} if settings.recipe == "paper" else set()
+        different = [k for k in mine if stored.get(k) != mine[k] and k not in free]
+        if different:
+            raise TrainingError(
+                f"{folder} was trained with other settings ({', '.join(different)}): "
+                "resume with the same ones, or give another --out."
+            )
+    elif path.is_file() and not overwrite:
+        raise TrainingError(f"{folder} holds a run. Give --resume, --overwrite or another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        names = "checkpoint.npz", "best.*", "last.*", "history.csv", EVENTS
+        for old in (file for name in names for file in folder.glob(name)):
+            old.unlink()
+    write_json(path, asdict(settings))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file by way of a temporary name."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)

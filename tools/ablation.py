@@ -1,0 +1,375 @@
+"""Which choice inside the RIM does what: short trainings that differ from the default in one thing.
+
+All variants of a seed see the same crops in the same order, start alike where their shapes agree,
+and are judged on the same validation patches. A finished training is a row of the CSV file, and
+the same command goes on after the last one. The markdown table is rewritten after every row.
+
+Example:
+    python tools/ablation.py --data shards --validation shards-val --out docs/ablation
+    python tools/ablation.py --quick
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+import numpy as np
+import tensorflow as tf
+
+from relaxnet.coordinates import from_kappa, to_kappa
+from relaxnet.dataset import Batch, load_batch, read_infos
+from relaxnet.likelihood import gradient_and_information, nll_gradient, whitened
+from relaxnet.rim import RNNCell
+from relaxnet.scale import patch_scale
+from relaxnet.training import Settings, learning_rate_of, patch_loss, squared_loss
+from relaxsim.shards import Shard, ShardInfo, read_shard
+from relaxsim.signals import SignalModel
+
+#: What the cell sees of the likelihood -> channels a parameter.
+CHANNELS = {"raw": 1, "whitened": 1, "information": 2, "newton": 3}
+#: Classes of SNR = 0.75 / sigma that are told apart.
+SNR_CLASSES = {"SNR 3-10": (0.0, 10.0), "SNR 10-30": (10.0, 30.0), "SNR > 30": (30.0, np.inf)}
+#: Labels of grey and white matter, and of the brain.
+TISSUE, BRAIN = (2, 3), (1, 2, 3, 8)
+#: Voxels that a patch must have of them to count.
+SMALLEST_PATCH = 20
+#: Below this share (log coordinates) or unit an error counts no more in the loss over the CRLB.
+CRLB_FLOOR = 0.02
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training; the defaults are those of the package."""
+
+    name: str
+    gradient: str = "newton"
+    coordinates: str = "log"
+    loss: str = "patch"
+    through: bool = False
+    schedule: str = "cosine"
+    clip: float | None = 1.0
+    last_layer: str = "zeros"
+    features: int = 36
+    num_steps: int = 6
+
+
+PAPER = {
+    "gradient": "raw",
+    "coordinates": "linear",
+    "loss": "squared",
+    "through": True,
+    "schedule": "constant",
+    "clip": None,
+    "last_layer": "he",
+}
+VARIANTS = (
+    Variant("default"),
+    Variant("paper recipe", **PAPER),
+    Variant("paper recipe, last layer zeros", **{**PAPER, "last_layer": "zeros"}),
+    Variant("gradient: raw, with sigma", gradient="raw"),
+    Variant("gradient: whitened alone", gradient="whitened"),
+    Variant("gradient: whitened, log information", gradient="information"),
+    Variant("coordinates: linear", coordinates="linear"),
+    Variant("loss: Eq. 6", loss="squared"),
+    Variant("loss: relative", loss="relative"),
+    Variant("loss: over the CRLB", loss="crlb"),
+    Variant("differentiated through the gradient", through=True),
+    Variant("learning rate: constant", schedule="constant"),
+    Variant("clipping: none", clip=None),
+    Variant("last layer: He", last_layer="he"),
+    Variant("features: 18", features=18),
+    Variant("features: 64", features=64),
+    Variant("J: 3", num_steps=3),
+    Variant("J: 10", num_steps=10),
+)
+
+
+class Trial:
+    """The RIM of a variant: the package's cell in a loop of its own."""
+
+    def __init__(self, variant: Variant, model: SignalModel) -> None:
+        self.variant, self.model = variant, model
+        Q = model.num_parameters
+        self.cell = RNNCell(Q, variant.features)
+        self.cell.build((None, None, None, Q * (1 + CHANNELS[variant.gradient])))
+        if variant.last_layer == "he":
+            kernel = self.cell.conv_4.kernel
+            kernel.assign(keras.initializers.HeNormal(0)(kernel.shape))
+
+    def steps(self, S: Any, tau: Any, sigma: Any) -> list[tf.Tensor]:
+        """U after each step: J tensors (b, h, w, Q)."""
+        u = self.scaled(self.model.start_from(tf.reduce_max(S, axis=-1), tf))
+        zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.variant.features))
+        states, estimates = (zeros, zeros), []
+        for _ in range(self.variant.num_steps):
+            told = self.features(u if self.variant.through else tf.stop_gradient(u), S, tau, sigma)
+            update, states = self.cell(tf.concat([u, told], axis=-1), states)
+            u = u + update
+            estimates.append(u)
+        return estimates
+
+    def features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
+        """What the cell sees of the likelihood at u."""
+        arguments = u, S, tau, sigma, self.model, self.variant.coordinates
+        if self.variant.gradient == "raw":
+            return nll_gradient(*arguments)
+        channels = CHANNELS[self.variant.gradient] * self.model.num_parameters
+        return whitened(*gradient_and_information(*arguments))[..., :channels]
+
+    def scaled(self, kappa: Any) -> tf.Tensor:
+        """Kappa in the variant's coordinates."""
+        return from_kappa(kappa, self.model, self.variant.coordinates)
+
+    def kappa(self, u: Any) -> tf.Tensor:
+        """Kappa of u."""
+        return to_kappa(u, self.model, self.variant.coordinates)
+
+
+def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
+    """``loss(estimates, S, kappa, sigma, weight, tau)`` of a variant."""
+    kind = trial.variant.loss
+    if kind in ("squared", "patch"):
+        compare = squared_loss if kind == "squared" else patch_loss
+        return lambda estimates, S, kappa, sigma, weight, tau: compare(
+            estimates, trial.scaled(kappa), weight
+        )
+
+    def loss(estimates: Any, S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
+        start = trial.model.start_from(tf.ones_like(weight), tf)
+        truth = tf.where(weight[..., None] > 0, kappa, start)
+        if kind == "relative":
+            return squared_loss([trial.kappa(u) / truth for u in estimates], 1.0, weight)
+        u = trial.scaled(truth)
+        spread = tf.sqrt(crlb(u, tau, sigma, trial)) + CRLB_FLOOR
+        return squared_loss([e / spread for e in estimates], u / spread, weight)
+
+    return loss
+
+
+def crlb(u: Any, tau: Any, sigma: Any, trial: Trial) -> tf.Tensor:
+    """Cramer-Rao bound of the variance of each coordinate at u, shape (b, h, w, Q)."""
+    clean = trial.model.forward(trial.kappa(u), tau, tf)
+    coordinates = trial.variant.coordinates
+    _, F = gradient_and_information(u, clean, tau, sigma, trial.model, coordinates)
+    d = tf.sqrt(tf.linalg.diag_part(F)) + 1e-6
+    C = F / (d[..., :, None] * d[..., None, :])
+    inverse = tf.linalg.inv(C + 1e-5 * tf.eye(C.shape[-1]))
+    return tf.linalg.diag_part(inverse) / d**2
+
+
+def train(
+    trial: Trial, batches: Iterator[Batch], iterations: int, learning_rate: float
+) -> tuple[bool, float]:
+    """Train; returns whether the loss stayed finite, and processor seconds an iteration."""
+    recipe = "paper" if trial.variant.schedule == "constant" else "default"
+    settings = Settings((), recipe=recipe, iterations=iterations, learning_rate=learning_rate)
+    weights = trial.cell.trainable_variables
+    optimizer = keras.optimizers.Adam(
+        learning_rate_of(settings), global_clipnorm=trial.variant.clip
+    )
+    optimizer.build(weights)
+    loss = loss_of(trial)
+
+    @tf.function(reduce_retracing=True)
+    def step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            value = loss(trial.steps(S, tau, sigma), S, kappa, sigma, weight, tau)
+        optimizer.apply(tape.gradient(value, weights), weights)
+        return value
+
+    spent = []
+    for batch in batches:
+        began = time.process_time()
+        values = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)
+        if not np.isfinite(float(step(*map(tf.constant, values)))):
+            return False, float(np.median(spent or [np.nan]))
+        spent.append(time.process_time() - began)
+    return True, float(np.median(spent))
+
+
+def crops(
+    infos: Sequence[ShardInfo], iterations: int, batch_size: int, size: int, seed: int
+) -> Iterator[Batch]:
+    """Batches of patches, each batch cut at one random place to `size` voxels."""
+    for iteration in range(iterations):
+        batch = load_batch(infos, batch_size, seed, iteration)
+        room = max(0, batch.S.shape[1] - size)
+        y, x = np.random.default_rng([seed, iteration, 11]).integers(0, room + 1, 2)
+        window = np.s_[:, y : y + size, x : x + size]
+        yield Batch(
+            batch.S[window],
+            batch.kappa[window],
+            batch.sigma,
+            batch.weight[window],
+            batch.tau,
+            batch.shard,
+        )
+
+
+def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, float]:
+    """Relative RMSE (per cent) of the relaxation time: medians over patches, and pooled.
+
+    Estimates are cut to the signal model's bounds, as those of maps are.
+    """
+    estimate = tf.function(lambda S, tau, sigma: trial.kappa(trial.steps(S, tau, sigma)[-1]))
+    found = []
+    for shard in shards:
+        for first in range(0, min(patches, len(shard.S)), 12):
+            rows = slice(first, min(first + 12, patches))
+            labels, truth = shard.labels[rows], shard.kappa[rows][..., -1]
+            S = np.abs(shard.S[rows].astype(np.float32))
+            scale = patch_scale(S, labels > 0).astype(np.float32)
+            S /= scale[:, None, None, None]
+            tau = shard.info.tau.astype(np.float32)
+            T = estimate(S, tau, (shard.sigma[rows] / scale).astype(np.float32))[..., -1].numpy()
+            error = np.clip(T, *trial.model.bounds[-1]) / np.where(truth > 0, truth, 1) - 1
+            pure = shard.purity[rows] > 0.999
+            for e, label, use, sigma in zip(error, labels, pure, shard.sigma[rows], strict=True):
+                of_patch = [e[use & np.isin(label, members)] for members in (TISSUE, BRAIN)]
+                found.append((0.75 / sigma, *of_patch))
+    table = {}
+    for name, (low, high) in SNR_CLASSES.items():
+        table[name] = _typical([tissue for snr, tissue, _ in found if low <= snr < high])
+    table["all SNR"] = _typical([tissue for _, tissue, _ in found])
+    table["brain"] = _typical([brain for *_, brain in found])
+    table["pooled"] = _rms(np.concatenate([tissue for _, tissue, _ in found]))
+    return table
+
+
+def _typical(patches: Sequence[np.ndarray]) -> float:
+    """Median over patches of their RMSE; small ones do not count."""
+    return float(np.median([_rms(e) for e in patches if e.size >= SMALLEST_PATCH]))
+
+
+def _rms(error: np.ndarray) -> float:
+    return 100.0 * float(np.sqrt(np.mean(error**2)))
+
+
+COLUMNS = (*SNR_CLASSES, "all SNR", "brain", "pooled")
+KEY = ("variant", "seed", "iterations", "batch_size", "crop", "learning_rate")
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Table of the mean over seeds, with half the range where there are several."""
+    heads = ("variant", "weights", *COLUMNS, "CPU s a step", "seeds")
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        of = [row for row in rows if row["variant"] == name]
+        cells = [name, str(of[0]["weights"])]
+        for column in COLUMNS:
+            values = np.array([float(row[column]) for row in of])
+            spread = f" ± {np.ptp(values) / 2:.1f}" if len(of) > 1 else ""
+            cells.append(
+                f"{values.mean():.1f}{spread}" if np.isfinite(values).all() else "diverged"
+            )
+        cells += [f"{np.median([float(row['cpu_seconds']) for row in of]):.2f}", str(len(of))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """The CSV file and the markdown table beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    order = {variant.name: i for i, variant in enumerate(VARIANTS)}
+    text = markdown(sorted(rows, key=lambda row: order.get(row["variant"], len(order))))
+    path.with_suffix(".table.md").write_text(text, encoding="utf-8")
+
+
+def quick_shards(folder: Path) -> tuple[Path, Path]:
+    """Tiny training and validation data from the built-in head."""
+    folders = folder / "train", folder / "validation"
+    for seed, out in enumerate(folders):
+        code = "from relaxsim.cli import main; main()"
+        options = ["--tis", "cine31", "--patches", "48", "--patch-size", "16"]
+        options += ["--seed", str(seed), "--jobs", "1", "--out", str(out)]
+        command = [sys.executable, "-c", code, "generate", *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folders
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of shards.")
+@click.option("--validation", multiple=True, type=click.Path(path_type=Path))
+@click.option("--iterations", default=120, type=click.IntRange(1))
+@click.option("--batch-size", default=8, type=click.IntRange(1))
+@click.option("--crop", default=20, type=click.IntRange(8), help="Width of the crops.")
+@click.option("--learning-rate", default=1e-3)
+@click.option("--seeds", default=1, type=click.IntRange(1), help="Trainings of each variant.")
+@click.option("--patches", default=60, help="Validation patches a shard.")
+@click.option("--only", multiple=True, help="Variants whose name contains this.")
+@click.option("--out", default="ablation.csv", type=click.Path(path_type=Path), help="CSV file.")
+@click.option("--quick", is_flag=True, help="Tiny data of the built-in head, a few iterations.")
+def main(data: tuple[Path, ...], validation: tuple[Path, ...], quick: bool, **options: Any) -> None:
+    """Train and compare the variants."""
+    with tempfile.TemporaryDirectory() as folder:
+        if quick:
+            data, validation = ((x,) for x in quick_shards(Path(folder)))
+            options |= {"iterations": 3, "batch_size": 2, "crop": 10, "patches": 12}
+            options["out"] = Path(folder) / "quick.csv"
+        if not data or not validation:
+            raise click.UsageError("give --data and --validation, or --quick")
+        compare(data, validation, **options)
+
+
+def compare(
+    data: Sequence[Path],
+    validation: Sequence[Path],
+    iterations: int,
+    batch_size: int,
+    crop: int,
+    learning_rate: float,
+    seeds: int,
+    patches: int,
+    only: Sequence[str],
+    out: Path,
+) -> None:
+    """Train what the CSV file does not hold yet, seed by seed."""
+    infos = read_infos(data)
+    model = infos[0].signal_model
+    held_out = [read_shard(info.path) for info in read_infos(validation)]
+    rows = read_rows(out)
+    chosen = [v for v in VARIANTS if not only or any(part in v.name for part in only)]
+    for seed in range(seeds):
+        for variant in chosen:
+            values = (variant.name, seed, iterations, batch_size, crop, learning_rate)
+            key = dict(zip(KEY, values, strict=True))
+            if any(all(str(row[k]) == str(v) for k, v in key.items()) for row in rows):
+                continue
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(seed)
+            trial = Trial(variant, model)
+            batches = crops(infos, iterations, batch_size, crop, seed)
+            finite, seconds = train(trial, batches, iterations, learning_rate)
+            row: dict[str, Any] = {**key, "weights": trial.cell.count_params()}
+            found = errors(trial, held_out, patches) if finite else dict.fromkeys(COLUMNS, np.nan)
+            row |= {k: f"{v:.2f}" for k, v in found.items()}
+            rows.append(row | {"cpu_seconds": f"{seconds:.3f}"})
+            write_rows(out, rows)
+            click.echo(" | ".join(str(x) for x in rows[-1].values()))
+    click.echo(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
