@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
+from relaxnet.background import KINDS, background_noise
 from relaxnet.scale import largest_modulus
+
+#: Upper end of the histogram, in per cent of the voxels; objects that are larger than the rest of
+#: them part from the background there.
+TOP = 99.0
+#: The lower class lies below this share of the upper one, in the mean, or there are no classes;
+#: where the upper class lies beyond `TOP`.
+PARTED, FAR_PARTED = 0.5, 0.1
+#: Share of the air's voxels whose power is taken for that of an object.
+FALSE_ALARMS = 1e-4
+#: Parts that are smaller than this share of the largest one are dropped.
+SMALLEST_PART = 0.1
 
 
 def automatic_mask(S: np.ndarray) -> np.ndarray:
     """Foreground of a series.
 
-    The voxel-wise maximum over images is thresholded by Otsu's method (256 bins up to the 99th
-    percentile); parts smaller than a tenth of the largest one
-    are dropped, and holes are filled slice by slice.
+    1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
+       method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
+       one's mean is less than half of its mean.
+    2. Otherwise the object may be small or faint. If there is clean air
+       (`relaxnet.background.background_noise`), the foreground is what has a power over the images
+       that only one in 10^4 voxels of air has.
+    3. Otherwise the histogram goes up to the maximum, and the lower class has to lie below a tenth
+       of the upper one.
+    4. Otherwise there is no background: all voxels that are not zero are inside.
+
+    Then parts smaller than a tenth of the largest one are dropped, and holes are filled slice by
+    slice along the third axis.
 
     Parameters
     ----------
     S : array, shape (X, Y, Z, N)
-        Weighted images; voxels that are not finite are outside.
+        Weighted images; voxels that are not finite are outside (and may be filled as holes).
 
     Returns
     -------
@@ -27,30 +48,45 @@ def automatic_mask(S: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the series is empty (all zero or not finite).
+        If the series is empty (all zero or not finite), or noise alone.
     """
     mip = largest_modulus(S)
     mip = np.where(np.isfinite(mip), mip, 0.0)
     if not (mip > 0).any():
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")
-    mask = mip > otsu_threshold(mip[mip > 0])
-    parts, count = ndimage.label(mask)
-    if count > 1:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        mask = np.isin(parts, np.flatnonzero(sizes >= 0.1 * sizes.max()))
+    values = mip[mip > 0]
+    threshold = otsu_threshold(values)
+    if threshold > 0:
+        mask = mip > threshold
+    else:
+        mask = _above_air(S)
+        if mask is None:
+            mask = mip > otsu_threshold(values, 100.0, FAR_PARTED)
+    mask = _large_parts(mask)
     for z in range(mask.shape[2]):
         mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
     return mask
 
 
-def otsu_threshold(values: np.ndarray) -> float:
+def otsu_threshold(values: np.ndarray, top: float = TOP, parted: float = PARTED) -> float:
     """Threshold that parts a histogram in two classes of least variance (Otsu 1979).
 
-    0 where the values do not part: all alike, or the lower class is not below half the upper one.
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Positive.
+    top : float
+        Percentile at which the histogram ends; larger values count in its last bin.
+    parted : float
+        Largest ratio of the classes' means.
+
+    Returns
+    -------
+    threshold : float
+        0 where the values do not part: all alike, or the classes' means too close.
     """
-    top = np.percentile(values, 99)
-    counts, edges = np.histogram(np.minimum(values, top), bins=256, range=(0, top or 1.0))
+    end = np.percentile(values, top)
+    counts, edges = np.histogram(np.minimum(values, end), bins=256, range=(0, end or 1.0))
     centres = 0.5 * (edges[1:] + edges[:-1])
     below = np.cumsum(counts)
     above = below[-1] - below
@@ -58,7 +94,40 @@ def otsu_threshold(values: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = sums / below, (sums[-1] - sums) / above
         between = below * above * (high - low) ** 2
+    if np.isnan(between).all():
+        return 0.0
     best = int(np.nanargmax(between))
-    if not low[best] < 0.5 * high[best]:
+    if not low[best] < parted * high[best]:
         return 0.0
     return float(edges[best + 1])
+
+
+def _above_air(S: np.ndarray) -> np.ndarray | None:
+    """Voxels whose power is none of the air's; None if there is no clean air."""
+    air = background_noise(S)
+    if air.sigma is None:
+        return None
+    power = np.zeros(S.shape[:3])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for n in range(S.shape[-1]):
+            power += (S[..., n].astype(np.float64) / air.sigma) ** 2
+    limit = stats.chi2.isf(FALSE_ALARMS, KINDS[air.kind][0] * S.shape[-1])
+    mask = np.isfinite(power) & (power > limit)
+    expected = FALSE_ALARMS * mask.size
+    parts, _ = ndimage.label(mask)
+    largest = np.bincount(parts.ravel())[1:].max(initial=0)
+    if largest < 3 and mask.sum() < 3 * expected + 10:
+        raise ValueError(
+            "nothing in the series stands out of its noise; there is nothing to map. Give a mask "
+            "with --mask if there is an object."
+        )
+    return mask
+
+
+def _large_parts(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.isin(parts, np.flatnonzero(sizes >= SMALLEST_PART * sizes.max()))

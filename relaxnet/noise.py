@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxnet.mle import estimate_sigma, fit_voxelwise
+from relaxnet.background import Background, background_noise
+from relaxnet.residual_noise import VOXELS, residual_sigma
 from relaxsim.signals import SignalModel
 
-#: Voxels that the noise estimate fits at most, evenly spaced among those of the mask.
-SIGMA_VOXELS = 50_000
 #: Data are signed if more than this share of samples lies below -5 sigma.
 SIGNED_SHARE = 0.01
 #: Least sigma in units of the scale. The likelihood of a noise-free series needs some noise, far
 #: below what matters.
 FLOOR = 1e-4
+#: Background and residuals agree within this factor; then the background counts.
+AGREE = 1.25
+#: Residuals count against the background if they are chi-squared distributed within this.
+NOISE_ALONE = 0.06
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,27 @@ def find_noise(
     sigma: np.ndarray | None = None,
     signed: bool | None = None,
 ) -> Noise:
-    """What is not given of a series' noise, from the residuals of a voxel-wise fit.
+    """What is not given of a series' noise: its standard deviation, and whether it is signed.
+
+    Sigma is looked for in the air around the object (`relaxnet.background`) and in the residuals of
+    a voxel-wise fit (`relaxnet.residual_noise`):
+
+    - clean air, and residuals within a factor of 1.25 of it: the air;
+    - no clean air: the residuals;
+    - residuals larger: they count if noise alone explains them (chi-squared; the air was then
+      suppressed, or the noise is amplified inside), otherwise the model does not describe the
+      tissue and the air counts;
+    - residuals smaller: they count; the air holds more than the noise of the tissue;
+    - no more images than parameters: the air.
 
     Data of a model of the modulus are taken as signed if more than 1 % of the mask's samples lie
-    below -5 sigma. As long as that is open, sigma is the smaller one of a fit to the modulus and a
-    fit to signed data: the wrong one of the two leaves the larger residuals.
+    below -5 sigma. Unless that is given or no samples are negative, sigma is the smaller one of a
+    fit to the modulus and a fit to signed data: the wrong one leaves the larger residuals.
 
     Parameters
     ----------
     S : array, shape (X, Y, Z, N)
+        The whole field of view.
     tau : array, shape (N,)
         ms.
     model : SignalModel
@@ -74,32 +89,62 @@ def find_noise(
     Raises
     ------
     ValueError
-        If sigma is not given and the images are no more than the parameters.
+        If sigma is not given, there is no clean air, and the images are no more than the
+        parameters.
     """
     if sigma is not None:
         if signed is None:
             signed = model.magnitude and _share_below(S, mask, -5 * sigma) > SIGNED_SHARE
         return Noise(sigma, "given", bool(signed))
+    air = background_noise(S)
     if S.shape[-1] <= model.num_parameters:
-        raise ValueError(
-            f"{S.shape[-1]} images leave no residuals to estimate the noise from, since "
-            f"{model.name} has {model.num_parameters} parameters. Give the noise with --sigma."
-        )
+        return _noise_of_air(S, model, mask, air, signed)
     voxels = np.flatnonzero(mask)
-    step = -(-len(voxels) // SIGMA_VOXELS)
+    step = -(-len(voxels) // VOXELS)
     sample = S[np.unravel_index(voxels[::step], mask.shape)]
+    rician = air.kind == "Rayleigh" if air.kind else not (sample < 0).any()
     choices = [bool(signed)]
     if signed is None and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
         choices = [False, True]
-    sigmas = {c: _residual_sigma(sample, tau, model, c) for c in choices}
+    found = {c: residual_sigma(sample, tau, model, c, rician) for c in choices}
     if signed is None:
-        limit = -5 * max(min(sigmas.values()), FLOOR * scale)
+        limit = -5 * max(min(found.values())[0], FLOOR * scale)
         signed = len(choices) > 1 and _share_below(S, mask, limit) > SIGNED_SHARE
-    found = sigmas[bool(signed)]
-    if found < FLOOR * scale:
+    level, source = _more_trustworthy(air, *min(found.values()))
+    if level < FLOOR * scale:
         floor = np.asarray(FLOOR * scale)
         return Noise(floor, "none found; 1e-4 of the series' scale", bool(signed))
-    return Noise(np.asarray(found), "fit residuals", bool(signed))
+    return Noise(np.asarray(level), source, bool(signed))
+
+
+def _noise_of_air(
+    S: np.ndarray, model: SignalModel, mask: np.ndarray, air: Background, signed: bool | None
+) -> Noise:
+    """Noise of a series of no more images than parameters."""
+    if air.sigma is None:
+        raise ValueError(
+            f"{S.shape[-1]} images leave no residuals to estimate the noise from, since "
+            f"{model.name} has {model.num_parameters} parameters ({air.words}). "
+            "Give the noise with --sigma."
+        )
+    if signed is None:
+        signed = model.magnitude and _share_below(S, mask, -5 * air.sigma) > SIGNED_SHARE
+    return Noise(np.asarray(air.sigma), air.words, bool(signed))
+
+
+def _more_trustworthy(air: Background, residual: float, misfit: float) -> tuple[float, str]:
+    """Sigma and its source, by the rule of `find_noise`."""
+    if air.sigma is None:
+        return residual, f"fit residuals; {air.words}"
+    both = f"{air.words}: {air.sigma:.4g}; fit residuals: {residual:.4g}"
+    ratio = residual / air.sigma
+    if 1 / AGREE <= ratio <= AGREE:
+        return air.sigma, f"{air.words}; fit residuals say {residual:.4g}"
+    if ratio < 1:
+        return residual, f"fit residuals, since the background is noisier than tissue; {both}"
+    if misfit < NOISE_ALONE:
+        return residual, f"fit residuals, since noise alone explains them; {both}"
+    return air.sigma, f"background, since the model does not describe all tissue; {both}"
 
 
 def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -113,10 +158,12 @@ def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
     values = np.asarray(sigma, np.float64)
     if values.ndim and values.shape != mask.shape:
         raise ValueError(f"sigma has shape {values.shape}, the images {mask.shape}.")
-    inside = values[mask] if values.ndim else values
-    if not (np.isfinite(inside) & (inside > 0)).all():
+    inside = values[mask] if values.ndim else values.reshape(1)
+    bad = inside[~(np.isfinite(inside) & (inside > 0))]
+    if bad.size:
+        where = f" in {bad.size} of {inside.size} voxels of the mask" if values.ndim else ""
         raise ValueError(
-            f"sigma is {inside.min():g}, expected a positive number in the series' unit."
+            f"sigma is {bad[0]:g}{where}, expected a positive number in the series' unit."
         )
     return values
 
@@ -124,11 +171,7 @@ def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _share_below(S: np.ndarray, mask: np.ndarray, limit: float | np.ndarray) -> float:
     """Share of the mask's samples below a limit."""
     below = np.zeros(mask.shape, np.int64)
-    for n in range(S.shape[-1]):
-        below += S[..., n] < limit
+    with np.errstate(over="ignore", invalid="ignore"):  # a limit beyond float32 is infinite
+        for n in range(S.shape[-1]):
+            below += S[..., n] < limit
     return float(below[mask].sum() / (mask.sum() * S.shape[-1]))
-
-
-def _residual_sigma(sample: np.ndarray, tau: np.ndarray, model: SignalModel, signed: bool) -> float:
-    fit = fit_voxelwise(sample, tau, model, signed=signed and model.magnitude)
-    return estimate_sigma(sample, fit, None, model.num_parameters)

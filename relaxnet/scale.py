@@ -20,7 +20,8 @@ def largest_modulus(S: np.ndarray) -> np.ndarray:
     mip : array, shape (...), float64
         Not finite where an image is not.
     """
-    highest, lowest = S.max(axis=-1).astype(np.float64), S.min(axis=-1).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN of damaged files
+        highest, lowest = S.max(axis=-1).astype(np.float64), S.min(axis=-1).astype(np.float64)
     return np.maximum(highest, -lowest)
 
 

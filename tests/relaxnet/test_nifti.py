@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_series import series, write
 
-from relaxnet.nifti import NiftiError, load_mask, load_series, save_map
+from relaxnet.nifti import NiftiError, load_mask, load_series, load_sigma, save_map
 
 
 @pytest.fixture
@@ -203,3 +203,74 @@ def test_mask_must_lie_where_the_series_lies(tmp_path, data):
     nowhere = nib.Nifti1Image(inside, None)  # no code: it does not say where it lies
     nib.save(nowhere, tmp_path / "c.nii")
     assert load_mask(tmp_path / "c.nii", data.shape[:3], loaded).all()
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["i2", "u2", "f4", "f8"])
+def test_round_trip_of_twisted_headers(tmp_path, data, ending, endian, dtype):
+    """Oblique, left-handed, other codes and units, other bytes; maps say the same of space."""
+    image = nib.Nifti1Image(
+        np.round(data).astype(endian + dtype), oblique(), nib.Nifti1Header(endianness=endian)
+    )
+    image.set_data_dtype(np.dtype(endian + dtype))
+    other = oblique()
+    other[:3, 3] += 5
+    image.set_qform(other, 2)
+    image.set_sform(oblique(), 3)
+    image.header.set_xyzt_units("micron", "msec")
+    if dtype[0] in "iu":
+        image.header.set_slope_inter(0.5, 20)
+    path = tmp_path / f"s.{ending}"
+    nib.save(image, path)
+    loaded = load_series([path])
+    expected = np.round(data) * (0.5 if dtype[0] in "iu" else 1) + 20 * (dtype[0] in "iu")
+    np.testing.assert_allclose(loaded.data, expected, rtol=1e-6)
+    save_map(tmp_path / "m.nii.gz", loaded.data[..., 0], loaded, {})
+    before, out = nib.load(path), nib.load(tmp_path / "m.nii.gz")
+    assert nib.aff2axcodes(out.affine) == nib.aff2axcodes(before.affine)
+    assert np.linalg.det(out.affine[:3, :3]) < 0
+    for get in ("get_qform", "get_sform"):
+        (a, code_a), (b, code_b) = (getattr(i.header, get)(coded=True) for i in (before, out))
+        np.testing.assert_allclose(b, a, atol=1e-4)
+        assert code_a == code_b
+    np.testing.assert_allclose(out.header.get_zooms(), before.header.get_zooms()[:3], rtol=1e-6)
+    assert out.header.get_xyzt_units() == ("micron", "unknown")
+    assert out.get_data_dtype() == np.dtype("<f4")
+    assert out.ndim == 3
+    slope, inter = out.header.get_slope_inter()
+    assert (slope, inter) in ((None, None), (1.0, 0.0))
+    np.testing.assert_array_equal(np.asarray(out.dataobj), loaded.data[..., 0])
+
+
+def test_sigma_map(tmp_path, data):
+    loaded = load_series([write(tmp_path / "s.nii", data, oblique())])
+    sigma = np.full(data.shape[:3], 8.0, np.float32)
+    sigma[0] = np.nan  # outside a mask, which is not known here
+    shape = data.shape[:3]
+    path = write(tmp_path / "sigma.nii.gz", sigma, oblique())
+    np.testing.assert_array_equal(load_sigma(path, shape, loaded), sigma)
+    np.testing.assert_array_equal(load_sigma(path, shape), sigma)
+    with pytest.raises(NiftiError, match=r"sigma map sigma.nii.gz has shape 14 x 12 x 2"):
+        load_sigma(path, (3, 3, 3))
+    moved = write(tmp_path / "moved.nii", sigma, oblique() @ np.diag([-1, 1, 1, 1]))
+    with pytest.raises(NiftiError, match=r"sigma map moved\.nii lies elsewhere in space"):
+        load_sigma(moved, shape, loaded)
+    for bad in (0 * sigma, -sigma, np.nan * sigma):
+        with pytest.raises(NiftiError, match="holds no positive number"):
+            load_sigma(write(tmp_path / "bad.nii", bad, oblique()), shape, loaded)
+
+
+def test_odd_headers_are_read_in_silence(tmp_path, data, capfd):
+    raw = bytearray(write(tmp_path / "s.nii", data).read_bytes())
+    raw[0:4] = (7).to_bytes(4, "little")  # sizeof_hdr
+    (tmp_path / "odd.nii").write_bytes(raw)
+    try:
+        load_series([tmp_path / "odd.nii"])
+    except NiftiError:
+        pass
+    raw = bytearray(write(tmp_path / "s.nii", data).read_bytes())
+    raw[80:84] = np.float32(-0.9).tobytes()  # pixdim[1]
+    (tmp_path / "odd.nii").write_bytes(raw)
+    load_series([tmp_path / "odd.nii"])
+    assert capfd.readouterr() == ("", "")

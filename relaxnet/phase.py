@@ -1,0 +1,94 @@
+"""Phase images: told from magnitude by name, by sidecar or by their values, if there is no doubt.
+
+A phase that is taken for a magnitude gives maps that look like maps. It is told apart by
+
+- ``part-phase`` or ``part-imag`` in the file's name (BIDS),
+- ``P``, ``PHASE`` or ``IMAGINARY`` in ``ImageType`` of the JSON file beside it,
+- values from -pi to pi, or over the whole of a scanner's range of integers, that are all about
+  equally frequent, as the phase of noise is and no magnitude is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+#: Ranges of phase that scanners and converters write: lowest and highest value, tolerance.
+RANGES = (
+    (-np.pi, np.pi, 0.01),
+    (0.0, 2 * np.pi, 0.01),
+    (-1.0, 1.0, 0.001),
+    (0.0, 4095.0, 2.0),
+    (-4096.0, 4095.0, 3.0),
+    (-180.0, 180.0, 0.5),
+    (-1000 * np.pi, 1000 * np.pi, 3.0),
+)
+#: Largest distance of the values' distribution from a uniform one.
+UNIFORM = 0.12
+#: Values that are looked at, at most, and at least.
+MOST_VALUES, LEAST_VALUES = 50_000, 1_000
+
+_WORDS = {"P", "PHASE", "PHASE MAP", "IMAGINARY"}
+
+
+def phase_by_name(path: Path) -> str:
+    """Why a file's name or sidecar says that it is no magnitude; empty if they do not.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        NIfTI file.
+
+    Examples
+    --------
+    >>> phase_by_name(Path("sub-01_inv-1_part-phase_IRT1.nii.gz"))
+    'part-phase in its name'
+    """
+    for part in ("part-phase", "part-imag"):
+        if f"_{part}_" in f"_{path.name}":
+            return f"{part} in its name"
+    card = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    try:
+        kinds = json.loads(card.read_text(encoding="utf-8")).get("ImageType", [])
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    if not isinstance(kinds, list):
+        return ""
+    found = [kind for kind in kinds if isinstance(kind, str) and kind.upper() in _WORDS]
+    return f"ImageType {found[0]} in {card.name}" if found else ""
+
+
+def phase_by_values(image: np.ndarray) -> str:
+    """Why an image's values say that it is a phase; empty if they do not.
+
+    Parameters
+    ----------
+    image : array
+        Values that are not finite or zero are left out.
+    """
+    low, high = _extremes(image)
+    fits = [r for r in RANGES if abs(low - r[0]) <= r[2] and abs(high - r[1]) <= r[2]]
+    if not fits:
+        return ""
+    values = image.reshape(-1)
+    values = values[np.isfinite(values) & (values != 0)]
+    values = np.sort(values[:: max(1, values.size // MOST_VALUES)].astype(np.float64))
+    if values.size < LEAST_VALUES:
+        return ""
+    first, last, _ = fits[0]
+    shares = (values - first) / (last - first)
+    if np.abs(shares - np.linspace(0, 1, values.size)).max() > UNIFORM:
+        return ""
+    return f"values from {low:g} to {high:g}, all about equally frequent"
+
+
+def _extremes(image: np.ndarray) -> tuple[float, float]:
+    if image.size == 0:
+        return 0.0, 0.0
+    low, high = float(image.min()), float(image.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
+    finite = image[np.isfinite(image)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

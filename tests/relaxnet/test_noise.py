@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+
+from relaxnet.background import background_noise
+from relaxnet.noise import checked_sigma, find_noise
+from relaxnet.residual_noise import residual_sigma, rice_moments
+from relaxnet.scale import series_scale
+from relaxsim.noise import add_noise
+from relaxsim.protocols import read_protocol
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+
+TIS = np.array([50.0, 150, 400, 800, 1400, 2200, 3500])
+TES = read_protocol("fse6", "tes").tau
+IR = INVERSION_RECOVERY
+
+
+def head(tau=TIS, model=IR, shape=(72, 72, 1), seed=0):
+    """Noise-free signed signal of a disc of tissues in air, and the disc."""
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(*(np.arange(n) - n / 2 + 0.5 for n in shape[:2]), indexing="ij")
+    disc = np.broadcast_to((x**2 + y**2 < 27**2)[..., None], shape)
+    T = rng.uniform(*((600, 1600) if model is IR else (60, 150)), shape)
+    kappa = np.stack([np.full(shape, 0.85), np.full(shape, 1.95), T], -1)
+    kappa = kappa if model is IR else kappa[..., [0, 2]]
+    return np.where(disc[..., None], model.signed(kappa, tau, np), 0.0), disc
+
+
+def noisy(kind, snr, tau=TIS, model=IR, bare=False, seed=0):
+    signal, disc = head(tau, model)
+    clean = signal if kind == "real" else np.abs(signal)
+    rng = np.random.default_rng(seed)
+    S = add_noise(clean, 0.75 / snr, rng, "rician" if kind == "rician" else "gaussian")
+    return (np.where(disc[..., None], S, np.float32(0)) if bare else S), disc
+
+
+def found(S, tau, model, disc, **given):
+    return find_noise(S, tau, model, disc, series_scale(S, disc), **given)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rician", "real"])
+@pytest.mark.parametrize("snr", [3, 20, 100])
+@pytest.mark.parametrize("bare", [False, True])
+def test_sigma_of_inversion_recovery(kind, snr, bare):
+    S, disc = noisy(kind, snr, bare=bare)
+    noise = found(S, TIS, IR, disc)
+    assert float(noise.sigma) == pytest.approx(0.75 / snr, rel=0.1)
+    assert noise.source.startswith("fit residuals" if bare else "background")
+    assert noise.signed == (kind == "real" and snr > 3)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rician"])
+@pytest.mark.parametrize("snr", [3, 20, 100])
+@pytest.mark.parametrize("bare", [False, True])
+def test_sigma_of_echoes(kind, snr, bare):
+    S, disc = noisy(kind, snr, TES, T2_DECAY, bare)
+    assert float(found(S, TES, T2_DECAY, disc).sigma) == pytest.approx(0.75 / snr, rel=0.1)
+
+
+def test_source_says_both():
+    S, disc = noisy("rician", 20)
+    assert "Rayleigh" in found(S, TIS, IR, disc).source
+    assert "fit residuals say" in found(S, TIS, IR, disc).source
+    S, disc = noisy("rician", 20, bare=True)
+    assert "zeros" in found(S, TIS, IR, disc).source
+
+
+def test_residuals_count_if_the_air_was_filtered_and_noise_explains_them():
+    S, disc = noisy("rician", 20)
+    S[~disc] *= 0.3
+    noise = found(S, TIS, IR, disc)
+    assert noise.source.startswith("fit residuals, since noise alone explains them")
+    assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
+
+
+def test_air_counts_if_the_model_does_not_describe_the_tissue():
+    S, disc = noisy("rician", 50)
+    gain = np.random.default_rng(1).uniform(0.8, 1.2, (*disc.shape, len(TIS)))
+    swing = np.random.default_rng(2).uniform(size=disc.shape)[..., None]
+    S = np.where(disc[..., None], S * (1 + (gain - 1) * swing), S).astype(np.float32)
+    noise = found(S, TIS, IR, disc)
+    assert noise.source.startswith("background, since the model does not describe all tissue")
+    assert float(noise.sigma) == pytest.approx(0.75 / 50, rel=0.05)
+
+
+def test_residuals_count_if_the_air_is_noisier():
+    S, disc = noisy("rician", 20)
+    S[~disc] *= 2
+    noise = found(S, TIS, IR, disc)
+    assert "background is noisier" in noise.source
+    assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.1)
+
+
+def test_three_images_need_air():
+    few = slice(1, 4)
+    S, disc = noisy("rician", 20)
+    noise = found(S[..., few], TIS[few], IR, disc)
+    assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
+    S, disc = noisy("rician", 20, bare=True)
+    with pytest.raises(ValueError, match=r"3 images leave no residuals .* with --sigma"):
+        found(S[..., few], TIS[few], IR, disc)
+
+
+def test_partial_volumes_do_not_pass_for_noise():
+    """A third of the voxels mix two tissues; their residuals are far above the noise."""
+    rng = np.random.default_rng(0)
+    first, second = (T2_DECAY.signed(np.array([0.5, T]), TES, np) for T in (60.0, 1500.0))
+    share = np.where(rng.uniform(size=4000) < 0.33, rng.uniform(0.2, 0.8, 4000), 0.0)[:, None]
+    clean = 2 * ((1 - share) * first + share * second)
+    S = clean + 0.005 * rng.normal(size=clean.shape)
+    sigma, misfit = residual_sigma(S, TES, T2_DECAY, signed=False, rician=False)
+    assert sigma == pytest.approx(0.005, rel=0.1)
+    assert misfit > 0.1
+
+
+def test_degrees_of_freedom_are_counted():
+    rng = np.random.default_rng(0)
+    for tau in (TIS[:5], TIS, np.linspace(50, 3500, 30)):
+        kappa = np.stack([np.ones(6000), np.full(6000, 1.9), rng.uniform(600, 1500, 6000)], -1)
+        S = IR.signed(kappa, tau, np) + 0.02 * rng.normal(size=(6000, len(tau)))
+        sigma, misfit = residual_sigma(S, tau, IR, signed=True, rician=False)
+        assert sigma == pytest.approx(0.02, rel=0.03)
+        assert misfit < 0.03
+
+
+def test_moments_of_rice():
+    snr = np.array([0.0, 0.7, 2.0, 9.0, 30.0])
+    rng = np.random.default_rng(0)
+    draws = np.hypot(snr + rng.normal(size=(400_000, 5)), rng.normal(size=(400_000, 5)))
+    mean, variance = rice_moments(snr)
+    np.testing.assert_allclose(mean, draws.mean(0), atol=0.01)
+    np.testing.assert_allclose(variance, draws.var(0), atol=0.01)
+
+
+def test_given_sigma_is_kept():
+    S, disc = noisy("rician", 20)
+    noise = found(S, TIS, IR, disc, sigma=np.asarray(0.1))
+    assert (float(noise.sigma), noise.source, noise.signed) == (0.1, "given", False)
+
+
+def test_sigma_maps_are_checked_in_the_mask():
+    mask = np.zeros((4, 4, 1), bool)
+    mask[1:3] = True
+    sigma = np.where(mask, 2.0, np.nan)
+    np.testing.assert_array_equal(checked_sigma(sigma, mask), sigma)
+    for bad in (np.nan, np.inf, 0.0, -1.0):
+        sigma[1, 2] = bad
+        with pytest.raises(ValueError, match=r"in 1 of 8 voxels of the mask, expected a positive"):
+            checked_sigma(sigma, mask)
+    with pytest.raises(ValueError, match="sigma has shape"):
+        checked_sigma(np.ones((4, 4)), mask)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("brain_ir/series", "brain_t1t2/t1_series", "brain_t1t2/t2_series"),
+        *("nist_3t/T1_plate4", "nist_3t/T2_plate5"),
+    ],
+)
+def test_air_of_real_series_is_not_clean(name, data_dir):
+    """Masked, thresholded or full of ghosts: all of them."""
+    from relaxnet.nifti import load_series
+
+    S = load_series([data_dir / f"{name}.nii.gz"]).data
+    assert background_noise(S).sigma is None
