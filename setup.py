@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["relaxsim", "relaxsim.*", "relaxnet", "relaxnet.*"]),
     package_data={
         "relaxsim": ["plates/*.csv", "protocols/*.txt", "tissues/*.csv", "py.typed"],
-        "relaxnet": ["pretrained/*.keras", "pretrained/*.json", "py.typed"],
+        "relaxnet": ["pretrained/*.keras", "pretrained/*.json", "report.css", "py.typed"],
     },
     install_requires=[
         "click>=8.1",

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from relaxnet import __version__
-
-
-def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-        except MemoryError:
-            click.echo("Error: the memory of this machine does not suffice.", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            sys.exit(130)
-
-    return wrapper
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow without the lines that its C++ part writes to standard error at start."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+from relaxnet.cli_bids import bids
+from relaxnet.cli_calibrate import calibrate
+from relaxnet.cli_evaluate import evaluate
+from relaxnet.cli_export import export
+from relaxnet.cli_predict import predict
+from relaxnet.cli_view import view
+from relaxnet.command import import_tensorflow, one_line_errors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -94,6 +59,12 @@ def main() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed of weights and batches.")
 @click.option("--deterministic", is_flag=True, help="Bitwise repeatable, slower.")
+@click.option(
+    "--precision",
+    default="float32",
+    type=click.Choice(["float32", "mixed_bfloat16"]),
+    help="Of convolutions; weights and likelihood stay float32.",
+)
 @one_line_errors
 def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train a network on shards.
@@ -134,190 +105,18 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
 
 
 @main.command()
-@click.argument("series", nargs=-1, required=True, metavar="SERIES...")
-@click.option("--tis", metavar="FILE|NAME", help="Inversion times: text file or bundled list.")
-@click.option("--tes", metavar="FILE|NAME", help="Echo times: text file or bundled list.")
-@click.option("--units", default="ms", type=click.Choice(["ms", "s"]), help="Of the times' file.")
-@click.option("--out", default="maps", type=click.Path(path_type=Path), help="Folder.")
-@click.option(
-    "--method",
-    type=click.Choice(["rim", "resnet", "mle"]),
-    help="Network or voxel-wise maximum likelihood.  [default: that of --model, else rim]",
-    show_default=False,
-)
-@click.option("--model", default="", metavar="FILE|NAME", help="Network; see relaxnet models.")
-@click.option(
-    "--mask",
-    default="auto",
-    metavar="FILE|auto|none",
-    help="Voxels to map; auto: those above Otsu's threshold, holes filled.",
-)
-@click.option(
-    "--sigma",
-    default="auto",
-    metavar="auto|VALUE",
-    help="Noise standard deviation in the series' unit; auto: from the residuals of a fit.",
-)
-@click.option(
-    "--signed/--magnitude",
-    default=None,
-    help="Data carry the signal's sign, or not.  [default: found from the data]",
-    show_default=False,
-)
-@click.option(
-    "--bounds",
-    type=click.Path(path_type=Path),
-    help='JSON file of bounds for mle, such as {"T1": [50, 5000], "B": [1, 2.1]}.',
-)
-@click.option(
-    "--likelihood",
-    default="gaussian",
-    type=click.Choice(["gaussian", "rician"]),
-    help="Of mle; rician for magnitude data of low SNR.",
-)
-@click.option(
-    "--lambda-b",
-    metavar="X|auto",
-    help="mle: Laplacian penalty on B in the mask (the paper's weight: 500).",
-)
-@click.option("--fix-b", type=float, help="mle: B is known (with --tr: the efficiency).")
-@click.option("--share-b", is_flag=True, help="mle: one B for the mask.")
-@click.option(
-    "--tr",
-    type=float,
-    metavar="MS",
-    help="mle: repetition time; B then depends on T1 and an inversion efficiency.",
-)
-@click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
-@click.option("--overwrite", is_flag=True, help="Replace maps that are there.")
-@click.option("--verbose", is_flag=True, help="Say more.")
+@click.argument("name", default="", metavar="[NAME|FILE]")
 @one_line_errors
-def predict(
-    series: tuple[str, ...],
-    tis: str | None,
-    tes: str | None,
-    units: str,
-    out: Path,
-    method: str | None,
-    model: str,
-    mask: str,
-    sigma: str,
-    signed: bool | None,
-    bounds: Path | None,
-    skip_first: int,
-    overwrite: bool,
-    verbose: bool,
-    **fit: Any,
-) -> None:
-    """Map a weighted series: one 4-D NIfTI file, or one 3-D file for each time.
+def models(name: str) -> None:
+    """List the networks that ship with the package, or show one network's card."""
+    from relaxnet.model_card import card_text, overview
 
-    Writes T1map or T2map (ms), M0map (A), Bmap, residual (in units of sigma) and status, each
-    with a JSON file; outside the mask they are 0.
-
-    \b
-    Examples:
-      relaxnet predict series.nii.gz --tis cine31.txt
-      relaxnet predict series.nii.gz --tes echo_times.txt --method mle --out maps-mle
-    """  # noqa: D301
-    from tqdm import tqdm
-
-    from relaxnet.fit_options import FitOptions
-    from relaxnet.predict import Listener, Request, predict_files
-    from relaxsim.protocols import read_protocol
-
-    if (tis is None) == (tes is None):
-        raise ValueError("give inversion times with --tis or echo times with --tes.")
-    times, name = ("tis", tis) if tis is not None else ("tes", tes or "")
-    request = Request(
-        series=series,
-        protocol=read_protocol(name, times, units),
-        out=out,
-        method=method or _method_of(model),
-        network=model,
-        mask=mask,
-        sigma=_sigma(sigma),
-        signed=signed,
-        fit=FitOptions(bounds=_bounds(bounds, times, fit["tr"]), **_weight(fit)),
-        skip_first=skip_first,
-        overwrite=overwrite,
-        command=shlex.join(["relaxnet", *sys.argv[1:]]),
-    )
-    with contextlib.ExitStack() as bars:
-
-        def progress(total: int, unit: str) -> Callable[[int], object]:
-            shown = tqdm(total=total, unit=unit, disable=None, leave=False, delay=1)
-            return bars.enter_context(shown).update
-
-        def say(line: str) -> None:
-            with tqdm.external_write_mode():
-                click.echo(line)
-
-        told = Listener(say=say, progress=progress, before_network=import_tensorflow)
-        predict_files(request, replace(told, detail=say) if verbose else told)
+    click.echo(card_text(name) if name else overview())
 
 
-def _method_of(model: str) -> str:
-    """Kind of a network that is named without --method."""
-    if not model:
-        return "rim"
-    from relaxnet.models import network_kind
-
-    return network_kind(model)
-
-
-def _sigma(text: str) -> float | None:
-    if text == "auto":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--sigma {text}: expected a number or auto.") from None
-
-
-def _weight(fit: dict[str, Any]) -> dict[str, Any]:
-    """Options of the fit, the penalty's weight as a number or ``auto``."""
-    text = fit["lambda_b"]
-    if text is None or text == "auto":
-        return fit
-    try:
-        return {**fit, "lambda_b": float(text)}
-    except ValueError:
-        raise ValueError(f"--lambda-b {text}: expected a number or auto.") from None
-
-
-def _bounds(path: Path | None, times: str, tr: float | None) -> dict[str, Any] | None:
-    """Bounds that a JSON file names; with a repetition time the parameters are M0, e and T1."""
-    if path is None:
-        return None
-    import json
-
-    from relaxnet.finite_tr import finite_tr_model
-    from relaxsim.signals import model_for_times
-
-    model = model_for_times(times)
-    model = model if tr is None else finite_tr_model(model, tr)
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(f'{path}: expected JSON such as {{"T1": [50, 5000]}}.') from None
-    for name, (low, high) in pairs.items():
-        if name not in model.parameters or not low < high:
-            raise ValueError(
-                f"{path}: {name} from {low:g} to {high:g}; expected low < high for some of "
-                f"{', '.join(model.parameters)}."
-            )
-    return pairs
-
-
-@main.command()
-@one_line_errors
-def models() -> None:
-    """List the networks that ship with the package."""
-    from relaxnet.models import read_card, shipped_models
-
-    if not shipped_models():
-        click.echo("no network ships with this version")
-    for name, path in shipped_models().items():
-        card = read_card(path)
-        click.echo(f"{name:16} {path.stat().st_size / 1e3:7.0f} kB  {card.get('summary', '')}")
+main.add_command(bids)
+main.add_command(calibrate)
+main.add_command(evaluate)
+main.add_command(export)
+main.add_command(predict)
+main.add_command(view)

@@ -9,6 +9,8 @@ import numpy as np
 
 #: BrainWeb labels of the tissues that are reported.
 TISSUES = {"CSF": (1,), "GM": (2,), "WM": (3,), "brain": (1, 2, 3, 8)}
+#: An estimate is an outlier if it is further from the truth than this share of it.
+OUTLIER = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,60 @@ def relative_rmse(estimates: np.ndarray, truth: np.ndarray) -> np.ndarray:
     map. Shapes as in `relative_bias`.
     """
     return 100.0 * np.sqrt(np.mean(((estimates - truth) / truth) ** 2, axis=0))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of the relative error over repeats, without keeping the repeats.
+
+    Attributes
+    ----------
+    count : int
+        Repeats so far, C.
+    mean : array, shape (...), float64
+        Mean relative error.
+    square : array, shape (...), float64
+        Sum of the squared deviations of the relative error from `mean`.
+    outliers : array, shape (...)
+        Number of repeats whose relative error exceeds `OUTLIER`.
+    """
+
+    count: int
+    mean: np.ndarray
+    square: np.ndarray
+    outliers: np.ndarray
+
+    @classmethod
+    def of_none(cls, shape: tuple[int, ...]) -> Moments:
+        """Moments of no repeat."""
+        return cls(0, np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int32))
+
+    def with_repeat(self, estimate: np.ndarray, truth: np.ndarray) -> Moments:
+        """Moments with one more repeat (Welford 1962); arrays of one shape, truth not zero."""
+        error = (np.asarray(estimate, np.float64) - truth) / truth
+        count = self.count + 1
+        step = error - self.mean
+        mean = self.mean + step / count
+        square = self.square + step * (error - mean)
+        return Moments(count, mean, square, self.outliers + (np.abs(error) > OUTLIER))
+
+    @property
+    def bias(self) -> np.ndarray:
+        """Relative bias (Eq. 7), per cent."""
+        return 100.0 * self.mean
+
+    @property
+    def cv(self) -> np.ndarray:
+        """Coefficient of variation (Eq. 8), per cent; NaN for fewer than two repeats."""
+        if self.count < 2:
+            return np.full(self.mean.shape, np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 100.0 * np.sqrt(self.square / (self.count - 1)) / (1.0 + self.mean)
+
+    @property
+    def rmse(self) -> np.ndarray:
+        """Root mean square error relative to the truth, per cent."""
+        return 100.0 * np.sqrt(self.mean**2 + self.square / max(self.count, 1))
 
 
 def pooled_rmse(estimates: np.ndarray, truth: np.ndarray) -> float:

@@ -162,8 +162,9 @@ def _check_likelihood(likelihood: str, signed: bool) -> None:
 
 
 def _store(fit: Fit, voxels: np.ndarray, values: tuple[np.ndarray, ...]) -> None:
-    for target, value in zip(vars(fit).values(), values, strict=True):
-        target[voxels] = value
+    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
+        for target, value in zip(vars(fit).values(), values, strict=True):
+            target[voxels] = value
 
 
 def _fit_gaussian(problem: Problem, grid: Grid, S: np.ndarray) -> tuple[np.ndarray, ...]:

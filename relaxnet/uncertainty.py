@@ -113,6 +113,41 @@ def coverage(
     return float((np.abs(estimate - truth)[known] <= z * std[known]).mean())
 
 
+def clustered_share(hit: np.ndarray, cluster: np.ndarray) -> tuple[float, float, float]:
+    """Share of hits with its 95 % interval, where those of one cluster go together.
+
+    Parameters
+    ----------
+    hit : bool array, shape (V,)
+        Of each voxel, such as: its interval holds the truth.
+    cluster : int array, shape (V,)
+        Of each voxel, such as the draw of kappa that it belongs to; not negative.
+
+    Returns
+    -------
+    share, low, high : float
+        The interval is that of a ratio of sums over clusters (linearised variance), normal; NaN
+        for fewer than two clusters, and all NaN without voxels.
+
+    Examples
+    --------
+    >>> share, low, high = clustered_share(np.array([1, 1, 1, 0], bool), np.array([0, 0, 1, 1]))
+    >>> share, round(high - share, 2)
+    (0.75, 0.49)
+    """
+    sizes, hits = np.bincount(cluster), np.bincount(cluster, weights=hit)
+    hits, sizes = hits[sizes > 0], sizes[sizes > 0]
+    if not sizes.size:
+        return float("nan"), float("nan"), float("nan")
+    share = hits.sum() / sizes.sum()
+    if sizes.size < 2:
+        return float(share), float("nan"), float("nan")
+    correction = sizes.size / (sizes.size - 1)
+    error = np.sqrt(correction * ((hits - share * sizes) ** 2).sum()) / sizes.sum()
+    half = ndtri(0.975) * error
+    return float(share), float(share - half), float(share + half)
+
+
 def unit_std(J: np.ndarray) -> np.ndarray:
     """Bound of the standard deviations for sigma = 1, from the Jacobian.
 

@@ -14,9 +14,9 @@ import numpy as np
 BUNDLED = Path(__file__).with_name("protocols")
 MAX_IMAGES = 4096
 
-#: Lists with no time above the first bound cannot be in ms; lists with one above the second
-#: cannot be in s.
-_PLAUSIBLE = {"tis": (20.0, 100.0), "tes": (1.0, 10.0)}
+#: The longest time of a series lies between these, in ms. A list out of them was given in another
+#: unit: but for echo times of 3 to 5, no list is plausible in both ms and s.
+_LONGEST = {"tis": (20.0, 20_000.0), "tes": (3.0, 5_000.0)}
 _WORDS = {"tis": "inversion times", "tes": "echo times"}
 
 
@@ -96,21 +96,27 @@ def check_times(tau: np.ndarray, times: str, source: str, units: str = "ms") -> 
         raise ValueError(f"{source} holds {words} that are not finite numbers.")
     if (tau < 0).any():
         raise ValueError(f"{source} holds a negative time ({tau.min():g}); times are >= 0.")
-    low, high = _PLAUSIBLE[times]
-    if units == "ms" and tau.max() < low:
-        raise ValueError(
-            f"{source}: all {words} are below {low:g} ms ({tau.min():g} ... {tau.max():g}), which "
-            "looks like seconds. Times are read in ms: multiply by 1000, or tell relaxnet predict "
-            "--units s."
+    if units not in ("ms", "s"):
+        raise ValueError(f"times are in ms or s, not in {units!r}.")
+    longest = tau.max() * (1000.0 if units == "s" else 1.0)
+    low, high = _LONGEST[times]
+    if not low <= longest <= high:
+        raise ValueError(_looks_like(tau, words, source, units, longest > high))
+    return tau * 1000.0 if units == "s" else tau
+
+
+def _looks_like(tau: np.ndarray, words: str, source: str, units: str, long: bool) -> str:
+    """Sentence about a list that cannot be in its unit."""
+    span = f"{source} lists {words} of {tau.min():g} to {tau.max():g} {units}"
+    if units == "ms" and not long:
+        return (
+            f"{span}, which looks like seconds. Times are read in ms: give --units s to relaxnet "
+            "predict, or multiply them by 1000."
         )
-    if units == "s":
-        if tau.max() > high:
-            raise ValueError(
-                f"{source}: a time of {tau.max():g} s is no {words[:-1]}. "
-                "Leave --units s out if these are ms."
-            )
-        tau = tau * 1000.0
-    return tau
+    if units == "s" and long:
+        return f"{span}, which looks like milliseconds: leave --units s out."
+    what = "longer" if long else "shorter"
+    return f"{span}, which is {what} than {words} are. Times are in ms, or in s with --units s."
 
 
 def read_protocol(name: str | Path, times: str, units: str = "ms") -> Protocol:

@@ -11,14 +11,11 @@ import subprocess
 from pathlib import Path
 
 import click
-import matplotlib as mpl
 import nibabel as nib
 import numpy as np
 
 from relaxnet.metrics import Summary, by_tissue
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from relaxnet.view import draw_runs
 
 SNR = 15
 REPEATS = 2
@@ -53,27 +50,13 @@ def compare(phantom: Path, maps: dict[str, list[Path]]) -> None:
 
 
 def figure(phantom: Path, maps: dict[str, list[Path]], path: Path) -> None:
-    """T1 maps of the truth and each method, and their errors."""
-    truth = volume(phantom / "T1map.nii.gz")[:, :, 0].T
-    inside = volume(phantom / "mask.nii.gz")[:, :, 0].T > 0
-    truth = np.where(inside, truth, 0)
-    fig, axes = plt.subplots(
-        2, 1 + len(maps), figsize=(3 * (1 + len(maps)), 6.4), layout="constrained"
+    """Maps of the truth and each method, a row each."""
+    draw_runs(
+        [phantom, *(folders[0] for folders in maps.values())],
+        path,
+        labels=["truth", *maps],
+        stems=["T1map", "Bmap", "M0map"],
     )
-    image = axes[0, 0].imshow(truth, vmin=0, vmax=3000, cmap="viridis", origin="lower")
-    axes[0, 0].set_title("truth")
-    error = None
-    for column, (method, folders) in enumerate(maps.items(), 1):
-        estimate = np.where(inside, volume(folders[0] / "T1map.nii.gz")[:, :, 0].T, 0)
-        axes[0, column].imshow(estimate, vmin=0, vmax=3000, cmap="viridis", origin="lower")
-        axes[0, column].set_title(method)
-        relative = np.where(inside, 100 * (estimate / np.where(inside, truth, 1) - 1), 0)
-        error = axes[1, column].imshow(relative, vmin=-50, vmax=50, cmap="RdBu_r", origin="lower")
-    for axis in axes.flat:
-        axis.set_axis_off()
-    fig.colorbar(image, ax=axes[0], label="T1 (ms)")
-    fig.colorbar(error, ax=axes[1], label="relative error (%)")
-    fig.savefig(path, dpi=110)
 
 
 @click.command()
@@ -104,12 +87,12 @@ def main(out: Path, quick: bool) -> None:
             folder = out / f"maps-{number}-rep{repeat}"
             call(
                 f"relaxnet predict {phantom / f'rep-{repeat}_series.nii.gz'} --tis cine31 "
-                f"{options} --mask {phantom / 'mask.nii.gz'} --out {folder} --overwrite"
+                f"{options} --mask {phantom / 'mask.nii.gz'} --out {folder} --report --overwrite"
             )
             maps[method].append(folder)
     compare(phantom, maps)
     figure(phantom, maps, out / "maps.png")
-    click.echo(f"\nPicture: {out / 'maps.png'}")
+    click.echo(f"\nPicture: {out / 'maps.png'}; report: {maps['rim-t1 (shipped)'][0]}/report.html")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What `relaxnet predict` says, refuses and leaves on disk."""
 
+import csv
 import json
 
 import nibabel as nib
@@ -9,7 +10,8 @@ from click.testing import CliRunner
 from small_series import TAU, series, write, write_times
 
 from relaxnet.cli import main
-from relaxnet.models import checksum
+from relaxnet.model_card import card_text
+from relaxnet.models import checksum, shipped_models
 from relaxnet.rim import RIM
 from relaxsim.signals import T2_DECAY
 
@@ -68,12 +70,13 @@ def test_says_a_line_for_each_fact(folder):
     assert lines[1].startswith("noise: sigma ")
     assert lines[2].startswith("method: net (SHA-256 ")
     assert lines[2].endswith("data taken as magnitude")
-    assert lines[3].startswith("T1: median ")
-    assert lines[3].endswith(" ms in the mask, 100 % of it ok; maps in maps")
-    assert len(lines) == 4
+    assert lines[3].startswith("status: ")
+    assert lines[4].startswith("T1: median ")
+    assert lines[4].endswith(" ms in the mask; maps in maps")
+    assert len(lines) == 5
     more = mapped("series.nii.gz", *NET, "--out", "more", "--verbose")
     assert "inversion times (ms): 50 150 400" in more
-    assert "in the mask: ok" in more
+    assert "slices along axis 3" in more
 
 
 def test_sidecars_say_how(folder):
@@ -88,6 +91,7 @@ def test_sidecars_say_how(folder):
     assert {levels[str(int(v))] for v in np.unique(volume("maps/status.nii.gz"))} <= {
         "ok",
         "outside the mask",
+        "poor fit",
     }
     mapped("series.nii.gz", *MLE, "--out", "fit")
     card = json.loads((folder / "fit/Bstd.json").read_text())
@@ -189,7 +193,7 @@ def test_noise_that_cannot_be_estimated(folder):
 
 
 def test_networks_that_do_not_ship(folder, monkeypatch):
-    monkeypatch.setattr("relaxnet.predict.shipped_models", dict)
+    monkeypatch.setattr("relaxnet.file_prediction.shipped_models", dict)
     refused(folder, "no rim network ships for", "series.nii.gz", "--tis", "tis.txt")
     refused(folder, "no resnet network ships", "series.nii.gz", *NET[:2], "--method", "resnet")
     refused(folder, "--method is resnet", "series.nii.gz", *NET, "--method", "resnet")
@@ -200,8 +204,8 @@ def test_cheap_checks_come_before_the_network(folder, monkeypatch):
     def late(*_):
         raise AssertionError("TensorFlow is imported before the input is checked")
 
-    monkeypatch.setattr("relaxnet.cli.import_tensorflow", late)
-    monkeypatch.setattr("relaxnet.predict.load_network", late)
+    monkeypatch.setattr("relaxnet.cli_predict.import_tensorflow", late)
+    monkeypatch.setattr("relaxnet.file_prediction.load_network", late)
     refused(folder, "but cine31 lists 31", "series.nii.gz", "--tis", "cine31", *NET[2:])
     refused(folder, "no such file", "series.nii.gz", *NET, "--mask", "none.nii.gz")
 
@@ -224,9 +228,9 @@ def test_mask_that_lies_elsewhere(folder):
 
 def test_failure_while_writing_keeps_the_earlier_maps(folder, monkeypatch):
     mapped("series.nii.gz", *MLE)
-    from relaxnet import predict
+    from relaxnet import map_folder
 
-    save, written = predict.save_map, []
+    save, written = map_folder.save_map, []
 
     def fail(path, *rest):
         if len(written) == 3:
@@ -234,7 +238,7 @@ def test_failure_while_writing_keeps_the_earlier_maps(folder, monkeypatch):
         written.append(path)
         save(path, *rest)
 
-    monkeypatch.setattr(predict, "save_map", fail)
+    monkeypatch.setattr(map_folder, "save_map", fail)
     refused(folder, "No space left", "series.nii.gz", *MLE, "--overwrite")
     assert len(written) == 3
 
@@ -249,7 +253,7 @@ def test_interruption_leaves_nothing(folder, monkeypatch, stop, code, words):
     def halt(*_):
         raise stop
 
-    monkeypatch.setattr("relaxnet.predict.save_map", halt)
+    monkeypatch.setattr("relaxnet.map_folder.save_map", halt)
     result = call("series.nii.gz", *MLE)
     assert result.exit_code == code
     assert words in result.output
@@ -260,6 +264,137 @@ def test_version():
     result = CliRunner().invoke(main, ["--version"])
     assert result.exit_code == 0
     assert "relaxnet, version" in result.output
+
+
+def test_predicted_series_is_written(folder):
+    mapped("series.nii.gz", *MLE, "--save-fit")
+    image = nib.load("maps/fit.nii.gz")
+    source = nib.load("series.nii.gz")
+    assert image.shape == source.shape
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(image.affine, source.affine)
+    inside = volume("maps/status.nii.gz") == 0
+    residual = np.sqrt(((image.get_fdata() - source.get_fdata()) ** 2).mean(-1))
+    card = json.loads((folder / "maps/fit.json").read_text())
+    expected = volume("maps/residual.nii.gz")[inside] * card["Sigma"]
+    np.testing.assert_allclose(residual[inside], expected, rtol=1e-4)
+    assert card["InversionTimesMs"] == TAU.tolist()
+    mapped("series.nii.gz", *MLE, "--overwrite")
+    assert not (folder / "maps/fit.nii.gz").exists()
+
+
+def test_status_says_the_share_of_each(folder):
+    S = series()[0]
+    S[7, 6, 0] = [900, 0, 900, 0, 900, 0, 900]
+    write(folder / "odd.nii.gz", S)
+    said = mapped("odd.nii.gz", *MLE, "--mask", "mask.nii.gz", "--sigma", "8")
+    line = next(line for line in said.splitlines() if line.startswith("status: "))
+    assert "ok 9" in line
+    assert "outside the mask" not in line
+    card = json.loads((folder / "maps/status.json").read_text())
+    assert card["Levels"]["7"] == "poor fit"
+    assert sum(card["StatusShares"].values()) == pytest.approx(1, abs=1e-5)
+    assert volume("maps/status.nii.gz")[7, 6, 0] in (4, 7)
+
+
+def test_regions_give_a_table(folder):
+    kappa, disc = series()[1:]
+    labels = np.where(disc, np.where(kappa[..., 2] < 1000, 3, 11), 0).astype(np.int16)
+    write(folder / "labels.nii.gz", labels)
+    (folder / "names.csv").write_text("label,name\n3,white\n11,grey\n")
+    options = ("--rois", "labels.nii.gz", "--roi-names", "names.csv")
+    assert "2 regions in rois.csv" in mapped("series.nii.gz", *MLE, *options)
+    rows = list(csv.DictReader((folder / "maps/rois.csv").read_text().splitlines()))
+    assert [(r["label"], r["name"]) for r in rows] == [("3", "white"), ("11", "grey")]
+    assert float(rows[0]["T1_median"]) == pytest.approx(700, rel=0.05)
+    assert float(rows[1]["T1_median"]) == pytest.approx(1300, rel=0.05)
+    assert float(rows[0]["T1_std"]) > 0
+    columns = json.loads((folder / "maps/rois.json").read_text())["Columns"]
+    assert list(columns) == list(rows[0])
+    mapped("series.nii.gz", *MLE, "--overwrite")
+    assert not list((folder / "maps").glob("rois.*"))
+
+
+def test_label_maps_that_are_none(folder):
+    disc = series()[2].astype(np.float32)
+    write(folder / "zero.nii.gz", 0 * disc)
+    write(folder / "half.nii.gz", 1.5 * disc)
+    write(folder / "minus.nii.gz", -disc)
+    write(folder / "small.nii.gz", disc[:-1])
+    write(folder / "moved.nii.gz", disc, np.diag([-0.9, 0.9, 3.0, 1.0]))
+    refused(folder, "no label above zero", "series.nii.gz", *MLE, "--rois", "zero.nii.gz")
+    refused(folder, "holds 1.5; labels are whole", "series.nii.gz", *MLE, "--rois", "half.nii.gz")
+    refused(folder, "labels are not negative", "series.nii.gz", *MLE, "--rois", "minus.nii.gz")
+    refused(folder, "has shape 13 x 12 x 2", "series.nii.gz", *MLE, "--rois", "small.nii.gz")
+    refused(folder, "lies elsewhere", "series.nii.gz", *MLE, "--rois", "moved.nii.gz")
+    refused(folder, "no such file", "series.nii.gz", *MLE, "--rois", "none.nii.gz")
+    refused(folder, "give both", "series.nii.gz", *MLE, "--roi-names", "tis.txt")
+
+
+def test_network_is_compared_with_the_fit(folder):
+    said = mapped("series.nii.gz", *NET, "--compare", "mle", "--sigma", "8")
+    assert "against the voxel-wise fit, well determined in" in said
+    card = json.loads((folder / "maps/T1map.json").read_text())
+    assert card["Comparison"]["with"] == "mle, voxel-wise"
+    refused(folder, "leave --method mle out", "series.nii.gz", *MLE, "--compare", "mle")
+
+
+def test_look_locker_is_recorded(folder):
+    mapped("series.nii.gz", *MLE, "--sigma", "8", "--out", "a")
+    mapped("series.nii.gz", *MLE, "--sigma", "8", "--out", "b", "--look-locker")
+    a, b, B = (volume(f) for f in ("a/T1map.nii.gz", "b/T1map.nii.gz", "b/Bmap.nii.gz"))
+    corrected = b > 0
+    np.testing.assert_allclose(b[corrected], (a * (B - 1))[corrected], rtol=1e-4)
+    assert "T1 = T1* (B - 1)" in json.loads((folder / "b/T1map.json").read_text())["T1Correction"]
+    assert "apparent" in json.loads((folder / "a/T1map.json").read_text())["T1Correction"]
+    (folder / "series.json").write_text('{"SequenceName": "MOLLI"}')
+    assert "note: the sidecar says SequenceName" in mapped("series.nii.gz", *MLE, "--out", "c")
+
+
+def test_network_outside_of_its_envelope(folder):
+    envelope = {"num_images": [4, 40], "tau_ms": [20, 3000], "sigma": [0.001, 0.25]}
+    card = {"signal_model": "inversion_recovery", "envelope": envelope, "tissues": ["wide"]}
+    (folder / "net.json").write_text(json.dumps(card))
+    said = mapped("series.nii.gz", *NET)
+    assert "warning: outside of what the network was trained for: times of 50 to 3500 ms" in said
+    assert json.loads((folder / "maps/T1map.json").read_text())["Warnings"]
+    envelope["tau_ms"] = [20, 1000]
+    (folder / "net.json").write_text(json.dumps(card))
+    refused(folder, "insist with --force", "series.nii.gz", *NET, "--out", "b")
+    assert "warning" in mapped("series.nii.gz", *NET, "--out", "c", "--force")
+    (folder / "net.json").write_text('{"envelope": {"sigma": 3}}')
+    refused(folder, "not made of ranges", "series.nii.gz", *NET, "--out", "d")
+
+
+def test_report_goes_with_its_run(folder):
+    mapped("series.nii.gz", *MLE, "--report")
+    page = (folder / "maps/report.html").read_text(encoding="utf-8")
+    assert "series.nii.gz" in page
+    assert ".maps-" not in page
+    mapped("series.nii.gz", *MLE, "--overwrite")
+    assert not (folder / "maps/report.html").exists()
+    (folder / "maps/report.html").write_text("mine")
+    mapped("series.nii.gz", *MLE, "--overwrite")
+    assert (folder / "maps/report.html").read_text() == "mine"
+
+
+def test_sigma_that_is_no_number_and_no_file(folder):
+    refused(
+        folder, "expected a number, a NIfTI file or auto", "series.nii.gz", *MLE, "--sigma", "x"
+    )
+
+
+def test_cards_are_shown(folder):
+    for name in shipped_models():
+        said = CliRunner().invoke(main, ["models", name])
+        assert said.exit_code == 0, said.output
+        assert said.output.startswith(f"{name}: ")
+        assert "trained for:" in said.output
+        assert "signal model:" in said.output
+    listed = CliRunner().invoke(main, ["models"]).output
+    assert all(name in listed for name in shipped_models())
+    assert "inversion_recovery (A, B, T1)" in card_text("net.keras")
+    assert CliRunner().invoke(main, ["models", "none"]).exit_code == 2
 
 
 @pytest.mark.data

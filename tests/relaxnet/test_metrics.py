@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from relaxnet.metrics import (
+    OUTLIER,
+    Moments,
     by_tissue,
     coefficient_of_variation,
     pooled_rmse,
@@ -60,3 +62,25 @@ def test_tissues_are_told_apart_and_background_is_left_out():
     assert table["GM"]["bias"].num_voxels == 2
     assert table["brain"]["bias"].num_voxels == 4
     assert table["CSF"]["cv"].median == 0
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_moments_agree_with_the_repeats_themselves(count):
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(500, 1500, (20, 2))
+    estimates = truth * (1 + 0.4 * rng.standard_normal((count, 20, 2)))
+    moments = Moments.of_none(truth.shape)
+    for estimate in estimates:
+        moments = moments.with_repeat(estimate, truth)
+    assert moments.count == count
+    np.testing.assert_allclose(moments.bias, relative_bias(estimates, truth))
+    np.testing.assert_allclose(moments.cv, coefficient_of_variation(estimates))
+    np.testing.assert_allclose(moments.rmse, relative_rmse(estimates, truth))
+    far = (np.abs(estimates / truth - 1) > OUTLIER).sum(axis=0)
+    np.testing.assert_array_equal(moments.outliers, far)
+
+
+def test_moments_of_one_repeat_have_no_cv():
+    moments = Moments.of_none((3,)).with_repeat(np.full(3, 90.0), np.full(3, 100.0))
+    assert np.isnan(moments.cv).all()
+    np.testing.assert_allclose(moments.bias, -10.0)

@@ -5,7 +5,7 @@ import pytest
 from small_shards import make_shards
 
 from relaxnet.models import load_network
-from relaxnet.predict import predict
+from relaxnet.prediction import predict
 from relaxnet.training import Settings, run
 from relaxsim.signals import MODELS, SignalModel
 

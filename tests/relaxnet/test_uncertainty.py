@@ -3,7 +3,13 @@ import pytest
 
 from relaxnet.mle import CONVERGED, fit_voxelwise
 from relaxnet.rician import information_factor
-from relaxnet.uncertainty import covariance_with_known, coverage, crlb, fisher_information
+from relaxnet.uncertainty import (
+    clustered_share,
+    covariance_with_known,
+    coverage,
+    crlb,
+    fisher_information,
+)
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
@@ -96,3 +102,24 @@ def test_empirical_deviation_matches_the_bound(model, tau, kappa, sigma, likelih
     assert (fit.status == CONVERGED).all()
     np.testing.assert_allclose(fit.kappa.std(axis=0, ddof=1), bound, rtol=0.1)
     np.testing.assert_allclose(np.median(fit.std, axis=0), bound, rtol=0.05)
+
+
+def test_interval_of_a_share_holds_the_truth_when_clusters_go_together():
+    """Forty clusters that hit or miss as one: the interval is that of 40 draws, not of 4000."""
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(40), 100)
+    held = []
+    for _ in range(400):
+        share, low, high = clustered_share((rng.random(40) < 0.68)[cluster], cluster)
+        held.append(low <= 0.68 <= high)
+    assert np.mean(held) == pytest.approx(0.94, abs=0.03)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 39), rel=1e-3)
+
+
+def test_share_of_independent_voxels_and_of_none():
+    hit = np.random.default_rng(0).random(2000) < 0.95
+    share, low, high = clustered_share(hit, np.arange(2000))
+    assert share == pytest.approx(hit.mean())
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.05 * 0.95 / 2000), rel=0.15)
+    assert np.isnan(clustered_share(hit[:0], np.zeros(0, int))).all()
+    assert np.isnan(clustered_share(hit, np.zeros(2000, int))[1:]).all()

@@ -98,8 +98,38 @@ def test_lists_of_the_other_kind():
 
 def test_seconds_when_said_so():
     np.testing.assert_allclose(check_times(np.array([0.05, 1.2]), "tis", "x", "s"), [50, 1200])
-    with pytest.raises(ValueError, match="is no inversion time"):
+    with pytest.raises(ValueError, match="looks like milliseconds: leave --units s out"):
         check_times(np.array([50.0, 1200.0]), "tis", "x", "s")
+
+
+@pytest.mark.parametrize(
+    ("tau", "times", "units", "words"),
+    [
+        ([0.05, 3.5], "tis", "ms", "looks like seconds"),
+        ([0.01, 0.32], "tes", "ms", "looks like seconds"),
+        ([0.05, 2.4], "tes", "ms", "looks like seconds"),
+        ([10, 320], "tes", "s", "looks like milliseconds"),
+        ([50, 80], "tis", "s", "looks like milliseconds"),
+        ([50_000, 3_500_000], "tis", "ms", "longer than inversion times are"),
+        ([0.0001, 0.0003], "tes", "s", "shorter than echo times are"),
+    ],
+)
+def test_lists_that_cannot_be_in_their_unit(tau, times, units, words):
+    with pytest.raises(ValueError, match=words):
+        check_times(np.array(tau), times, "x", units)
+
+
+@given(st.sampled_from([("tis", 20.0, 20.0), ("tes", 3.0, 5.0)]), st.floats(1e-3, 1e7))
+def test_hardly_any_list_is_plausible_in_both_units(kind, longest):
+    times, low, high = kind
+    accepted = 0
+    for units in ("ms", "s"):
+        try:
+            check_times(np.array([longest]), times, "x", units)
+        except ValueError:
+            continue
+        accepted += 1
+    assert accepted <= 1 or low <= longest <= high
 
 
 @pytest.mark.parametrize(

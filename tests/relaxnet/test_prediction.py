@@ -3,10 +3,11 @@ import pytest
 from small_series import TAU, series
 
 from relaxnet.models import ModelError
-from relaxnet.predict import INVALID, NO_SIGNAL, OK, OUTSIDE, predict
+from relaxnet.prediction import predict
 from relaxnet.resnet import ResNet
 from relaxnet.rim import RIM
 from relaxnet.scale import patch_scale, series_scale
+from relaxnet.status import INVALID, NO_SIGNAL, OK, OUTSIDE
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 

@@ -1,0 +1,140 @@
+"""What is made of estimates once they are there: their fit, their trust, and their meaning.
+
+Each step takes maps and gives maps; steps that flag voxels write into the status map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from relaxnet.cautions import look_locker_b, look_locker_times, stimulated_echoes
+from relaxnet.envelope import Envelope, outside_training
+from relaxnet.estimators import Estimate
+from relaxnet.fit_options import FitOptions
+from relaxnet.look_locker import true_t1
+from relaxnet.maps import Comparison, Maps
+from relaxnet.noise import Noise
+from relaxnet.scale import largest_modulus
+from relaxnet.status import (
+    DISAGREE,
+    NO_CORRECTION,
+    OK,
+    POOR_FIT,
+    UNTRAINED,
+    WITHOUT_ESTIMATE,
+    disagreement,
+    poor_fit,
+    well_determined,
+)
+from relaxsim.signals import SignalModel
+
+
+def series_cautions(
+    S: np.ndarray, tau: np.ndarray, mask: np.ndarray, sigma: float, model: SignalModel
+) -> Iterator[str]:
+    """Warnings about the series itself."""
+    echoes = stimulated_echoes(S, tau, mask, sigma, model)
+    if echoes:
+        yield echoes
+
+
+def flag_untrained(maps: Maps, envelope: Envelope | None) -> Maps:
+    """Flag estimates outside the range of the network's training data."""
+    if envelope is not None:
+        untrained = outside_training(envelope, maps.kappa, maps.model)
+        maps.status[(maps.status == OK) & untrained] = UNTRAINED
+    return maps
+
+
+def with_residual(maps: Maps, S: np.ndarray, tau: np.ndarray, noise: Noise, keep: bool) -> Maps:
+    """Fill in the root mean square of the residuals in units of sigma, 0 where no estimate.
+
+    With `keep` the maps also get the predicted series, the modulus for networks.
+    """
+    modulus = maps.signed and maps.method != "mle"
+    forward = maps.model.signed if maps.signed and not modulus else maps.model.forward
+    sigma = np.broadcast_to(noise.sigma, maps.status.shape)
+    done = ~np.isin(maps.status, WITHOUT_ESTIMATE) & (maps.kappa[..., -1] > 0)
+    predicted = np.zeros(S.shape, np.float32) if keep else None
+    for z in range(S.shape[2]):
+        here = done[:, :, z]
+        data, signal = S[:, :, z][here], forward(maps.kappa[:, :, z][here], tau, np)
+        difference = (np.abs(data) if modulus else data) - signal
+        with np.errstate(over="ignore"):
+            square = (difference.astype(np.float64) ** 2).mean(-1)
+        maps.residual[:, :, z][here] = np.sqrt(square) / sigma[:, :, z][here]
+        if predicted is not None:
+            predicted[:, :, z][here] = signal
+    return replace(maps, predicted=predicted)
+
+
+def flag_poor_fit(maps: Maps, S: np.ndarray, noise: Noise, fit: FitOptions) -> Maps:
+    """Flag voxels that the estimated signal does not describe (`relaxnet.status.poor_fit`)."""
+    fitted = 0
+    if maps.method == "mle":
+        shared = fit.fix_b is not None or fit.share_b or fit.lambda_b is not None
+        fitted = maps.model.num_parameters - shared
+    ok = maps.status == OK
+    sigma = np.broadcast_to(noise.sigma, ok.shape)[ok]
+    poor = poor_fit(maps.residual[ok], sigma, largest_modulus(S[ok]), S.shape[-1], fitted)
+    maps.status[ok] = np.where(poor, POOR_FIT, OK)
+    return maps
+
+
+def compared(maps: Maps, fit: Estimate) -> Maps:
+    """Flag voxels in which an estimate disagrees with a well-determined voxel-wise fit.
+
+    Parameters
+    ----------
+    maps : Maps
+    fit : Estimate
+        Of the fit, on the same grid.
+
+    Raises
+    ------
+    ValueError
+        If the fit has no standard deviations.
+    """
+    if fit.std is None:
+        raise ValueError("a fit to compare with needs standard deviations")
+    T, T_fit = maps.kappa[..., -1], fit.kappa[..., -1].astype(np.float64)
+    std = fit.std[..., -1].astype(np.float64)
+    there = ~np.isin(maps.status, WITHOUT_ESTIMATE)
+    known = there & well_determined(T_fit, std, fit.status)
+    differs = np.zeros(known.shape, bool)
+    differs[known] = disagreement(T[known], T_fit[known], std[known])
+    maps.status[differs & (maps.status == OK)] = DISAGREE
+    relative = T[known] / T_fit[known] - 1.0
+    comparison = Comparison(
+        checked=float(known.sum() / max(there.sum(), 1)),
+        difference=float(np.median(relative)) if relative.size else float("nan"),
+        disagree=float(differs.sum() / max(known.sum(), 1)),
+    )
+    return replace(maps, comparison=comparison)
+
+
+def corrected(maps: Maps, tau: np.ndarray) -> Maps:
+    """Maps with T1 for the apparent T1* of a Look-Locker readout."""
+    kappa, std, refused = true_t1(maps.kappa, maps.std, tau, maps.model)
+    maps.status[refused & ~np.isin(maps.status, WITHOUT_ESTIMATE)] = NO_CORRECTION
+    warnings = maps.warnings
+    if maps.method != "mle":
+        warnings += (
+            "the network knows B up to 2, a Look-Locker readout has more: T1 is too short",
+        )
+    return replace(maps, kappa=kappa, std=std, look_locker=True, warnings=warnings)
+
+
+def told_apparent(maps: Maps, tau: np.ndarray, mask: np.ndarray) -> Maps:
+    """Maps with a note if T1 looks like the apparent one of a Look-Locker readout."""
+    sentence = None
+    if maps.method == "mle" and "B" in maps.model.parameters:
+        b = maps.model.parameters.index("B")
+        sound = mask & (maps.status == OK)
+        std = None if maps.std is None else maps.std[..., b]
+        sentence = look_locker_b(maps.kappa[..., b], std, sound)
+    sentence = sentence or look_locker_times(tau, maps.model)
+    return maps if sentence is None else replace(maps, notes=(*maps.notes, sentence))

@@ -1,0 +1,121 @@
+"""What each method makes of a checked series: kappa, its standard deviations and a status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relaxnet.fit_options import FitOptions
+from relaxnet.inference import filled, run_network
+from relaxnet.models import ModelError
+from relaxnet.noise import Noise
+from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
+from relaxsim.signals import SignalModel
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a method says of each voxel.
+
+    Attributes
+    ----------
+    kappa : array, shape (X, Y, Z, Q)
+    std : array, shape (X, Y, Z, Q), or None
+    status : array, shape (X, Y, Z)
+    """
+
+    kappa: np.ndarray
+    std: np.ndarray | None
+    status: np.ndarray
+
+
+def by_fit(
+    S: np.ndarray,
+    tau: np.ndarray,
+    model: SignalModel,
+    noise: Noise,
+    status: np.ndarray,
+    options: FitOptions,
+    spacing: tuple[float, ...] | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Maximum likelihood in the voxels of status OK."""
+    inside = status == OK
+    sigma = np.where(inside, noise.sigma, 1.0)
+    fit = options.fit(S, tau, model, sigma, inside, noise.signed, spacing, progress)
+    found = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
+    kappa, std = fit.kappa.copy(), fit.std.copy()
+    kappa[~inside], std[~inside] = 0, 0
+    return _sound(Estimate(kappa, std, np.where(inside, found, status)))
+
+
+def by_network(
+    S: np.ndarray,
+    tau: np.ndarray,
+    model: SignalModel,
+    noise: Noise,
+    status: np.ndarray,
+    network: Any,
+    scale: float,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Estimate of a network in the voxels of status OK; slices lie along the third axis."""
+    inside = np.moveaxis(status == OK, 2, 0)
+    levels = _slice_levels(noise.sigma, inside, scale)
+    taken = np.abs if model.magnitude else np.asarray  # as in training
+    slices = (taken(S[:, :, z]) / scale for z in range(S.shape[2]))
+    values = run_network(network, map(filled, slices), tau, levels, inside, progress=progress)
+    values = np.moveaxis(values, 0, 2)
+    values[status != OK] = 0
+    Q = model.num_parameters
+    amplitudes = [unit == "a.u." for unit in model.units]
+    kappa, std = values[..., :Q], values[..., Q:] if values.shape[-1] == 2 * Q else None
+    for part in (kappa, std):
+        if part is not None:
+            part[..., amplitudes] *= scale
+    return _sound(Estimate(kappa, std, status.copy()))
+
+
+def check_network(network: Any, model: SignalModel, num_images: int, method: str) -> None:
+    """Refuse a network that does not suit the series.
+
+    Raises
+    ------
+    relaxnet.models.ModelError
+    """
+    if network.signal_model != model.name:
+        raise ModelError(
+            f"the network is for {network.signal_model}, the series is {model.name} "
+            f"(--{model.times}). Give a network for {model.name} with --model."
+        )
+    if network.kind != method:
+        raise ModelError(f"the network is a {network.kind}, but --method is {method}.")
+    if network.num_images not in (None, num_images):
+        raise ModelError(
+            f"the network takes {network.num_images} images, the series has {num_images}."
+        )
+
+
+def _sound(estimate: Estimate) -> Estimate:
+    """Set estimates that are not finite (overflow) to 0, in place, and say so in the status."""
+    lost = ~np.isfinite(estimate.kappa).all(-1)
+    estimate.status[lost] = NOT_IDENTIFIABLE
+    for values in (estimate.kappa, estimate.std):
+        if values is not None:
+            values[lost] = 0
+    return estimate
+
+
+def _slice_levels(sigma: np.ndarray, inside: np.ndarray, scale: float) -> np.ndarray:
+    """Noise of each slice in units of the scale; of a map the median in the mask."""
+    levels = np.ones(len(inside))
+    slices = np.moveaxis(np.broadcast_to(sigma, (*inside.shape[1:], len(inside))), 2, 0)
+    for z, (values, keep) in enumerate(zip(slices, inside, strict=True)):
+        if keep.any():
+            levels[z] = np.median(values[keep]) / scale
+    return levels

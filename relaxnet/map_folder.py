@@ -1,0 +1,144 @@
+"""The folder of maps: checked before the work, filled after it, all files or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relaxnet.maps import Maps
+from relaxnet.nifti import Series, save_map
+from relaxnet.roi import roi_columns, roi_csv
+from relaxnet.status import levels
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a folder for maps that is a file, cannot be written to, or holds maps.
+
+    Raises
+    ------
+    ValueError
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out takes a folder.")
+    if out.is_dir() and not overwrite and any(out.glob("*map.nii.gz")):
+        raise ValueError(f"{out} holds maps. Give --overwrite or another --out.")
+    parent = _existing(out)
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"{out} cannot be written: {parent} is not a folder that takes files.")
+
+
+def check_space(out: Path, num_values: int) -> None:
+    """Refuse a disk that does not hold so many values in float32.
+
+    Raises
+    ------
+    OSError
+    """
+    need = num_values * 4 + 100_000
+    free = shutil.disk_usage(_existing(out)).free
+    if need > free:
+        raise OSError(
+            f"the maps take up to {need / 1e6:.1f} MB, {out} has {free / 1e6:.1f} MB free."
+        )
+
+
+def write_maps(
+    out: Path,
+    maps: Maps,
+    series: Series,
+    shared: Mapping[str, Any],
+    rois: Sequence[Mapping[str, Any]] = (),
+    report: bool = False,
+) -> None:
+    """Write all files to a temporary folder beside the target, then move them there.
+
+    Files of an earlier run in the target go; others stay.
+
+    Parameters
+    ----------
+    out : path
+    maps : Maps
+    series : Series
+        Whose grid the maps are on.
+    shared : mapping
+        What all JSON files say.
+    rois : sequence of mappings
+        Rows of the table of regions; without any there is no table.
+    report : bool
+        Also write report.html.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".maps-") as place:
+        folder = Path(place) / "maps"
+        folder.mkdir()
+        _write_files(folder, maps, series, shared)
+        if rois:
+            _write_table(folder, maps, shared, rois)
+        if report:
+            from relaxnet.report import write_report
+
+            write_report(folder)
+        if not out.exists():
+            folder.replace(out)
+            return
+        for path in earlier_files(out):
+            path.unlink()
+        for path in sorted(folder.iterdir()):
+            path.replace(out / path.name)
+
+
+def earlier_files(out: Path) -> list[Path]:
+    """Files of an earlier run: those whose sidecars say that relaxnet wrote them, and these."""
+    found = []
+    for card in out.glob("*.json"):
+        files = [card.with_suffix(ending) for ending in (".nii.gz", ".csv")]
+        files = [file for file in files if file.is_file()]
+        try:
+            wrote = json.loads(card.read_text(encoding="utf-8")).get("SoftwareName")
+        except (OSError, ValueError, AttributeError, RecursionError):
+            continue
+        if wrote == "relaxnet" and files:
+            found += [*files, card]
+    report = out / "report.html"
+    return [*found, report] if found and report.is_file() and _is_ours(report) else found
+
+
+def _is_ours(report: Path) -> bool:
+    """Whether an HTML file names relaxnet as its generator."""
+    with report.open("rb") as file:
+        return b'content="relaxnet ' in file.read(1000)
+
+
+def _write_files(folder: Path, maps: Maps, series: Series, shared: Mapping[str, Any]) -> None:
+    for stem, (values, unit) in maps.named().items():
+        sidecar = {"Units": unit, **shared}
+        if stem == "status":
+            sidecar["Levels"] = levels()
+        if stem.endswith("std"):
+            sidecar["NotIdentifiable"] = "inf"
+        save_map(folder / f"{stem}.nii.gz", values, series, sidecar)
+    if maps.predicted is not None:
+        sidecar = {"Units": "a.u.", "Content": "signal of the estimates, in the series' order"}
+        save_map(folder / "fit.nii.gz", maps.predicted, series, {**sidecar, **shared})
+
+
+def _write_table(
+    folder: Path, maps: Maps, shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    columns = roi_columns(maps, "name" in rows[0])
+    (folder / "rois.csv").write_text(roi_csv(rows), encoding="utf-8")
+    text = json.dumps({"Columns": columns, **shared}, indent=1) + "\n"
+    (folder / "rois.json").write_text(text, encoding="utf-8")
+
+
+def _existing(path: Path) -> Path:
+    """The path or its nearest parent that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
