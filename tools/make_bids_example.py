@@ -1,0 +1,221 @@
+"""Write a simulated BIDS dataset: inversion recovery and multi-echo series of a few subjects.
+
+Heads are the built-in one's; nothing is downloaded. sub-01 has one session without a label, sub-02
+two sessions with noise of their own, sub-03 two runs of its inversion recovery. Truth maps in
+seconds and brain masks are in derivatives/truth.
+
+Example:
+    python tools/make_bids_example.py example-bids
+    relaxnet bids example-bids example-bids/derivatives/relaxnet participant
+    python tools/make_bids_example.py example-bids --compare example-bids/derivatives/relaxnet
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import nibabel as nib
+import numpy as np
+
+from relaxsim import __version__
+from relaxsim.anatomy import Anatomy, builtin_head
+from relaxsim.phantoms import Phantom, brain_phantom, noisy_series
+from relaxsim.signals import signal_model
+from relaxsim.tissues import read_tissues
+
+#: Times in ms and repetition times in s; an inversion every TR and a 90-degree readout.
+TIS = (50.0, 100.0, 200.0, 400.0, 700.0, 1100.0, 1700.0, 2500.0)
+TES = (12.0, 24.0, 36.0, 48.0, 60.0, 80.0, 110.0, 150.0)
+TR = {"IRT1": 10.0, "MESE": 3.0}
+#: Signal of CSF in the images, which hold whole numbers.
+UNIT = 1000.0
+MODELS = {"IRT1": "inversion_recovery", "MESE": "t2_decay"}
+FIELDS = {"IRT1": ("InversionTime", "inv", "T1"), "MESE": ("EchoTime", "echo", "T2")}
+README = """# Simulated relaxometry
+
+Inversion recovery (IRT1) and multi-echo spin echo (MESE) series of three simulated heads, made by
+relaxsim {version}. There is no person behind these data.
+"""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One subject's series on one day: entities, and the runs of each suffix."""
+
+    subject: str
+    head: int
+    session: str = ""
+    runs: tuple[str, ...] = ("",)
+
+    @property
+    def folder(self) -> Path:
+        """Place of its images below a dataset's root."""
+        parts = [f"sub-{self.subject}", *([f"ses-{self.session}"] if self.session else []), "anat"]
+        return Path(*parts)
+
+    def prefix(self, run: str = "") -> str:
+        """Start of its file names."""
+        pairs = {"sub": self.subject, "ses": self.session, "run": run}
+        return "_".join(f"{key}-{value}" for key, value in pairs.items() if value)
+
+
+VISITS = (
+    Visit("01", 1000),
+    Visit("02", 1001, "1"),
+    Visit("02", 1001, "2"),
+    Visit("03", 1002, runs=("1", "2")),
+)
+
+
+def phantom(visit: Visit, suffix: str, anatomy: Anatomy, matrix: int, slices: int) -> Phantom:
+    """Noise-free series of a visit; the same for all visits of a subject."""
+    tau = np.array(TIS if suffix == "IRT1" else TES)
+    rng = np.random.default_rng([visit.head, suffix == "IRT1"])
+    return brain_phantom(
+        anatomy,
+        tau,
+        signal_model(MODELS[suffix]),
+        read_tissues("paper"),
+        rng,
+        voxel_size=224.0 / matrix,
+        matrix=matrix,
+        num_slices=slices,
+        thickness=5.0,
+        tr=1000 * TR["IRT1"] if suffix == "IRT1" else None,
+    )
+
+
+def save(path: Path, values: np.ndarray, voxel: tuple[float, float, float]) -> None:
+    """Write an image around the origin, in scanner coordinates."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = np.array(voxel)
+    affine = np.diag([*size, 1.0])
+    affine[:3, 3] = -0.5 * size * (np.array(values.shape) - 1)
+    image = nib.Nifti1Image(values, affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+
+
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Write a sidecar."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+
+
+def write_series(out: Path, visit: Visit, suffix: str, clean: Phantom, snr: float) -> None:
+    """Write the images of all runs of a visit, and what varies between them."""
+    field, index, _ = FIELDS[suffix]
+    for run in visit.runs if suffix == "IRT1" else visit.runs[:1]:
+        prefix = visit.prefix(run if suffix == "IRT1" else "")
+        seed = [visit.head, suffix == "IRT1", int(visit.session or 0), int(run or 0)]
+        series = noisy_series(clean, 0.75 / snr, np.random.default_rng(seed), "rician")
+        images = np.clip(np.round(UNIT * series), 0, 32767).astype(np.int16)
+        for n, time in enumerate(clean.tau):
+            name = f"{prefix}_{index}-{n + 1}_{suffix}"
+            save(out / visit.folder / f"{name}.nii.gz", images[..., n], clean.voxel_size)
+            write_json(out / visit.folder / f"{name}.json", {field: time / 1000})
+
+
+def write_truth(out: Path, visit: Visit, suffix: str, clean: Phantom) -> None:
+    """Write the relaxation times in seconds, and the brain."""
+    name = f"{visit.prefix()}_{FIELDS[suffix][2]}map"
+    seconds = (clean.kappa[..., -1] / 1000).astype(np.float32)
+    save(out / visit.folder / f"{name}.nii.gz", seconds, clean.voxel_size)
+    card = {"Description": "Truth of the simulation", "Units": "s", "SkullStripped": False}
+    write_json(out / visit.folder / f"{name}.json", card)
+    name = f"{visit.prefix()}_desc-brain_mask"
+    save(out / visit.folder / f"{name}.nii.gz", clean.mask.astype(np.uint8), clean.voxel_size)
+    card = {"Description": "Brain of the simulation", "Type": "Brain"}
+    write_json(out / visit.folder / f"{name}.json", card)
+
+
+def write_dataset(out: Path) -> None:
+    """Write the files of the whole dataset, and sidecars that hold for all subjects."""
+    generated = [{"Name": "relaxsim", "Version": __version__}]
+    common = {
+        "BIDSVersion": "1.10.0",
+        "License": "CC0",
+        "Authors": ["relaxsim", "relaxnet"],
+        "GeneratedBy": generated,
+    }
+    name = "Simulated relaxometry"
+    write_json(out / "dataset_description.json", {"Name": name, "DatasetType": "raw", **common})
+    truth = out / "derivatives" / "truth"
+    described = {"Name": f"{name}: truth", "DatasetType": "derivative", **common}
+    source = {"SourceDatasets": [{"URL": "../.."}]}
+    write_json(truth / "dataset_description.json", described | source)
+    for folder in (out, truth):
+        (folder / "README.md").write_text(README.format(version=__version__), encoding="utf-8")
+    for suffix, tr in TR.items():
+        shared = {"MagneticFieldStrength": 3, "RepetitionTime": tr, "FlipAngle": 90}
+        write_json(out / f"{suffix}.json", shared)
+    subjects = sorted({visit.subject for visit in VISITS})
+    rows = "".join(f"sub-{subject}\n" for subject in subjects)
+    (out / "participants.tsv").write_text(f"participant_id\n{rows}", encoding="utf-8")
+
+
+def visits(out: Path, matrix: int, slices: int, snr: float) -> Iterator[str]:
+    """Write all images; yields the name of each visit."""
+    write_dataset(out)
+    heads: dict[int, Anatomy] = {}
+    for visit in VISITS:
+        if visit.head not in heads:
+            heads = {visit.head: builtin_head(visit.head, 1.0)}
+        for suffix in MODELS:
+            clean = phantom(visit, suffix, heads[visit.head], matrix, slices)
+            write_series(out, visit, suffix, clean, snr)
+            write_truth(out / "derivatives" / "truth", visit, suffix, clean)
+        yield visit.prefix()
+
+
+def errors(out: Path, maps: Path) -> Iterator[str]:
+    """Error of each relaxation-time map in the brain, in words."""
+    for path in sorted(maps.rglob("*_T[12]map.nii.gz")):
+        place = out / "derivatives" / "truth" / path.relative_to(maps).parent
+        parts = path.name.split("_")
+        visit = "_".join(part for part in parts[:-1] if not part.startswith("run-"))
+        files = (path, place / f"{visit}_{parts[-1]}", place / f"{visit}_desc-brain_mask.nii.gz")
+        found, truth, brain = (np.asarray(nib.load(file).dataobj) for file in files)
+        inside = (brain > 0) & (truth > 0)
+        relative = 100 * (found[inside] / truth[inside] - 1)
+        yield (
+            f"{path.name.removesuffix('.nii.gz')}: median {np.median(found[inside]):.3f} s, truth "
+            f"{np.median(truth[inside]):.3f} s; error {np.median(relative):+.1f} % (median), "
+            f"{np.median(abs(relative)):.1f} % (median of its size)"
+        )
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--matrix", default=128, type=click.IntRange(16, 512), help="Rows and columns.")
+@click.option("--slices", default=3, type=click.IntRange(1, 20), help="Of 5 mm.")
+@click.option("--snr", default=30.0, type=click.FloatRange(1, 1000), help="0.75 / sigma.")
+@click.option("--quick", is_flag=True, help="One slice of 32 x 32 voxels.")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path, exists=True),
+    help="Derivative dataset: tell its errors in the brain, and write nothing.",
+)
+def main(
+    out: Path, matrix: int, slices: int, snr: float, quick: bool, compare: Path | None
+) -> None:
+    """Write a simulated BIDS dataset to OUT, a new folder."""
+    if compare is not None:
+        for line in errors(out, compare):
+            click.echo(line)
+        return
+    if out.exists():
+        raise click.UsageError(f"{out} exists; give a new folder.")
+    for name in visits(out, 32 if quick else matrix, 1 if quick else slices, snr):
+        click.echo(f"{out}: {name}")
+
+
+if __name__ == "__main__":
+    main()
