@@ -1,0 +1,152 @@
+"""Exported networks: they give what predict gives, and say what a caller has to do."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_series import TAU, series, write_times
+
+from relaxnet.cli import main
+from relaxnet.inference import filled
+from relaxnet.prediction import predict
+from relaxnet.rim import RIM
+from relaxnet.scale import series_scale
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+
+
+def small_rim(**options):
+    """A network whose last layer does something."""
+    network = RIM(features=4, num_steps=2, **options)
+    kernel = network.cell.conv_4.kernel
+    kernel.assign(0.1 * np.random.default_rng(0).standard_normal(kernel.shape))
+    return network
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "net.keras"
+    small_rim().save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_times(tmp_path / "tis.txt")
+    (tmp_path / "tes.txt").write_text("10 20 40 80")
+    return tmp_path
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+def expected(network):
+    """What predict gives, and what the export has to be given and multiplied with for it."""
+    S, _, disc = series()
+    maps = predict(S, TAU, INVERSION_RECOVERY, network=network, sigma=8.0, mask=disc)
+    scale = series_scale(S, disc)
+    slices = [filled(np.abs(S[:, :, z]) / scale) for z in range(S.shape[2])]
+    return maps.kappa, disc, slices, 8.0 / scale, scale
+
+
+def check(estimate, network):
+    kappa, disc, slices, sigma, scale = expected(network)
+    for z, images in enumerate(slices):
+        found = estimate(images[None].astype(np.float32), np.array([sigma], np.float32))[0]
+        found = found * [scale, 1, 1]
+        inside = disc[:, :, z]
+        np.testing.assert_allclose(found[inside], kappa[:, :, z][inside], rtol=2e-5)
+
+
+def test_saved_model_equals_predict(folder, network):
+    import tensorflow as tf
+
+    result = call(network, "--tis", "tis.txt", "--out", "saved")
+    assert result.exit_code == 0, result.output
+    serve = tf.saved_model.load("saved").signatures["serving_default"]
+    check(lambda S, sigma: serve(S=tf.constant(S), sigma=tf.constant(sigma))["kappa"], network)
+    card = json.loads((folder / "saved/relaxnet.json").read_text())
+    assert card["InversionTimesMs"] == TAU.tolist()
+    assert card["Parameters"] == ["A", "B", "T1"]
+    assert card["Units"]["T1"] == "ms"
+    assert card["Halo"] == 6
+    assert "95th percentile" in card["Scale"]
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_an_error_head_is_exported(folder, tmp_path):
+    import tensorflow as tf
+
+    small_rim(uncertainty=True).save(tmp_path / "head.keras")
+    assert call("head.keras", "--tis", "tis.txt", "--out", "saved").exit_code == 0
+    found = tf.saved_model.load("saved").signatures["serving_default"](
+        S=tf.fill((1, 9, 8, len(TAU)), 0.5), sigma=tf.constant([0.05])
+    )
+    assert found["std"].shape == found["kappa"].shape == (1, 9, 8, 3)
+    assert "std" in json.loads((folder / "saved/relaxnet.json").read_text())["Outputs"]
+
+
+def test_onnx_equals_predict(folder, network):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    result = call(network, "--format", "onnx", "--tis", "tis.txt", "--out", "net.onnx")
+    assert result.exit_code == 0, result.output
+    session = runtime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["S", "sigma"]
+    check(lambda S, sigma: session.run(["kappa"], {"S": S, "sigma": sigma})[0], network)
+    assert json.loads((folder / "net.json").read_text())["Network"] == "net"
+
+
+def test_onnx_without_its_packages_is_refused(folder, network, monkeypatch):
+    monkeypatch.setattr("relaxnet.export.find_spec", lambda name: None)
+    result = call(network, "--format", "onnx", "--tis", "tis.txt", "--out", "net.onnx")
+    assert result.exit_code == 2
+    assert 'pip install "relaxnet[onnx]"' in result.output
+    assert not (folder / "net.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--out", "saved"], "give inversion times with --tis"),
+        (["--tes", "tes.txt", "--out", "saved"], "give its inversion times with --tis"),
+        (["--tis", "tis.txt", "--out", "there"], "there is there"),
+        (["--tis", "tis.txt", "--out", "tis.txt", "--overwrite"], "is a file"),
+        (["--tis", "tis.txt", "--out", "there", "--overwrite"], "other things than a SavedModel"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_things_alone(folder, network, arguments, match):
+    (folder / "there").mkdir()
+    (folder / "there/thesis.txt").write_text("years")
+    before = sorted(folder.rglob("*"))
+    result = call(network, *arguments)
+    assert result.exit_code == 2
+    assert match in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_resnet_wants_its_number_of_images(folder, tmp_path):
+    from relaxnet.resnet import ResNet
+
+    ResNet(T2_DECAY.name, num_images=6, widths=(4, 4)).save(tmp_path / "res.keras")
+    result = call("res.keras", "--tes", "tes.txt", "--out", "saved")
+    assert result.exit_code == 2
+    assert "takes 6 images" in result.output
+    assert call("res.keras", "--tes", "fse6", "--out", "saved").exit_code == 0
+
+
+def test_overwrite_replaces_an_earlier_export(folder, network):
+    assert call(network, "--tis", "tis.txt", "--out", "saved").exit_code == 0
+    assert call(network, "--tis", "tis.txt", "--out", "saved", "--overwrite").exit_code == 0
+    assert (folder / "saved/saved_model.pb").is_file()
+
+
+def test_times_outside_the_training_are_told(folder):
+    result = call("rim-cine31", "--tis", "tis.txt", "--out", "saved")
+    if "no shipped network" in result.output:
+        pytest.skip("rim-cine31 does not ship")
+    assert result.exit_code == 0, result.output
+    assert "warning: outside of what the network was trained for" in result.output
