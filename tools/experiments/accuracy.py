@@ -1,0 +1,250 @@
+"""Table of accuracy: bias, CV and RMSE per tissue over draws of kappa on held-out brains.
+
+Every draw of kappa has a slice, every slice draws of noise at each SNR; cells of the noise
+experiment are shared and kept alike. CSF, GM and WM are voxels of one tissue, brain is the whole
+mask. Medians and quartiles are over the voxels of all draws, errors of medians from the draws'.
+Methods get the true sigma.
+
+The slope is that of the mean estimate on the truth inside a tissue, where the truth varies by 3 %;
+beside it the Bayes-optimal one (`bounds.bayes_slopes`). The bounds are those of unbiased voxel-wise
+estimators.
+
+Example:
+    python tools/experiments/accuracy.py --protocol cine31 \
+        --brains subject45_crisp_v.mnc.gz --brains subject46_crisp_v.mnc.gz
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from accuracy_text import markdown
+from bounds import bayes_slopes, relative_bounds
+from cells import CACHE, Cell, load_moments, run_cells
+from figures import write_rows
+from methods import Method, methods_for, methods_option, models_option, parse_files
+from slices import Scene, brains_option, make_scene, quick_option, seed_option
+
+from relaxnet.command import one_line_errors
+from relaxnet.metrics import TISSUES, Moments, summarise
+from relaxsim.phantoms import Phantom
+
+SNRS = (3.0, 5.0, 10.0, 30.0, 60.0, 100.0)
+#: A voxel counts for a tissue if this share of it is that tissue.
+PURE = 0.999
+METRICS = ("bias", "cv", "rmse")
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Truth of the mask's voxels of one slice: labels (M,), pure (M,), kappa (M, Q)."""
+
+    labels: np.ndarray
+    pure: np.ndarray
+    kappa: np.ndarray
+
+    def of(self, tissue: str) -> np.ndarray:
+        """Voxels of a tissue that count, shape (M,)."""
+        if tissue == "brain":
+            return np.ones(len(self.labels), bool)
+        return np.isin(self.labels, TISSUES[tissue]) & self.pure
+
+
+def voxels_of(phantom: Phantom) -> Voxels:
+    """Truth of a slice."""
+    inside = phantom.mask
+    kappa = phantom.kappa[inside].astype(np.float64)
+    return Voxels(phantom.labels[inside], phantom.purity[inside] > PURE, kappa)
+
+
+def method_rows(
+    head: dict[str, Any],
+    scene: Scene,
+    voxels: Sequence[Voxels],
+    moments: Sequence[Moments],
+    optimal: dict[tuple[str, str], float],
+) -> Iterator[dict[str, Any]]:
+    """Rows of one method at one SNR: a parameter and a tissue each."""
+    for q, parameter in enumerate(scene.model.parameters):
+        for tissue in TISSUES:
+            keeps = [v.of(tissue) for v in voxels]
+            if not any(keep.any() for keep in keeps):
+                continue
+            columns = dict(head, parameter=parameter, tissue=tissue)
+            for metric in METRICS:
+                columns |= _summary(
+                    metric,
+                    [getattr(m, metric)[k, q] for m, k in zip(moments, keeps, strict=True)],
+                )
+            square = np.concatenate(
+                [m.rmse[k, q] for m, k in zip(moments, keeps, strict=True)]
+            ).astype(np.float64)
+            columns["pooled_rmse"] = float(np.sqrt(np.mean(square**2)))
+            far = [m.outliers[k, q] / m.count for m, k in zip(moments, keeps, strict=True)]
+            columns["outliers"] = float(100 * np.mean(np.concatenate(far)))
+            varies = tissue != "brain" and parameter != "B"
+            slopes = [
+                _slope(v.kappa[k, q], m.mean[k, q])
+                for v, m, k in zip(voxels, moments, keeps, strict=True)
+                if varies
+            ]
+            columns |= _slopes(slopes, optimal.get((parameter, tissue)))
+            columns["voxels"] = int(sum(keep.sum() for keep in keeps))
+            yield columns
+
+
+def bound_rows(
+    head: dict[str, Any], scene: Scene, voxels: Sequence[Voxels], sigma: float
+) -> Iterator[dict[str, Any]]:
+    """Rows of the bounds at one SNR, in the columns of CV and RMSE."""
+    all_bounds = [relative_bounds(v.kappa, scene.protocol.tau, sigma, scene.model) for v in voxels]
+    for name in all_bounds[0]:
+        for q, parameter in enumerate(scene.model.parameters):
+            if parameter == "B" and "known" in name:
+                continue
+            for tissue in TISSUES:
+                values = [
+                    100 * b[name][v.of(tissue), q] for b, v in zip(all_bounds, voxels, strict=True)
+                ]
+                columns = dict(head, method=name, parameter=parameter, tissue=tissue)
+                columns |= _summary("bias", [np.zeros_like(v) for v in values])
+                columns |= _summary("cv", values) | _summary("rmse", values)
+                columns |= {"pooled_rmse": float("nan"), "outliers": float("nan")}
+                columns |= _slopes([], None) | {"voxels": sum(len(v) for v in values)}
+                yield columns
+
+
+def optimal_slopes(
+    scene: Scene, voxels: Sequence[Voxels], sigma: float
+) -> dict[tuple[str, str], float]:
+    """Mean Bayes-optimal slope of each parameter and tissue."""
+    found = {}
+    for tissue in ("CSF", "GM", "WM"):
+        kappa = np.concatenate([v.kappa[v.of(tissue)] for v in voxels])
+        slopes = bayes_slopes(kappa, scene.protocol.tau, sigma, scene.model, scene.spread)
+        for q, parameter in enumerate(scene.model.parameters):
+            found[parameter, tissue] = float(slopes[:, q].mean()) if len(kappa) else float("nan")
+    return found
+
+
+def _summary(metric: str, values: Sequence[np.ndarray]) -> dict[str, float]:
+    draws = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    together = np.concatenate(values)
+    finite = np.isfinite(together)
+    summary = summarise(together[finite], draws[finite])
+    return {
+        metric: summary.median,
+        f"{metric}_lower": summary.lower,
+        f"{metric}_upper": summary.upper,
+        f"{metric}_error": summary.error,
+    }
+
+
+def _slope(truth: np.ndarray, mean_error: np.ndarray) -> float:
+    """Slope of the mean estimate on the truth; NaN for few voxels or a constant truth."""
+    if len(truth) < 10 or np.ptp(truth) == 0:
+        return float("nan")
+    estimate = truth * (1 + mean_error)
+    return float(np.cov(estimate, truth)[0, 1] / truth.var(ddof=1))
+
+
+def _slopes(slopes: Sequence[float], optimal: float | None) -> dict[str, float]:
+    known = np.array([slope for slope in slopes if np.isfinite(slope)])
+    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+    return {
+        "slope": float(known.mean()) if len(known) else float("nan"),
+        "slope_error": error,
+        "slope_optimal": float("nan") if optimal is None else optimal,
+    }
+
+
+def table(
+    scene: Scene,
+    methods: Sequence[Method],
+    snrs: Sequence[float],
+    b_fields: Sequence[str],
+    draws: Sequence[int],
+    cache: Path,
+) -> list[dict[str, Any]]:
+    """All rows, from cells that have been run."""
+    rows: list[dict[str, Any]] = []
+    for b_field in b_fields:
+        voxels = [voxels_of(scene.slice(draw, b_field)) for draw in draws]
+        for snr in snrs:
+            head = {"protocol": scene.protocol.name, "b_field": b_field, "snr": snr}
+            sigma = Cell(methods[0], scene, 0, b_field, snr).sigma
+            optimal = optimal_slopes(scene, voxels, sigma)
+            common = {"draws": len(draws)}
+            for method in methods:
+                cells = [Cell(method, scene, draw, b_field, snr) for draw in draws]
+                moments = [_finished(cell.path(cache)) for cell in cells]
+                counts = {**common, "repeats": min(m.count for m in moments)}
+                named = {**head, "method": method.name, **counts}
+                rows += method_rows(named, scene, voxels, moments, optimal)
+            named = {**head, "method": "", **common, "repeats": 0}
+            rows += bound_rows(named, scene, voxels, sigma)
+    return rows
+
+
+def _finished(path: Path) -> Moments:
+    moments = load_moments(path)
+    if moments is None:
+        raise ValueError(f"{path} is missing or damaged; run the command again.")
+    return moments
+
+
+@click.command(help=__doc__)
+@click.option("--protocol", default="cine31", help="cine23, cine25, cine31 or fse6.")
+@brains_option
+@click.option("--snr", "snrs", multiple=True, type=float, help="Default: 3 5 10 30 60 100.")
+@click.option("--b-field", "b_fields", multiple=True, type=click.Choice(["patch", "smooth"]))
+@click.option("--draws", default=12, type=click.IntRange(1), show_default=True, help="Of kappa.")
+@click.option("--repeats", default=10, type=click.IntRange(2), show_default=True, help="Of noise.")
+@models_option
+@methods_option
+@seed_option
+@quick_option
+@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
+@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@one_line_errors
+def main(
+    protocol: str,
+    brains: tuple[Path, ...],
+    snrs: tuple[float, ...],
+    b_fields: tuple[str, ...],
+    draws: int,
+    repeats: int,
+    models: tuple[str, ...],
+    only: tuple[str, ...],
+    seed: int,
+    quick: bool,
+    cache: Path,
+    out: Path,
+) -> None:
+    """Make the cells that are missing, then the table."""
+    scene = make_scene(brains, protocol, seed, quick)
+    methods = methods_for(protocol, scene.model, parse_files(models), only)
+    if not methods:
+        raise ValueError("no method is left to evaluate.")
+    if quick:
+        draws, repeats = min(draws, 2), min(repeats, 2)
+        snrs, b_fields = snrs or (10.0,), b_fields or ("smooth",)
+    snrs = snrs or SNRS
+    fields = scene.b_fields(b_fields or ("patch", "smooth"))
+    for _ in run_cells(scene, methods, snrs, fields, range(draws), repeats, cache):
+        pass
+    rows = table(scene, methods, snrs, fields, range(draws), cache)
+    stem = f"{'quick_' if quick else ''}accuracy_{protocol}"
+    write_rows(out / f"{stem}.csv", rows)
+    text = markdown(rows, scene.model)
+    (out / f"{stem}.md").write_text(text, encoding="utf-8")
+    click.echo(f"table: {out / f'{stem}.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Experiment: the networks for any times against each protocol's own network and the MLE.
+
+Protocols are those that ship, those of real series, and random ones that no network was trained
+on. Patches of held-out subjects (0.85 mm, B varying slowly, the paper's tissues) have the same
+kappa for all protocols. RMSE and bias are relative to the truth: medians over voxels of one tissue.
+
+Interrupted, it goes on.
+
+Example:
+    python tools/experiments/any_protocol.py \
+        --brains subject45_crisp_v.mnc.gz --brains subject46_crisp_v.mnc.gz
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from figures import PAGE, legend_below, save_figure, subplots, write_rows
+from kept import cache_option, out_option
+from methods import Method, fit_method, models_option, networks_for, parse_files
+from patches import draw_places
+from slices import brains_option, quick_option, seed_option
+from sweep import Setup, measured
+from text_tables import table, write_markdown
+
+from relaxnet.command import one_line_errors
+from relaxsim.protocols import Protocol, random_protocol, read_protocol
+from relaxsim.signals import model_for_times
+
+TIMES = Path(__file__).parents[1] / "times"
+NAMED = {
+    "tis": ("cine23", "cine25", "cine31", TIMES / "barral2010.txt", TIMES / "nist3t.txt"),
+    "tes": ("fse6", TIMES / "mese32.txt", TIMES / "santini_t2.txt"),
+}
+ANY = {"tis": "rim-t1", "tes": "rim-t2"}
+#: Seed of the random protocols; shards draw theirs from other generators.
+RANDOM_SEED = 20210220
+SNRS = (5.0, 10.0, 30.0, 100.0)
+#: Table of `compared`: own is the protocol's own network.
+COLUMNS = {
+    "protocol": ("protocol", ""),
+    "snr": ("SNR", "g"),
+    "rmse_any": ("RMSE any (%)", ".1f"),
+    "rmse_own": ("own", ".1f"),
+    "rmse_mle": ("MLE", ".1f"),
+    "any_over_own": ("any / own", ".2f"),
+    "any_over_mle": ("any / MLE", ".2f"),
+    "bias_GM_any": ("bias GM any (%)", "+.1f"),
+    "bias_GM_own": ("own", "+.1f"),
+    "bias_GM_mle": ("MLE", "+.1f"),
+    "bias_WM_any": ("bias WM any (%)", "+.1f"),
+    "bias_WM_own": ("own", "+.1f"),
+    "bias_WM_mle": ("MLE", "+.1f"),
+}
+
+
+def protocols_of(times: str, random: int) -> list[Protocol]:
+    """Named protocols and `random` random ones, called random-1 and so on."""
+    named = [read_protocol(name, times) for name in NAMED[times]]
+    drawn = []
+    for i in range(1, random + 1):
+        rng = np.random.default_rng([RANDOM_SEED, len(times + ANY[times]), i])
+        drawn.append(replace(random_protocol(rng, times), name=f"random-{i}"))
+    return named + drawn
+
+
+def methods_of(protocol: Protocol, files: dict[str, Path]) -> list[Method]:
+    """Network for any times, the protocol's own if there is one, and the voxel-wise fit."""
+    has_none = protocol.name.startswith(("random", "geometric"))
+    own = () if has_none else (f"rim-{protocol.name}",)
+    wanted = (ANY[protocol.times], *own)
+    given = {name: path for name, path in files.items() if name in wanted}
+    return [*networks_for(wanted, given), fit_method("mle")]
+
+
+def setup_of(protocol: Protocol, snr: float) -> Setup:
+    """What is measured of a protocol."""
+    columns = {
+        "times": protocol.times,
+        "protocol": protocol.name,
+        "images": protocol.num_images,
+        "first_ms": float(protocol.tau.min()),
+        "last_ms": float(protocol.tau.max()),
+    }
+    return Setup(columns, tuple(protocol.tau), model_for_times(protocol.times), snr)
+
+
+def compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Table of the network for any times beside the others: ratios of RMSE, biases.
+
+    One row for each protocol and SNR. RMSE is that of grey and white matter together.
+    """
+    by_key = {(r["times"], r["protocol"], r["snr"], r["method"], r["tissue"]): r for r in rows}
+    compared_rows = []
+    for times, protocol, snr in dict.fromkeys((r["times"], r["protocol"], r["snr"]) for r in rows):
+
+        def value(method: str, tissue: str, metric: str, key=(times, protocol, snr)) -> float:
+            return by_key.get((*key, method, tissue), {}).get(metric, float("nan"))
+
+        out: dict[str, Any] = {"times": times, "protocol": protocol, "snr": snr}
+        names = {"any": ANY[times], "own": f"rim-{protocol}", "mle": "mle"}
+        for short, name in names.items():
+            out[f"rmse_{short}"] = value(name, "GM and WM", "rmse")
+        for short in ("own", "mle"):
+            out[f"any_over_{short}"] = out["rmse_any"] / out[f"rmse_{short}"]
+        for tissue in ("GM", "WM"):
+            for short, name in names.items():
+                out[f"bias_{tissue}_{short}"] = value(name, tissue, "bias")
+        compared_rows.append(out)
+    return compared_rows
+
+
+def verdicts(ratios: Sequence[dict[str, Any]]) -> list[str]:
+    """What the table of `compared` says, in lines."""
+    lines = []
+    for times in dict.fromkeys(row["times"] for row in ratios):
+        rows = [row for row in ratios if row["times"] == times]
+        own = [row for row in rows if np.isfinite(row["any_over_own"])]
+        beaten = sum(row["any_over_mle"] < 1 for row in rows)
+        worst = max(rows, key=lambda row: row["any_over_mle"])
+        lines.append(
+            f"{ANY[times]}: RMSE below the MLE's in {beaten} of {len(rows)} cases; worst ratio "
+            f"{worst['any_over_mle']:.2f} ({worst['protocol']}, SNR {worst['snr']:g})"
+        )
+        if own:
+            worst = max(own, key=lambda row: row["any_over_own"])
+            held = sum(row["any_over_own"] <= 1.1 for row in own)
+            lines.append(
+                f"{ANY[times]}: RMSE at most 1.10 times that of the protocol's own network in "
+                f"{held} of {len(own)} cases; worst {worst['any_over_own']:.2f} "
+                f"({worst['protocol']}, SNR {worst['snr']:g})"
+            )
+            excess = [(bias_excess(row), row) for row in own]
+            most, worst = max(excess, key=lambda pair: pair[0])
+            lines.append(
+                f"{ANY[times]}: |bias| in GM and WM at most 1 point above that of the protocol's "
+                f"own network in {sum(e <= 1 for e, _ in excess)} of {len(own)} cases; worst "
+                f"{most:+.1f} ({worst['protocol']}, SNR {worst['snr']:g})"
+            )
+    return lines
+
+
+def bias_excess(row: dict[str, Any]) -> float:
+    """How much larger |bias| is than that of the own network, the worse of GM and WM, in points."""
+    excess = [abs(row[f"bias_{t}_any"]) - abs(row[f"bias_{t}_own"]) for t in ("GM", "WM")]
+    return float(np.nanmax([*excess, -np.inf]))
+
+
+def draw(rows: Sequence[dict[str, Any]], methods: dict[str, Method], metric: str, path: Path):
+    """Figure of one kind of times: protocols down, SNR across, a mark for each method."""
+    tissue = "GM and WM" if metric == "rmse" else None
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))[::-1]
+    snrs = sorted({row["snr"] for row in rows})
+    height = 0.9 + 0.14 * len(protocols)
+    figure, axes = subplots(1, len(snrs), PAGE, height, sharey=True, sharex=True)
+    labels = {
+        r["protocol"]: f"{r['protocol']} ({r['images']}: {r['first_ms']:.0f} to {r['last_ms']:.0f})"
+        for r in rows
+    }
+    markers = {"GM and WM": "o", "GM": "o", "WM": "s"}
+    for axis, snr in zip(axes[0], snrs, strict=True):
+        for row in rows:
+            shown = row["tissue"] == tissue if tissue else row["tissue"] in ("GM", "WM")
+            if row["snr"] != snr or not shown:
+                continue
+            method = methods[row["method"]]
+            axis.plot(
+                np.clip(row[metric], *WINDOWS[metric]),
+                protocols.index(row["protocol"]),
+                markers[row["tissue"]],
+                color=method.colour,
+                markersize=3.2,
+                markeredgecolor="black",
+                markeredgewidth=0.25,
+            )
+        axis.set_title(f"SNR {snr:g}")
+        axis.set_xlabel("RMSE (%)" if metric == "rmse" else "bias (%)")
+        _scale(axis, metric)
+        axis.set_yticks(range(len(protocols)), [labels[p] for p in protocols])
+        axis.set_ylim(-0.7, len(protocols) - 0.3)
+    times = rows[0]["times"]
+    shown = {m.title: m.colour for name, m in methods.items() if times in _times_of(name, m)}
+    lines = [_mark(markers[name], name) for name in ("GM", "WM")] if tissue is None else []
+    legend_below(figure, list(shown.items()), lines)
+    save_figure(figure, path)
+
+
+def _mark(marker: str, label: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color="black", marker=marker, markersize=3.2, linewidth=0, label=label)
+
+
+#: Figures show values within these, per cent; others are drawn at the edge.
+WINDOWS = {"rmse": (0.5, 200.0), "bias": (-40.0, 40.0)}
+
+
+def _scale(axis: Any, metric: str) -> None:
+    if metric == "rmse":
+        axis.set_xscale("log")
+        axis.set_xticks([1, 10, 100], ["1", "10", "100"])
+        axis.minorticks_off()
+    else:
+        axis.set_xscale("symlog", linthresh=2.0)
+        axis.set_xticks([-20, -2, 0, 2, 20], ["-20", "-2", "0", "2", "20"])
+        axis.axvline(0.0, color="black", linewidth=0.5)
+        axis.minorticks_off()
+    low, high = WINDOWS[metric]
+    axis.set_xlim(low * (0.8 if low > 0 else 1.2), high * 1.2)
+
+
+def _times_of(name: str, method: Method) -> tuple[str, ...]:
+    if method.kind == "mle":
+        return "tis", "tes"
+    return ("tes",) if name == "rim-t2" or "fse" in name or "t2" in name else ("tis",)
+
+
+@click.command(help=__doc__)
+@click.option("--times", "kinds", multiple=True, type=click.Choice(["tis", "tes"]))
+@brains_option
+@click.option("--random", default=20, type=click.IntRange(0), help="Random protocols of each kind.")
+@click.option("--snr", "snrs", multiple=True, type=float, help="Default: 5 10 30 100.")
+@click.option("--patches", default=24, type=click.IntRange(1), help="Draws of kappa.")
+@click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
+@models_option
+@seed_option
+@quick_option
+@cache_option
+@out_option
+@one_line_errors
+def main(
+    kinds: tuple[str, ...],
+    brains: tuple[Path, ...],
+    random: int,
+    snrs: tuple[float, ...],
+    patches: int,
+    repeats: int,
+    models: tuple[str, ...],
+    seed: int,
+    quick: bool,
+    cache: Path,
+    out: Path,
+) -> None:
+    """Run the experiment, write its tables and draw its figures."""
+    size = 40
+    if quick:
+        patches, random, snrs, size = min(patches, 2), min(random, 2), snrs or (10.0,), 24
+    places = draw_places(brains, patches, seed, size)
+    files, stem = parse_files(models), f"{'quick_' if quick else ''}any_protocol"
+    rows: list[dict[str, Any]] = []
+    methods: dict[str, Method] = {}
+    for times in kinds or ("tis", "tes"):
+        for protocol in protocols_of(times, random):
+            chosen = methods_of(protocol, files)
+            methods |= {method.name: method for method in chosen}
+            for snr in snrs or SNRS:
+                setup = setup_of(protocol, snr)
+                for method in chosen:
+                    rows += measured("any_protocol", setup, method, places, repeats, seed, cache)
+    write_rows(out / f"{stem}.csv", rows)
+    ratios = compared(rows)
+    write_rows(out / f"{stem}_ratios.csv", ratios)
+    for times in dict.fromkeys(row["times"] for row in rows):
+        some = [row for row in rows if row["times"] == times]
+        for metric in WINDOWS:
+            draw(some, methods, metric, out / f"{stem}_{times}_{metric}.png")
+    lines = verdicts(ratios)
+    parts = [("", [f"- {line}" for line in lines])]
+    for times, parameter in (("tis", "T1"), ("tes", "T2")):
+        parts.append((parameter, table([r for r in ratios if r["times"] == times], COLUMNS)))
+    write_markdown(out / f"{stem}.md", "Networks for any times", parts)
+    for line in lines:
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The methods that the experiments compare: networks and maximum-likelihood fits.
+
+Every method estimates from the same things, a series with its times, noise and mask, along the
+path of ``relaxnet predict``, and has one colour in all figures (after Okabe and Ito 2008, told
+apart with any colour vision).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from relaxnet.command import import_tensorflow
+from relaxnet.fit_options import VOXELWISE, FitOptions
+from relaxnet.maps import Maps
+from relaxnet.models import ModelError, checksum, find_model, load_network, network_kind
+from relaxnet.prediction import predict
+from relaxnet.regularised import LAMBDA_B
+from relaxsim.signals import SignalModel
+
+#: Title and colour of each kind of method.
+RIM = "RIM", "#D55E00"
+RIM_PAPER = "RIM, paper's recipe", "#E69F00"
+RIM_ANY = "RIM for any times", "#CC79A7"
+RESNET = "ResNet", "#009E73"
+MLE = "MLE", "#56B4E9"
+MLE_LAMBDA = "MLE, B regularised (500)", "#0072B2"
+MLE_AUTO = "MLE, B regularised (auto)", "#1B2A5E"
+MLE_SHARED = "MLE, B shared", "#5F5F5F"
+OTHER = "#F0E442"
+
+#: Networks for each bundled protocol, in the order of the figures.
+NETWORKS = {
+    "cine23": ("rim-cine23-paper", "rim-cine23", "rim-t1", "resnet-cine23"),
+    "cine25": ("rim-cine25-paper", "rim-cine25", "rim-t1", "resnet-cine25"),
+    "cine31": ("rim-cine31-paper", "rim-cine31", "rim-t1", "resnet-cine31"),
+    "fse6": ("rim-fse6-paper", "rim-fse6", "rim-t2", "resnet-fse6"),
+}
+#: Networks for times that have no network of their own.
+NETWORKS_ANY = {"inversion_recovery": ("rim-t1",), "t2_decay": ("rim-t2",)}
+#: Maximum-likelihood fits: name, title and colour, options. Those after the first concern B.
+FITS = {
+    "mle": (MLE, VOXELWISE),
+    "mle-500": (MLE_LAMBDA, FitOptions(lambda_b=LAMBDA_B)),
+    "mle-auto": (MLE_AUTO, FitOptions(lambda_b="auto")),
+    "mle-shared": (MLE_SHARED, FitOptions(share_b=True)),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to estimate maps.
+
+    Attributes
+    ----------
+    name : str
+        In tables and on command lines.
+    title : str
+        In figures.
+    colour : str
+    kind : str
+        ``rim``, ``resnet`` or ``mle``.
+    network : Path or None
+        File of the network.
+    fit : FitOptions
+        Of ``mle``.
+    """
+
+    name: str
+    title: str
+    colour: str
+    kind: str
+    network: Path | None = None
+    fit: FitOptions = VOXELWISE
+
+    @property
+    def identity(self) -> str:
+        """What its estimates depend on: the network's checksum, or the options of the fit."""
+        return checksum(self.network) if self.network else repr(self.fit)
+
+    def maps(
+        self,
+        S: np.ndarray,
+        tau: np.ndarray,
+        model: SignalModel,
+        sigma: float | np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        signed: bool | None = None,
+        spacing: tuple[float, ...] | None = None,
+    ) -> Maps:
+        """Maps of a series (X, Y, Z, N); arguments and errors as `relaxnet.prediction.predict`."""
+        network = _loaded(self.network) if self.network else None
+        return predict(
+            S, tau, model, self.kind, network, sigma, mask, signed, self.fit, spacing=spacing
+        )
+
+    def estimate(
+        self,
+        S: np.ndarray,
+        tau: np.ndarray,
+        model: SignalModel,
+        sigma: float | None = None,
+        mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Kappa of one slice: S (X, Y, N), mask (X, Y) -> (X, Y, Q); 0 outside the mask."""
+        slab = None if mask is None else mask[:, :, None]
+        return self.maps(S[:, :, None], tau, model, sigma, slab, signed=False).kappa[:, :, 0]
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(path: Path) -> Any:
+    import_tensorflow()
+    return load_network(path)
+
+
+def fits_for(model: SignalModel) -> list[Method]:
+    """Maximum-likelihood fits for a signal model; only the voxel-wise one if it has no B."""
+    names = list(FITS) if "B" in model.parameters else ["mle"]
+    return [fit_method(name) for name in names]
+
+
+def fit_method(name: str) -> Method:
+    """One of `FITS`, or ``mle-X``: B regularised with the weight X."""
+    if name in FITS:
+        (title, colour), options = FITS[name]
+    else:
+        weight = float(name.removeprefix("mle-"))
+        title, colour = f"MLE, B regularised ({weight:g})", OTHER
+        options = FitOptions(lambda_b=weight)
+    return Method(name, title, colour, "mle", fit=options)
+
+
+def network_method(name: str, path: str | Path | None = None) -> Method:
+    """A network by its name, from the package or from a file.
+
+    Raises
+    ------
+    relaxnet.models.ModelError
+        If there is none.
+    """
+    file = find_model(path or name)
+    kind = network_kind(file)
+    if kind == "resnet":
+        title, colour = RESNET
+    elif name.endswith("-paper"):
+        title, colour = RIM_PAPER
+    elif name in ("rim-t1", "rim-t2"):
+        title, colour = RIM_ANY
+    elif name.startswith("rim-"):
+        title, colour = RIM
+    else:
+        title, colour = name, OTHER
+    return Method(name, title, colour, kind, file)
+
+
+def networks_for(
+    names: Sequence[str],
+    files: dict[str, Path] | None = None,
+    say: Callable[[str], object] = click.echo,
+) -> list[Method]:
+    """Networks by name, then those that only `files` names; one that is missing is said, skipped.
+
+    Parameters
+    ----------
+    names : sequence of str
+    files : dict of str to Path, optional
+        Files that stand for names; see `parse_files`.
+    say : callable
+        Takes a line for each network that is missing.
+    """
+    files, found = files or {}, []
+    for name in [*names, *(n for n in files if n not in names)]:
+        try:
+            found.append(network_method(name, files.get(name)))
+        except ModelError:
+            where = files.get(name, "not in this version")
+            say(f"{name} is skipped: there is no such network ({where}).")
+    return found
+
+
+def methods_for(
+    protocol: str,
+    model: SignalModel,
+    files: dict[str, Path] | None = None,
+    only: Sequence[str] = (),
+    say: Callable[[str], object] = click.echo,
+) -> list[Method]:
+    """All methods for a protocol: its networks, those that `files` adds, and the fits.
+
+    Parameters
+    ----------
+    protocol : str
+        Name of the times, such as ``cine31``.
+    model : SignalModel
+    files : dict of str to Path, optional
+    only : sequence of str
+        Names to keep; default all.
+    say : callable
+
+    Raises
+    ------
+    ValueError
+        If `only` names a method that is none.
+    """
+    files = files or {}
+    names = NETWORKS.get(protocol, NETWORKS_ANY[model.name])
+    fits = [method.name for method in fits_for(model)]
+    for name in only:
+        if name not in (*names, *files, *fits):
+            known = ", ".join([*names, *files, *fits])
+            raise ValueError(f"{name} is no method for {protocol}; there are: {known}.")
+    wanted = [n for n in names if not only or n in only]
+    kept = {n: path for n, path in files.items() if not only or n in only}
+    fitted = [fit_method(n) for n in fits if not only or n in only]
+    return networks_for(wanted, kept, say) + fitted
+
+
+def parse_files(pairs: Sequence[str]) -> dict[str, Path]:
+    """Networks of ``NAME=PATH`` options.
+
+    Raises
+    ------
+    ValueError
+        If a pair has no name or no path.
+    """
+    files = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if not name or not path:
+            raise ValueError(f"--models {pair}: expected NAME=PATH.")
+        files[name] = Path(path)
+    return files
+
+
+#: Options that all experiments have.
+models_option = click.option(
+    "--models",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Network file that stands for a name, or is added; repeatable.",
+)
+methods_option = click.option(
+    "--methods", "only", multiple=True, metavar="NAME", help="Only these methods; repeatable."
+)
