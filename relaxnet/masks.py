@@ -56,13 +56,10 @@ def automatic_mask(S: np.ndarray) -> np.ndarray:
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")
     values = mip[mip > 0]
     threshold = otsu_threshold(values)
-    if threshold > 0:
-        mask = mip > threshold
-    else:
-        mask = _above_air(S)
-        if mask is None:
-            mask = mip > otsu_threshold(values, 100.0, FAR_PARTED)
-    mask = _large_parts(mask)
+    found = mip > threshold if threshold > 0 else _above_air(S)
+    if found is None:
+        found = mip > otsu_threshold(values, 100.0, FAR_PARTED)
+    mask = _large_parts(found)
     for z in range(mask.shape[2]):
         mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
     return mask

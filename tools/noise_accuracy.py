@@ -1,8 +1,8 @@
 """Accuracy of the noise that `relaxnet predict --sigma auto` finds, on simulated brains.
 
-Whole heads with air around them, brains around which all is zero, and heads in a field of view
-without air; SNR 3 to 100; Gaussian noise on the modulus, Rician noise, and real (signed) images.
-Written are a table, with the ratio of the noise found to the true one and its source, and a figure.
+Whole heads with air around them, and brains around which all is zero; SNR 3 to 100; Gaussian noise
+on the modulus, Rician noise, and real (signed) images. Written are a table, with the ratio of the
+noise found to the true one and its source, and a figure.
 
 Example:
     python tools/noise_accuracy.py --quick --out noise-quick
