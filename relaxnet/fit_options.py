@@ -56,6 +56,14 @@ class FitOptions:
                 "--likelihood rician fits voxel by voxel; leave --lambda-b, --fix-b, --share-b "
                 "and --tr out."
             )
+        low, high = (0.0, 1.0) if self.tr is not None else (0.5, 2.5)
+        if self.fix_b is not None and not low <= self.fix_b <= high:
+            what = (
+                "B (2: a perfect inversion)"
+                if self.tr is None
+                else "an efficiency, as --tr is given,"
+            )
+            raise ValueError(f"--fix-b {self.fix_b:g}: expected {what} from {low:g} to {high:g}.")
         if self.tr is not None and not (np.isfinite(self.tr) and self.tr > 0):
             raise ValueError(f"--tr {self.tr:g}: expected a positive repetition time in ms.")
 

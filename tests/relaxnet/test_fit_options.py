@@ -107,3 +107,11 @@ def test_options_of_the_fit_are_not_for_networks(folder):
 
 def test_words_name_the_efficiency():
     assert FitOptions(fix_b=0.95, tr=2000.0).words.endswith("efficiency fixed at 0.95, TR 2000 ms")
+
+
+@pytest.mark.parametrize(
+    ("fix_b", "tr"), [(9.0, None), (0.2, None), (2.0, 2000.0), (float("nan"), None)]
+)
+def test_a_known_b_beyond_what_is_possible_is_refused(fix_b, tr):
+    with pytest.raises(ValueError, match="--fix-b"):
+        FitOptions(fix_b=fix_b, tr=tr)
