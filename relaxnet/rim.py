@@ -11,13 +11,12 @@ from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
 from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
 from relaxnet.likelihood import nll_gradient, whitened_gradient
-from relaxnet.start import STARTS, dictionary_start, fixed_start
 from relaxsim.signals import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
-PAPER = {"gradient": "raw", "coordinates": "linear", "start": "fixed"}
-#: The default: whitened gradient, logarithmic coordinates, a start in the main valley.
-DEFAULT = {"gradient": "whitened", "coordinates": "log", "start": "dictionary"}
+PAPER = {"gradient": "raw", "coordinates": "linear"}
+#: The default: whitened gradient, logarithmic coordinates.
+DEFAULT = {"gradient": "whitened", "coordinates": "log"}
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
@@ -100,8 +99,6 @@ class RIM(keras.Model):
         ``whitened``: it sees `relaxnet.likelihood.whitened`, which is of order one.
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.coordinates`.
-    start : str
-        ``fixed`` (paper) or ``dictionary``; see `relaxnet.start`.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
 
@@ -122,19 +119,15 @@ class RIM(keras.Model):
         num_steps: int = 6,
         gradient: str = "whitened",
         coordinates: str = "log",
-        start: str = "fixed",
         uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if start not in STARTS:
-            raise ValueError(f"expected start in {STARTS}, received: start={start!r}")
         self.model = signal_model(model)
         self.features = features
         self.num_steps = num_steps
         self.gradient = gradient
         self.coordinates = coordinates
-        self.start = start
         Q = self.model.num_parameters
         self.cell = RNNCell(Q, features, name="cell", dtype=self.dtype_policy)
         channels = 2 * Q if gradient == "raw" else 4 * Q
@@ -206,7 +199,8 @@ class RIM(keras.Model):
     def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
         """U after each step, and the cell's last states."""
         S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
-        u = self.start_estimate(S, tau, sigma)
+        mip = tf.reduce_max(S, axis=-1)
+        u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         states = (zeros, zeros)
         estimates = []
@@ -217,13 +211,6 @@ class RIM(keras.Model):
             u = u + update
             estimates.append(u)
         return estimates, states
-
-    def start_estimate(self, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
-        """U before the first step."""
-        if self.start == "fixed":
-            return fixed_start(S, self.model, self.coordinates)
-        u = dictionary_start(S, tau, sigma, self.model, self.coordinates)
-        return tf.stop_gradient(u)
 
     def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
         """What the cell sees of the likelihood at u."""
@@ -245,7 +232,6 @@ class RIM(keras.Model):
             "num_steps": self.num_steps,
             "gradient": self.gradient,
             "coordinates": self.coordinates,
-            "start": self.start,
             "uncertainty": self.has_std,
         }
         return {**super().get_config(), **config}
