@@ -13,7 +13,7 @@ from relaxnet.models import ModelError, network_config, network_kind, read_card,
 def network(tmp_path):
     """A copy of a shipped network without its card."""
     path = tmp_path / "net.keras"
-    path.write_bytes(next(iter(shipped_models().values())).read_bytes())
+    path.write_bytes(shipped_models()["rim-t1"].read_bytes())
     return path
 
 
