@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.scale import patch_scale
+from relaxnet.scale import as_seen, patch_scale
 from relaxsim.shards import Shard, ShardError, ShardInfo, list_shards, read_info, read_shard
 from relaxsim.signals import SignalModel
 
@@ -183,8 +183,7 @@ def _normalised(
     kappa = shard.kappa[rows].copy()
     present = (shard.labels[rows] > 0) & (shard.purity[rows] >= LEAST_PURITY)
     model: SignalModel = shard.info.signal_model
-    if model.magnitude:
-        np.abs(S, out=S)
+    S = as_seen(S, model)
     scale = patch_scale(S, shard.labels[rows] > 0).astype(np.float32)
     if rng is not None:
         scale *= np.exp(rng.uniform(np.log(0.7), np.log(1.4), len(scale))).astype(np.float32)

@@ -12,6 +12,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.inference import filled, run_network
 from relaxnet.models import ModelError
 from relaxnet.noise import Noise
+from relaxnet.scale import as_seen
 from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxsim.signals import SignalModel
 
@@ -67,8 +68,7 @@ def by_network(
     """Estimate of a network in the voxels of status OK; slices lie along the third axis."""
     inside = np.moveaxis(status == OK, 2, 0)
     levels = _slice_levels(noise.sigma, inside, scale)
-    taken = np.abs if model.magnitude else np.asarray  # as in training
-    slices = (taken(S[:, :, z]) / scale for z in range(S.shape[2]))
+    slices = (as_seen(S[:, :, z], model) / scale for z in range(S.shape[2]))
     values = run_network(network, map(filled, slices), tau, levels, inside, progress=progress)
     values = np.moveaxis(values, 0, 2)
     values[status != OK] = 0

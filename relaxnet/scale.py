@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from relaxsim.signals import SignalModel
+
 #: Percentile, over voxels, of the maximum over images.
 PERCENTILE = 95.0
 
@@ -84,3 +86,19 @@ def patch_scale(S: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if keep.any():
             scale[i] = np.percentile(values[keep], PERCENTILE) or 1.0
     return scale
+
+
+def as_seen(S: np.ndarray, model: SignalModel) -> np.ndarray:
+    """Images as networks see them, in training and in use.
+
+    Parameters
+    ----------
+    S : array
+    model : SignalModel
+
+    Returns
+    -------
+    S : array
+        The modulus if the model is one of a modulus; else S itself, which noise may make negative.
+    """
+    return np.abs(S) if model.magnitude else S

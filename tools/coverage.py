@@ -20,16 +20,15 @@ from typing import Any
 import click
 import matplotlib as mpl
 import numpy as np
-from evaluate_patches import draw_patches
+from evaluate_patches import draw_patches, label_of, settings_of
 
 from relaxnet.metrics import TISSUES
-from relaxnet.scale import patch_scale
+from relaxnet.scale import as_seen, patch_scale
 from relaxnet.uncertainty import clustered_share
-from relaxsim.cli import Range, chosen_anatomies
+from relaxsim.cli import Range
 from relaxsim.generate import Settings
 from relaxsim.noise import add_noise
-from relaxsim.protocols import Protocol, random_protocol, read_protocol
-from relaxsim.tissues import read_tissues
+from relaxsim.protocols import Protocol
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -50,7 +49,7 @@ def network_estimator(name: str) -> Estimator:
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: float, mask: np.ndarray) -> Any:
         scale = patch_scale(S, mask).astype(np.float32)
-        S = (np.abs(S) if network.model.magnitude else S) / scale[:, None, None, None]
+        S = as_seen(S, network.model) / scale[:, None, None, None]
         parts = []
         for i in range(0, len(S), BATCH):
             piece = slice(i, i + BATCH)
@@ -220,20 +219,8 @@ def main(
     if (tis is None) == (tes is None):
         raise click.UsageError("give --tis or --tes")
     times, name = ("tis", tis) if tis else ("tes", tes)
-    rng = np.random.default_rng(fields["seed"])
-    protocol = random_protocol(rng, times) if name == "random" else read_protocol(name, times)
-    table = read_tissues(tissues)
-    settings = Settings(
-        times=times,
-        protocols=((protocol.name, tuple(protocol.tau)),),
-        anatomies=chosen_anatomies(brains),
-        tissues=(table.name, table.text),
-        **fields,
-    )
-    estimators = {
-        Path(n).parent.name + "/" + Path(n).stem if "/" in n else n: network_estimator(n)
-        for n in networks
-    }
+    settings, protocol = settings_of(times, name, brains, tissues, **fields)
+    estimators = {label_of(n): network_estimator(n) for n in networks}
     if mle:
         estimators["mle"] = mle_estimator(settings)
     if not estimators:

@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from relaxnet.metrics import Summary, by_tissue
-from relaxnet.scale import patch_scale
+from relaxnet.scale import as_seen, patch_scale
 from relaxsim.cli import Range, chosen_anatomies
 from relaxsim.generate import Settings, draw_mixture, shard_rng
 from relaxsim.maps import draw_tissue_values
@@ -38,7 +38,7 @@ def network_estimator(name: str) -> Estimator:
     network = load_network(name)
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        S = np.abs(S) if network.model.magnitude else S
+        S = as_seen(S, network.model)
         scale = patch_scale(S, mask).astype(np.float32)
         inputs = [S / scale[:, None, None, None], tau.astype(np.float32), sigma / scale]
         kappa = np.array(network(inputs, training=False)[-1])
@@ -131,6 +131,28 @@ def _columns(metrics: dict[str, Summary | float]) -> dict[str, str]:
     return columns
 
 
+def settings_of(
+    times: str, name: str, brains: tuple[Path, ...], tissues: str, **fields: Any
+) -> tuple[Settings, Protocol]:
+    """Settings of the patches and their protocol, by a name, a file or ``random``."""
+    rng = np.random.default_rng(fields["seed"])
+    protocol = random_protocol(rng, times) if name == "random" else read_protocol(name, times)
+    table = read_tissues(tissues)
+    settings = Settings(
+        times=times,
+        protocols=((protocol.name, tuple(protocol.tau)),),
+        anatomies=chosen_anatomies(brains),
+        tissues=(table.name, table.text),
+        **fields,
+    )
+    return settings, protocol
+
+
+def label_of(network: str) -> str:
+    """A network in tables: a shipped one by its name, a file with the folder that it lies in."""
+    return Path(network).parent.name + "/" + Path(network).stem if "/" in network else network
+
+
 @click.command()
 @click.option("--tis", help="Inversion times: file, name or 'random'.")
 @click.option("--tes", help="Echo times: file, name or 'random'.")
@@ -163,20 +185,8 @@ def main(
     times, name = ("tis", tis) if tis else ("tes", tes)
     if name is None:
         raise click.UsageError("give --tis or --tes")
-    rng = np.random.default_rng(fields["seed"])
-    protocol = random_protocol(rng, times) if name == "random" else read_protocol(name, times)
-    table = read_tissues(tissues)
-    settings = Settings(
-        times=times,
-        protocols=((protocol.name, tuple(protocol.tau)),),
-        anatomies=chosen_anatomies(brains),
-        tissues=(table.name, table.text),
-        **fields,
-    )
-    estimators = {
-        Path(n).parent.name + "/" + Path(n).stem if "/" in n else n: network_estimator(n)
-        for n in networks
-    }
+    settings, protocol = settings_of(times, name, brains, tissues, **fields)
+    estimators = {label_of(n): network_estimator(n) for n in networks}
     if mle:
         estimators["mle"] = mle_estimator(settings)
     rows = []
