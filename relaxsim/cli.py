@@ -112,6 +112,13 @@ main.add_command(phantom)
         type=click.FloatRange(0, 1),
         help="Share of patches with drawn shapes (discs, bars, plates, points) for phantoms.",
     ),
+    click.option(
+        "--details",
+        default=0.0,
+        type=click.FloatRange(0, 1),
+        help="Share of the other patches with points and short lines of other tissues drawn in, "
+        "about a voxel wide, so that networks keep lesions and vessels.",
+    ),
     click.option("--no-augment", is_flag=True, help="No random flips and quarter turns."),
     click.option(
         "--dtype",

@@ -22,7 +22,7 @@ from relaxsim.patches import (
     random_orientation,
 )
 from relaxsim.protocols import Protocol, random_protocol
-from relaxsim.shapes import draw_shapes
+from relaxsim.shapes import draw_shapes, with_details
 from relaxsim.signals import SignalModel, model_for_times
 from relaxsim.simulate import Mixture, mixture_of_fractions, mixture_of_labels, simulate
 from relaxsim.tissues import parse_tissues
@@ -60,7 +60,7 @@ class Settings:
     sigma_range : (float, float)
         Noise standard deviation, in units of CSF's A.
     b_field : str
-        ``patch``, ``wide`` or ``smooth``.
+        ``patch``, ``wide``, ``smooth`` or ``slow``.
     tr_range : (float, float) or None
         Repetition time in ms, log-uniform; None is infinite.
     voxel_size : (float, float) or None
@@ -68,6 +68,8 @@ class Settings:
         labels.
     shapes : float
         Share of patches with drawn shapes instead of anatomy.
+    details : float
+        Share of patches of anatomy with small details drawn in.
     augment : bool
         Random flips and quarter turns.
     dtype : str
@@ -88,6 +90,7 @@ class Settings:
     tr_range: tuple[float, float] | None = None
     voxel_size: tuple[float, float] | None = None
     shapes: float = 0.0
+    details: float = 0.0
     augment: bool = True
     dtype: str = "float32"
 
@@ -186,6 +189,8 @@ def draw_mixture(
             block = np.broadcast_to(draw_shapes(rng, fine, factor), (depth, fine, fine))
         else:
             block = crop(anatomy.labels, centre, (depth, fine, fine))
+            if settings.details and rng.random() < settings.details:
+                block = with_details(block, rng, factor)
         if settings.augment:
             block = random_orientation(block, rng)
         out[i] = coarse_fractions(block, (P, P), factor) if partial else block[0]

@@ -9,10 +9,12 @@ import numpy as np
 from relaxsim.signals import SignalModel
 from relaxsim.tissues import TissueTable
 
-B_FIELDS = ("patch", "wide", "smooth")
+B_FIELDS = ("patch", "wide", "smooth", "slow")
 #: Half-normal parameter of 2 - B (paper, section 4.2).
 B_SCALE = 0.2
 WIDE_B = (1.0, 2.05)
+#: Voxels across the field of view over which ``slow`` varies as ``smooth`` does over a patch.
+SLOW_WIDTH = 256
 MAX_SPREAD = 0.2
 
 
@@ -56,7 +58,8 @@ def draw_tissue_values(
     b_field : str
         Of B for infinite TR. ``patch``: one value a patch, ``2 - |x|`` with x normal of scale 0.2
         (paper). ``wide``: one value a patch, uniform from 1.0 to 2.05. ``smooth``: a low-order
-        field, see `smooth_b`.
+        field over the patch, see `smooth_b`. ``slow``: such a field over a slice of 256 voxels,
+        of which the patch is a random part.
     tr_range : (float, float), optional
         Repetition times in ms, log-uniform, one a patch. B and A then depend on T1.
 
@@ -81,6 +84,9 @@ def draw_b(rng: np.random.Generator, num: int, size: int, b_field: str) -> np.nd
     """B maps for infinite TR, shape (num, size, size), float32; see `draw_tissue_values`."""
     if b_field == "smooth":
         return smooth_b(rng, num, (size, size))
+    if b_field == "slow":
+        corner = rng.uniform(0, max(0, SLOW_WIDTH - size), (2, num))
+        return smooth_b(rng, num, (size, size), corner=corner, width=max(size, SLOW_WIDTH))
     if b_field == "patch":
         values = 2.0 - np.abs(rng.normal(0.0, B_SCALE, num))
     elif b_field == "wide":
@@ -91,7 +97,12 @@ def draw_b(rng: np.random.Generator, num: int, size: int, b_field: str) -> np.nd
 
 
 def smooth_b(
-    rng: np.random.Generator, num: int, shape: tuple[int, int], mean_scale: float = 0.2
+    rng: np.random.Generator,
+    num: int,
+    shape: tuple[int, int],
+    mean_scale: float = 0.2,
+    corner: np.ndarray | None = None,
+    width: int | None = None,
 ) -> np.ndarray:
     """B maps that vary slowly, as a transmit field makes the inversion vary.
 
@@ -100,12 +111,29 @@ def smooth_b(
     -0.5 ... 0.5 (B from 1 to 2) by ``d = tanh(2 p) / 2``: its constant is normal with scale
     `mean_scale`, its linear terms (from edge to edge) with 0.12 and its quadratic ones with 0.06.
 
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    num : int
+    shape : (int, int)
+        Rows and columns of the maps.
+    mean_scale : float
+    corner : array, shape (2, num), optional
+        Row and column of each map's first voxel in a field of view of `width` voxels squared.
+        Default: the field of view is the map.
+    width : int, optional
+        With `corner`.
+
     Returns
     -------
     B : array, shape (num, *shape), float32
     """
-    y, x = (np.linspace(-1, 1, s) for s in shape)
-    y, x = y[:, None], x[None, :]
+    if corner is None or width is None:
+        y, x = (np.linspace(-1, 1, s)[None] for s in shape)
+    else:
+        place = [c[:, None] + np.arange(s) for c, s in zip(corner, shape, strict=True)]
+        y, x = (2 * p / (width - 1) - 1 for p in place)
+    y, x = y[:, :, None], x[:, None, :]
     c = rng.standard_normal((num, 6, 1, 1)) * np.array(
         [mean_scale, 0.12, 0.12, 0.06, 0.06, 0.06]
     ).reshape(1, 6, 1, 1)

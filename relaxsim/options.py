@@ -126,7 +126,7 @@ tissues = click.option(
 b_field = click.option(
     "--b-field",
     default="patch",
-    type=click.Choice(["patch", "wide", "smooth"]),
+    type=click.Choice(["patch", "wide", "smooth", "slow"]),
     help="B: one value, half-normal below 2 (paper); one value from 1.0 to 2.05; a field that "
-    "varies slowly.",
+    "varies smoothly over a patch (over a phantom's slice); one that does so over 256 voxels.",
 )

@@ -118,7 +118,7 @@ def brain_phantom(
     crisp : bool
         Every voxel takes the label with the largest share instead of a mixture.
     b_field : str
-        ``patch`` (one value, paper), ``wide`` or ``smooth``.
+        ``patch`` (one value, paper), ``wide``, ``smooth`` or ``slow``.
     tr : float, optional
         Repetition time in ms; default infinite.
     spread : float

@@ -1,7 +1,9 @@
-"""Drawn shapes: label patches of no anatomy, so that networks also serve phantoms.
+"""Drawn shapes: label patches of no anatomy, and small details in an anatomy.
 
-A patch has a background label and some discs, bars, plates and points of other labels. Labels are
-those of tissues (their relaxation times come from the tissue table) or 0 (no signal).
+Patches of no anatomy let networks serve phantoms: a background label and some discs, bars, plates
+and points of other labels. Details (lesions, vessels) keep networks from smoothing small structures
+away. Labels are those of tissues (their relaxation times come from the tissue table) or, in patches
+of no anatomy, 0 (no signal).
 """
 
 from __future__ import annotations
@@ -43,4 +45,35 @@ def draw_shapes(rng: np.random.Generator, size: int, factor: float = 1.0) -> np.
             half = factor * rng.uniform(0.5, 1.2)
             inside = (np.abs(x - cx) < half) & (np.abs(y - cy) < half)
         labels[inside] = rng.integers(0, 12)
+    return labels
+
+
+def with_details(labels: np.ndarray, rng: np.random.Generator, factor: float = 1.0) -> np.ndarray:
+    """Draw one to eight points and short lines of other tissues, about a voxel wide.
+
+    Parameters
+    ----------
+    labels : uint8 array, shape (depth, size, size)
+        Fine labels; they stay as they are. Background stays background.
+    rng : numpy.random.Generator
+    factor : float
+        Fine voxels per voxel of the patch; details scale with it.
+
+    Returns
+    -------
+    labels : uint8 array, shape (depth, size, size)
+    """
+    labels = labels.copy()
+    size = labels.shape[-1]
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    for _ in range(int(rng.integers(1, 9))):
+        cy, cx = rng.uniform(0, size, 2)
+        long = factor * (rng.uniform(0.5, 1.0) if rng.random() < 0.5 else rng.uniform(1.0, 5.0))
+        wide = factor * rng.uniform(0.5, 1.0)
+        # Along the grid in half of the cases, where structures are one voxel wide and sharp.
+        angle = rng.choice([0.0, 0.5 * np.pi, *rng.uniform(0, np.pi, 2)])
+        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        inside = (np.abs(along) < long) & (np.abs(across) < wide)
+        labels[inside & (labels > 0)] = rng.integers(1, 12)
     return labels

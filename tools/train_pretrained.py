@@ -34,11 +34,17 @@ OWN = "--voxel-size 0.5:1.2"
 
 
 def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
-    """Data of a network for one list of inversion times, B constant or varying slowly."""
+    """Data of a network for one list of inversion times, B constant or varying slowly.
+
+    In half of the patches small details are drawn, which the network must not smooth away.
+    """
+    small = f"{OWN} --details 0.5"
+    half = patches // 2
     return {
-        "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {patches} {OWN}",
-        "patch": f"--tis {times} --b-field patch --seed {seed + 1} --patches {patches // 2} {OWN}",
-        "val-smooth": f"--tis {times} --b-field smooth --seed 93 --patches 240 --voxel-size 0.85",
+        "slow": f"--tis {times} --b-field slow --seed {seed + 30} --patches {patches} {small}",
+        "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {half} {small}",
+        "patch": f"--tis {times} --b-field patch --seed {seed + 1} --patches {half} {small}",
+        "val-slow": f"--tis {times} --b-field slow --seed 97 --patches 240 --voxel-size 0.85",
         "val-patch": f"--tis {times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
     }
 

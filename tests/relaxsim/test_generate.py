@@ -108,6 +108,17 @@ def test_shapes_replace_anatomy(small_settings):
     assert set(np.unique(arrays["labels"][~drawn])) <= {0, 1, 2, 3, 6, 7}
 
 
+def test_details_change_the_anatomy_here_and_there(small_settings):
+    plain = make_shard(small_settings(patches=12), 0)[0]
+    assert make_shard(small_settings(patches=12, details=0.0), 0)[0]["S"].tobytes() == (
+        plain["S"].tobytes()
+    )
+    drawn = make_shard(small_settings(patches=60, details=1.0), 0)[0]
+    found = [set(np.unique(labels)) - {0, 1, 2, 3, 6, 7} for labels in drawn["labels"]]
+    assert np.mean([bool(others) for others in found]) > 0.5
+    assert (drawn["origin"][:, 0] != -1).all()
+
+
 def test_float16(small_settings):
     arrays, _ = make_shard(small_settings(dtype="float16"), 0)
     assert arrays["S"].dtype == np.float16

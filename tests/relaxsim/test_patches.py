@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaxsim.patches import coarse_fractions, crop, draw_centres, fine_size, random_orientation
-from relaxsim.shapes import draw_shapes
+from relaxsim.shapes import draw_shapes, with_details
 
 
 def test_centres_are_uniform_over_the_mask():
@@ -64,6 +64,21 @@ def test_shapes_are_varied_labels():
     np.testing.assert_array_equal(
         draw_shapes(np.random.default_rng(5), 30), draw_shapes(np.random.default_rng(5), 30)
     )
+
+
+def test_details_are_small_and_leave_background():
+    labels = np.full((2, 40, 40), 3, np.uint8)
+    labels[:, :10] = 0
+    rng = np.random.default_rng(0)
+    drawn = [with_details(labels, rng) for _ in range(60)]
+    changed = np.array([(d != labels).any(0) for d in drawn])
+    assert all((d[:, :10] == 0).all() for d in drawn)
+    assert 0.9 < changed.any((1, 2)).mean() <= 1
+    assert changed.mean() < 0.05
+    assert (labels[:, 10:] == 3).all()
+    # Single voxels occur, and so do lines.
+    sizes = changed.sum((1, 2))
+    assert sizes.min() <= 4 < 20 <= sizes.max()
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.7, 2.0])

@@ -124,7 +124,12 @@ def test_wide_and_smooth_b():
     assert smooth.max() <= 2
     assert np.median(np.ptp(smooth, axis=(1, 2))) > 0.02
     assert np.abs(np.diff(smooth, axis=1)).max() < 0.08
-    with pytest.raises(ValueError, match="expected one of patch, wide, smooth"):
+    slow = draw_b(rng, 500, 40, "slow")
+    assert 0.003 < np.ptp(slow, axis=(1, 2)).mean() < np.ptp(smooth, axis=(1, 2)).mean() / 2
+    # As wide a choice of values as over the whole field of view, and that itself where it is small.
+    assert slow.mean() == pytest.approx(smooth_b(rng, 500, (256, 256)).mean(), abs=0.02)
+    assert draw_b(rng, 2, 300, "slow").shape == (2, 300, 300)
+    with pytest.raises(ValueError, match="expected one of patch, wide, smooth, slow"):
         draw_b(rng, 1, 2, "rough")
 
 
