@@ -11,7 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from relaxnet import neighbourhood
 from relaxnet.coordinates import derivative, to_kappa
+from relaxnet.small_matrices import asinh, solve
 from relaxsim.signals import SignalModel
 
 
@@ -92,10 +94,23 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
 
 
 def whitened_gradient(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+    u: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    with_neighbours: bool = False,
 ) -> tf.Tensor:
-    """`whitened` of `gradient_and_information`, without the matrices between them."""
-    return _whitened(*_sums(u, S, tau, sigma, model, coordinates))
+    """`whitened` of `gradient_and_information`, without the matrices between them.
+
+    `with_neighbours` appends the channels of `relaxnet.neighbourhood.features`.
+    """
+    g, F = _sums(u, S, tau, sigma, model, coordinates)
+    own = _whitened(g, F)
+    if not with_neighbours:
+        return own
+    return tf.concat([own, tf.stack(neighbourhood.features(u, g, F, model), axis=-1)], axis=-1)
 
 
 def _sums(
@@ -130,31 +145,6 @@ def _whitened(gradient: list[Any], F: list[list[Any]], damping: float = 0.05) ->
     C = [
         [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)
     ]
-    step = [2.0 * x / y for x, y in zip(_solve(C, g), d, strict=True)]
+    step = [2.0 * x / y for x, y in zip(solve(C, g), d, strict=True)]
     size = [0.3 * tf.math.log(x) for x in d]
-    return tf.stack([*map(_asinh, g), *size, *map(_asinh, step)], axis=-1)
-
-
-def _asinh(x: tf.Tensor) -> tf.Tensor:
-    """The inverse hyperbolic sine; TensorFlow's own is one scalar call an element."""
-    size = tf.minimum(tf.abs(x), 1e18)
-    return tf.sign(x) * tf.math.log(size + tf.sqrt(size * size + 1.0))
-
-
-def _solve(C: list[list[Any]], g: list[Any]) -> list[Any]:
-    """Solve C x = g for small symmetric positive matrices, unrolled over their size."""
-    Q = len(g)
-    rows, right = [list(row) for row in C], list(g)
-    for k in range(Q):
-        for i in range(k + 1, Q):
-            factor = rows[i][k] / rows[k][k]
-            for j in range(k + 1, Q):
-                rows[i][j] = rows[i][j] - factor * rows[k][j]
-            right[i] = right[i] - factor * right[k]
-    x: list[Any] = [None] * Q
-    for i in reversed(range(Q)):
-        total = right[i]
-        for j in range(i + 1, Q):
-            total = total - rows[i][j] * x[j]
-        x[i] = total / rows[i][i]
-    return x
+    return tf.stack([*map(asinh, g), *size, *map(asinh, step)], axis=-1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from relaxnet import neighbourhood
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
 from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
@@ -16,7 +18,7 @@ from relaxsim.signals import signal_model
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
 PAPER = {"gradient": "raw", "coordinates": "linear"}
 #: The default: whitened gradient, logarithmic coordinates.
-DEFAULT = {"gradient": "whitened", "coordinates": "log"}
+DEFAULT = {"gradient": "whitened", "coordinates": "log", "neighbours": True}
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
@@ -99,6 +101,8 @@ class RIM(keras.Model):
         ``whitened``: it sees `relaxnet.likelihood.whitened`, which is of order one.
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.coordinates`.
+    neighbours : bool
+        The cell also sees what the neighbourhood says of B; see `relaxnet.neighbourhood`.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
 
@@ -119,6 +123,7 @@ class RIM(keras.Model):
         num_steps: int = 6,
         gradient: str = "whitened",
         coordinates: str = "log",
+        neighbours: bool = False,
         uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -128,9 +133,11 @@ class RIM(keras.Model):
         self.num_steps = num_steps
         self.gradient = gradient
         self.coordinates = coordinates
+        num_neighbours = neighbourhood.num_channels(self.model) if neighbours else 0
+        self.neighbours = num_neighbours > 0
         Q = self.model.num_parameters
         self.cell = RNNCell(Q, features, name="cell", dtype=self.dtype_policy)
-        channels = 2 * Q if gradient == "raw" else 4 * Q
+        channels = 2 * Q if gradient == "raw" else 4 * Q + num_neighbours
         self.cell.build((None, None, None, channels))
         self.error_head: Any = ErrorHead(Q, name="error_head") if uncertainty else None
         if self.error_head is not None:
@@ -155,7 +162,8 @@ class RIM(keras.Model):
     @property
     def halo(self) -> int:
         """Voxels on each side that the estimate depends on."""
-        return self.cell.halo * self.num_steps
+        reach = neighbourhood.REACH if self.neighbours else 0
+        return (self.cell.halo + reach) * self.num_steps
 
     def build(self, input_shape: Any = None) -> None:
         """Weights exist from the start: their shapes do not depend on the input."""
@@ -187,6 +195,14 @@ class RIM(keras.Model):
         """The network itself, or a copy of it that has no error head."""
         return self if self.error_head is None else self._copy(uncertainty=False)
 
+    def with_neighbours(self) -> RIM:
+        """A copy that also sees its neighbourhood, with weights 0 for that: the same estimates."""
+        copy = RIM.from_config({**self.get_config(), "neighbours": True, "uncertainty": False})
+        kernel, *rest = self.cell.get_weights()
+        missing = copy.cell.get_weights()[0].shape[2] - kernel.shape[2]
+        copy.cell.set_weights([np.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), *rest])
+        return copy
+
     def _copy(self, uncertainty: bool) -> RIM:
         copy = RIM.from_config({**self.get_config(), "uncertainty": uncertainty})
         copy.cell.set_weights(self.cell.get_weights())
@@ -217,7 +233,9 @@ class RIM(keras.Model):
         if self.gradient == "raw":
             return nll_gradient(u, S, tau, sigma, self.model, self.coordinates)
         u = tf.stop_gradient(u)
-        features = whitened_gradient(u, S, tau, sigma, self.model, self.coordinates)
+        features = whitened_gradient(
+            u, S, tau, sigma, self.model, self.coordinates, self.neighbours
+        )
         return tf.stop_gradient(features)
 
     def scaled(self, kappa: Any) -> tf.Tensor:
@@ -232,6 +250,7 @@ class RIM(keras.Model):
             "num_steps": self.num_steps,
             "gradient": self.gradient,
             "coordinates": self.coordinates,
+            "neighbours": self.neighbours,
             "uncertainty": self.has_std,
         }
         return {**super().get_config(), **config}

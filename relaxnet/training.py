@@ -287,7 +287,10 @@ def initial_network(settings: Settings, info: ShardInfo) -> keras.Model:
             f"{settings.init} takes {network.num_images} images, the shards have {len(info.tau)}."
         )
     # The errors that a head was fitted to are no longer those of the network.
-    network = network.without_error_head() if network.kind == "rim" else network
+    if network.kind == "rim":
+        network = network.without_error_head()
+        if settings.recipe != "paper":
+            network = network.with_neighbours()
     return with_policy(network, settings.precision)
 
 

@@ -104,7 +104,13 @@ def test_order_of_images_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    "network", [RIM(num_steps=2), ResNet(num_images=4, widths=(4, 4, 6))], ids=["rim", "resnet"]
+    "network",
+    [
+        RIM(num_steps=2),
+        RIM(num_steps=1, neighbours=True),
+        ResNet(num_images=4, widths=(4, 4, 6)),
+    ],
+    ids=["rim", "rim-neighbours", "resnet"],
 )
 def test_halo_is_how_far_a_voxel_reaches(network):
     """A change at one voxel shows at the halo's edge and not beyond."""

@@ -1,0 +1,115 @@
+"""What a voxel's neighbourhood says of B, which varies slowly in space.
+
+A voxel alone tells B from T poorly; hundreds of voxels that share a B tell it well. For each voxel
+the maximum-likelihood value of a B common to its neighbourhood is found by one Newton step, in
+which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v has the profile
+gradient g_v and the profile information i_v in B, and
+
+``B_common = (sum_v w_v i_v B_v - sum_v w_v g_v) / sum_v w_v i_v``
+
+where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from relaxnet.small_matrices import asinh, eliminate, solve
+from relaxsim.signals import SignalModel
+
+#: The parameter that neighbours share.
+SHARED = "B"
+#: Voxels on each side that count.
+REACH = 12
+#: Added to the diagonal of matrices scaled to unit diagonal, and to what divides.
+_LEAST = 1e-3
+
+
+def num_channels(model: SignalModel) -> int:
+    """Channels of `features`: 0 for a model without a shared parameter."""
+    return 2 + model.num_parameters if SHARED in model.parameters else 0
+
+
+def features(
+    u: Any, gradient: list[Any], information: list[list[Any]], model: SignalModel
+) -> list[Any]:
+    """Numbers of order one for the network.
+
+    Parameters
+    ----------
+    u : tensor, shape (b, h, w, Q)
+        The estimate in scaled coordinates.
+    gradient : list of tensors, shape (b, h, w)
+        Of the negative log-likelihood with respect to u.
+    information : list of lists of tensors, shape (b, h, w)
+        Fisher information with respect to u.
+    model : SignalModel
+
+    Returns
+    -------
+    channels : list of tensors, shape (b, h, w)
+        How far B_common is from B; the logarithm of what the neighbourhood knows of B; by how
+        many standard deviations the voxel's own B is off B_common; and the Newton step of each
+        other parameter with B moved to B_common.
+    """
+    shared = model.parameters.index(SHARED)
+    order = [*(q for q in range(model.num_parameters) if q != shared), shared]
+    d = [tf.sqrt(information[q][q]) + _LEAST for q in order]
+    g = [gradient[q] / scale for q, scale in zip(order, d, strict=True)]
+    F = [[information[q][r] for r in order] for q in order]
+    C = [[x / (d[i] * d[j]) for j, x in enumerate(row)] for i, row in enumerate(F)]
+    known, to_common, off = _common(u[..., shared], *_profile(C, g, d), model.start[shared])
+    steps = _steps_beside(C, g, d, to_common)
+    return [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off), *map(asinh, steps)]
+
+
+def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
+    """Gradient and information in the last parameter with the others eliminated."""
+    Q = len(g)
+    C = [[C[i][j] + (_LEAST if i == j else 0.0) for j in range(Q)] for i in range(Q)]
+    rows, right = eliminate(C, g)
+    return d[-1] * right[-1], d[-1] ** 2 * rows[-1][-1]
+
+
+def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, Any, Any]:
+    """Information of the neighbourhood, step to B_common, and the own step's distance from it.
+
+    B_common is `start` where nothing is known.
+    """
+    known, pull = window_sums([information, information * (B - start) - gradient])
+    to_common = pull / (known + 1.0) + start - B
+    own = -gradient / (information + _LEAST)
+    return known, to_common, (own - to_common) * tf.sqrt(information)
+
+
+def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:
+    """Damped Newton steps of all parameters but the last, which has moved, doubled."""
+    others = range(len(g) - 1)
+    damped = [[C[i][j] + (_LEAST + 0.05 if i == j else 0.0) for j in others] for i in others]
+    right = [-(g[i] + C[i][-1] * d[-1] * moved) for i in others]
+    return [2.0 * x / d[i] for i, x in zip(others, solve(damped, right), strict=True)]
+
+
+def window_sums(images: list[Any]) -> list[Any]:
+    """Weighted sums over each voxel's neighbourhood.
+
+    Parameters
+    ----------
+    images : list of tensors, shape (b, h, w)
+
+    Returns
+    -------
+    sums : list of tensors, shape (b, h, w)
+    """
+    stacked = tf.stack(images, axis=1)
+    rows, columns = (_weights(tf.shape(stacked)[axis]) for axis in (-2, -1))
+    return tf.unstack(tf.matmul(tf.matmul(rows, stacked), columns), axis=1)
+
+
+def _weights(size: Any) -> tf.Tensor:
+    """Banded matrix of the weights along one axis, shape (size, size)."""
+    position = tf.range(tf.cast(size, tf.float32))
+    distance = tf.abs(position[:, None] - position[None, :])
+    return tf.nn.relu(1.0 - distance / (REACH + 1.0))

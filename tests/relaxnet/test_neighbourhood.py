@@ -1,0 +1,106 @@
+"""The value of B that a neighbourhood shares, and the network that sees it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_networks import TAU, images, randomised, sigma
+
+from relaxnet.coordinates import from_kappa
+from relaxnet.likelihood import whitened_gradient
+from relaxnet.models import load_network
+from relaxnet.neighbourhood import REACH, num_channels, window_sums
+from relaxnet.rim import RIM
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+
+TIS = np.linspace(50, 2500, 12).astype(np.float32)
+
+
+def series(B, noise, shape=(30, 34), seed=0):
+    """Kappa and noisy images of random voxels that share B; one without signal."""
+    rng = np.random.default_rng(seed)
+    kappa = np.empty((1, *shape, 3), np.float32)
+    kappa[..., 0], kappa[..., 1] = rng.uniform(0.5, 1.2, (1, *shape)), B
+    kappa[..., 2] = rng.uniform(500, 1800, (1, *shape))
+    kappa[0, 4, 5, 0] = 0.0
+    signal = INVERSION_RECOVERY.forward(kappa, TIS)
+    S = np.abs(signal + noise * rng.standard_normal(signal.shape)).astype(np.float32)
+    return kappa, S
+
+
+def features(kappa, S, noise):
+    u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
+    level = np.array([noise], np.float32)
+    seen = whitened_gradient(u, S, TIS, level, INVERSION_RECOVERY, "log", with_neighbours=True)
+    own = whitened_gradient(u, S, TIS, level, INVERSION_RECOVERY, "log")
+    np.testing.assert_array_equal(seen[..., :9], own)
+    return np.asarray(seen)[0, ..., 9:]
+
+
+def test_window_sums_are_those_of_a_pyramid():
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((1, 17, 40)).astype(np.float32)
+    (found,) = window_sums([image])
+    weight = 1 - np.abs(np.arange(-REACH, REACH + 1)) / (REACH + 1)
+    for row, column in ((0, 0), (8, 20), (16, 3)):
+        expected = sum(
+            weight[i + REACH] * weight[j + REACH] * image[0, row + i, column + j]
+            for i in range(-REACH, REACH + 1)
+            for j in range(-REACH, REACH + 1)
+            if 0 <= row + i < 17 and 0 <= column + j < 40
+        )
+        np.testing.assert_allclose(found[0, row, column], expected, rtol=1e-4)
+
+
+def test_common_b_is_found_from_a_wrong_one():
+    """One Newton step from a B that is 0.03 off leads to the neighbourhood's, on clean data."""
+    kappa, S = series(B=1.8, noise=0.0)
+    start = kappa.copy()
+    start[..., 1] = 1.77
+    to_common = np.sinh(features(start, S, 0.01)[..., 0]) / 10
+    np.testing.assert_allclose(to_common, 0.03, atol=0.006)
+
+
+def test_neighbours_know_b_better_than_a_voxel():
+    kappa, S = series(B=1.8, noise=0.05)
+    seen = features(kappa, S, 0.05)
+    to_common = np.sinh(seen[..., 0]) / 10
+    off = np.sinh(seen[..., 2])
+    assert np.abs(to_common).max() < 0.05
+    inside = kappa[0, ..., 0] > 0
+    # The own step's distance from B_common, in its standard deviations.
+    assert 0.7 < np.std(off[inside]) < 1.3
+
+
+def test_what_is_known_grows_with_the_number_of_voxels_and_a_blank_slice_is_finite():
+    kappa, S = series(B=1.8, noise=0.05)
+    known = features(kappa, S, 0.05)[..., 1]
+    assert known[15, 17] > known[0, 0]
+    empty = np.broadcast_to(np.float32([0.0, 2.0, 1000.0]), kappa.shape)
+    blank = features(empty, np.zeros_like(S), 0.05)
+    assert np.isfinite(blank).all()
+
+
+def test_models_without_b_have_none():
+    assert num_channels(T2_DECAY) == 0
+    network = RIM("t2_decay", features=6, num_steps=2, neighbours=True)
+    assert not network.neighbours
+    assert network.halo == RIM("t2_decay", features=6, num_steps=2).halo
+
+
+def test_added_neighbours_start_without_effect():
+    network = randomised(RIM(features=6, num_steps=2))
+    more = network.with_neighbours()
+    S = images()
+    np.testing.assert_allclose(more([S, TAU, sigma()]), network([S, TAU, sigma()]), rtol=1e-5)
+    assert more.halo == network.halo + 2 * REACH
+    assert more.with_neighbours().count_params() == more.count_params()
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_saved_networks_know_whether_they_see_neighbours(neighbours, tmp_path):
+    network = randomised(RIM(features=6, num_steps=2, neighbours=neighbours))
+    network.save(tmp_path / "network.keras")
+    loaded = load_network(tmp_path / "network.keras")
+    assert loaded.neighbours == neighbours
+    S = images()
+    np.testing.assert_array_equal(loaded([S, TAU, sigma()]), network([S, TAU, sigma()]))
