@@ -19,6 +19,9 @@ FLOOR = 1e-4
 AGREE = 1.25
 #: Residuals count against the background if they are chi-squared distributed within this.
 NOISE_ALONE = 0.06
+#: A given sigma is doubted if the residuals are this many times larger or smaller; not below the
+#: least ratio, where the data have no noise to speak of.
+DOUBTED, NOISELESS = 1.4, 0.02
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,7 @@ def find_noise(
     if S.shape[-1] <= model.num_parameters:
         return _noise_of_air(S, model, mask, air, signed)
     voxels = np.flatnonzero(mask)
-    step = -(-len(voxels) // VOXELS)
-    sample = S[np.unravel_index(voxels[::step], mask.shape)]
+    sample = S[np.unravel_index(_thinned(voxels), mask.shape)]
     rician = air.kind == "Rayleigh" if air.kind else not (sample < 0).any()
     choices = [bool(signed)]
     if signed is None and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
@@ -115,6 +117,37 @@ def find_noise(
         floor = np.asarray(FLOOR * scale)
         return Noise(floor, "none found; 1e-4 of the series' scale", bool(signed))
     return Noise(np.asarray(level), source, bool(signed))
+
+
+def doubt_of_sigma(
+    S: np.ndarray, tau: np.ndarray, model: SignalModel, mask: np.ndarray, noise: Noise
+) -> str | None:
+    """One line if the residuals of a voxel-wise fit contradict a sigma that was given.
+
+    Larger residuals contradict it only if noise alone explains them; else the model is at fault.
+    """
+    if noise.source != "given" or S.shape[-1] <= model.num_parameters:
+        return None
+    voxels = np.unravel_index(_thinned(np.flatnonzero(mask)), mask.shape)
+    sigma = np.broadcast_to(noise.sigma, mask.shape)[voxels]
+    typical = float(np.median(sigma))
+    # Of a map of sigma, in units in which it is the same everywhere.
+    sample = S[voxels] * (typical / sigma)[:, None]
+    rician = not noise.signed and not (sample < 0).any()
+    found, misfit = residual_sigma(sample, tau, model, noise.signed, rician)
+    ratio = found / typical
+    too_large = NOISELESS < ratio < 1 / DOUBTED
+    if not too_large and not (ratio > DOUBTED and misfit < NOISE_ALONE):
+        return None
+    return (
+        f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}: estimates and "
+        "uncertainties suffer if it is wrong (docs/noise.md); --sigma auto finds it"
+    )
+
+
+def _thinned(voxels: np.ndarray) -> np.ndarray:
+    """At most `VOXELS` of them, evenly."""
+    return voxels[:: -(-len(voxels) // VOXELS) or 1]
 
 
 def _noise_of_air(

@@ -25,7 +25,7 @@ from relaxnet.look_locker import check_method, check_model
 from relaxnet.maps import Maps
 from relaxnet.masks import automatic_mask
 from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, read_card
-from relaxnet.noise import checked_sigma, find_noise
+from relaxnet.noise import checked_sigma, doubt_of_sigma, find_noise
 from relaxnet.scale import series_scale
 from relaxnet.status import OK, input_status
 from relaxsim.protocols import check_times
@@ -131,7 +131,12 @@ def predict(
     level = None if sigma is None else checked_sigma(sigma, status == OK)
     noise = find_noise(S, tau, model, counted, scale, level, signed)
     typical = float(np.median(np.broadcast_to(noise.sigma, status.shape)[counted]))
-    warnings = _envelope_warnings(envelope, tau, typical / scale, force)
+    doubt = doubt_of_sigma(S, tau, model, counted, noise)
+    warnings = (
+        *_envelope_warnings(envelope, tau, typical / scale, force),
+        *series_cautions(S, tau, counted, typical, model),
+        *([doubt] if doubt else []),
+    )
     if network is None:
         estimate = by_fit(S, tau, model, noise, status, fit, spacing, progress)
     else:
@@ -148,7 +153,7 @@ def predict(
         scale=scale,
         method=method,
         notes=tuple(_notes(S)),
-        warnings=(*warnings, *series_cautions(S, tau, counted, typical, model)),
+        warnings=warnings,
     )
     maps = flag_untrained(maps, envelope)
     maps = with_residual(maps, S, tau, noise, save_fit)
