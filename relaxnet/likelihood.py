@@ -16,6 +16,9 @@ from relaxnet.coordinates import derivative, to_kappa
 from relaxnet.small_matrices import asinh, solve
 from relaxsim.signals import SignalModel
 
+#: Longest step of a fit, in the coordinates of u.
+LONGEST = 0.5
+
 
 def negative_log_likelihood(
     kappa: Any, S: Any, tau: Any, sigma: Any, model: SignalModel
@@ -90,27 +93,37 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
     features : tensor, shape (b, h, w, 3 Q)
     """
     rows = [tf.unstack(row, axis=-1) for row in tf.unstack(information, axis=-2)]
-    return _whitened(tf.unstack(gradient, axis=-1), rows, damping)
+    return tf.stack(_whitened(tf.unstack(gradient, axis=-1), rows, damping)[0], axis=-1)
 
 
 def whitened_gradient(
-    u: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    with_neighbours: bool = False,
+    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
 ) -> tf.Tensor:
-    """`whitened` of `gradient_and_information`, without the matrices between them.
+    """`whitened` of `gradient_and_information`, without the matrices between them."""
+    return tf.stack(_whitened(*_sums(u, S, tau, sigma, model, coordinates))[0], axis=-1)
 
-    `with_neighbours` appends the channels of `relaxnet.neighbourhood.features`.
+
+def whitened_and_steps(
+    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`whitened_gradient`, what the neighbourhood says, and the steps that fits would take.
+
+    Returns
+    -------
+    features : tensor, shape (b, h, w, 3 Q + C)
+        With the C channels of `relaxnet.neighbourhood`, of which some models have none.
+    steps : tensor, shape (b, h, w, K, Q)
+        Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a parameter
+        that neighbours share, of the fit with the neighbourhood's.
     """
     g, F = _sums(u, S, tau, sigma, model, coordinates)
-    own = _whitened(g, F)
-    if not with_neighbours:
-        return own
-    return tf.concat([own, tf.stack(neighbourhood.features(u, g, F, model), axis=-1)], axis=-1)
+    features, own = _whitened(g, F)
+    steps = [tf.stack(own, axis=-1)]
+    if neighbourhood.num_channels(model):
+        seen, shared = neighbourhood.features_and_step(u, g, F, model)
+        features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
+    bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
+    return tf.stack(features, axis=-1), bounded
 
 
 def _sums(
@@ -138,13 +151,16 @@ def _sums(
     return g, F
 
 
-def _whitened(gradient: list[Any], F: list[list[Any]], damping: float = 0.05) -> tf.Tensor:
+def _whitened(
+    gradient: list[Any], F: list[list[Any]], damping: float = 0.05
+) -> tuple[list[Any], list[Any]]:
+    """Channels of `whitened`, and the damped Newton step of each parameter."""
     Q = len(gradient)
     d = [tf.sqrt(F[q][q]) + 1e-3 for q in range(Q)]
     g = [gradient[q] / d[q] for q in range(Q)]
     C = [
         [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)
     ]
-    step = [2.0 * x / y for x, y in zip(solve(C, g), d, strict=True)]
+    step = [x / y for x, y in zip(solve(C, g), d, strict=True)]
     size = [0.3 * tf.math.log(x) for x in d]
-    return tf.stack([*map(asinh, g), *size, *map(asinh, step)], axis=-1)
+    return [*map(asinh, g), *size, *(asinh(2.0 * x) for x in step)], [-x for x in step]

@@ -7,7 +7,8 @@ gradient g_v and the profile information i_v in B, and
 
 ``B_common = (sum_v w_v i_v B_v - sum_v w_v g_v) / sum_v w_v i_v``
 
-where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis.
+where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis. A network sees this
+and may take the step (`relaxnet.rim`).
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _LEAST = 1e-3
 
 
 def num_channels(model: SignalModel) -> int:
-    """Channels of `features`: 0 for a model without a shared parameter."""
+    """Channels of `features_and_step`: 0 for a model without a shared parameter."""
     return 2 + model.num_parameters if SHARED in model.parameters else 0
 
 
-def features(
+def features_and_step(
     u: Any, gradient: list[Any], information: list[list[Any]], model: SignalModel
-) -> list[Any]:
-    """Numbers of order one for the network.
+) -> tuple[list[Any], list[Any]]:
+    """What the network sees of its neighbourhood, and the step of a fit with B_common.
 
     Parameters
     ----------
@@ -50,9 +51,11 @@ def features(
     Returns
     -------
     channels : list of tensors, shape (b, h, w)
-        How far B_common is from B; the logarithm of what the neighbourhood knows of B; by how
-        many standard deviations the voxel's own B is off B_common; and the Newton step of each
-        other parameter with B moved to B_common.
+        Of order one: how far B_common is from B; the logarithm of what the neighbourhood knows of
+        B; by how many standard deviations the voxel's own B is off B_common; and the damped Newton
+        step of each other parameter with B moved to B_common.
+    step : list of Q tensors, shape (b, h, w)
+        Of u: to B_common, and those steps.
     """
     shared = model.parameters.index(SHARED)
     order = [*(q for q in range(model.num_parameters) if q != shared), shared]
@@ -62,7 +65,9 @@ def features(
     C = [[x / (d[i] * d[j]) for j, x in enumerate(row)] for i, row in enumerate(F)]
     known, to_common, off = _common(u[..., shared], *_profile(C, g, d), model.start[shared])
     steps = _steps_beside(C, g, d, to_common)
-    return [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off), *map(asinh, steps)]
+    seen = [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off)]
+    step = [*steps[:shared], to_common, *steps[shared:]]
+    return [*seen, *(asinh(2.0 * x) for x in steps)], step
 
 
 def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
@@ -85,11 +90,11 @@ def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, A
 
 
 def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:
-    """Damped Newton steps of all parameters but the last, which has moved, doubled."""
+    """Damped Newton steps of all parameters but the last, which has moved."""
     others = range(len(g) - 1)
     damped = [[C[i][j] + (_LEAST + 0.05 if i == j else 0.0) for j in others] for i in others]
     right = [-(g[i] + C[i][-1] * d[-1] * moved) for i in others]
-    return [2.0 * x / d[i] for i, x in zip(others, solve(damped, right), strict=True)]
+    return [x / d[i] for i, x in zip(others, solve(damped, right), strict=True)]
 
 
 def window_sums(images: list[Any]) -> list[Any]:

@@ -12,13 +12,13 @@ from relaxnet import neighbourhood
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
 from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
-from relaxnet.likelihood import nll_gradient, whitened_gradient
+from relaxnet.likelihood import nll_gradient, whitened_and_steps, whitened_gradient
 from relaxsim.signals import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
 PAPER = {"gradient": "raw", "coordinates": "linear"}
 #: The default: whitened gradient, logarithmic coordinates.
-DEFAULT = {"gradient": "whitened", "coordinates": "log", "neighbours": True}
+DEFAULT = {"gradient": "whitened", "coordinates": "log", "fit_steps": True}
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
@@ -101,8 +101,11 @@ class RIM(keras.Model):
         ``whitened``: it sees `relaxnet.likelihood.whitened`, which is of order one.
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.coordinates`.
-    neighbours : bool
-        The cell also sees what the neighbourhood says of B; see `relaxnet.neighbourhood`.
+    fit_steps : bool
+        The cell also sees what the neighbourhood says of B (`relaxnet.neighbourhood`), and its
+        update has, beside its own part, the steps that fits would take
+        (`relaxnet.likelihood.whitened_and_steps`), each times a weight that it chooses. Where the
+        data say much it need not learn to repeat the fit.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
 
@@ -123,7 +126,7 @@ class RIM(keras.Model):
         num_steps: int = 6,
         gradient: str = "whitened",
         coordinates: str = "log",
-        neighbours: bool = False,
+        fit_steps: bool = False,
         uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -133,11 +136,13 @@ class RIM(keras.Model):
         self.num_steps = num_steps
         self.gradient = gradient
         self.coordinates = coordinates
-        num_neighbours = neighbourhood.num_channels(self.model) if neighbours else 0
-        self.neighbours = num_neighbours > 0
-        Q = self.model.num_parameters
-        self.cell = RNNCell(Q, features, name="cell", dtype=self.dtype_policy)
-        channels = 2 * Q if gradient == "raw" else 4 * Q + num_neighbours
+        self.fit_steps = fit_steps
+        if fit_steps and gradient == "raw":
+            raise ValueError("fit_steps takes gradient='whitened'")
+        Q, more = self.model.num_parameters, neighbourhood.num_channels(self.model)
+        num_fits = (2 if more else 1) if fit_steps else 0
+        self.cell = RNNCell(Q * (1 + num_fits), features, name="cell", dtype=self.dtype_policy)
+        channels = 2 * Q if gradient == "raw" else 4 * Q + (more if fit_steps else 0)
         self.cell.build((None, None, None, channels))
         self.error_head: Any = ErrorHead(Q, name="error_head") if uncertainty else None
         if self.error_head is not None:
@@ -162,7 +167,8 @@ class RIM(keras.Model):
     @property
     def halo(self) -> int:
         """Voxels on each side that the estimate depends on."""
-        reach = neighbourhood.REACH if self.neighbours else 0
+        shares = self.fit_steps and neighbourhood.num_channels(self.model) > 0
+        reach = neighbourhood.REACH if shares else 0
         return (self.cell.halo + reach) * self.num_steps
 
     def build(self, input_shape: Any = None) -> None:
@@ -195,12 +201,11 @@ class RIM(keras.Model):
         """The network itself, or a copy of it that has no error head."""
         return self if self.error_head is None else self._copy(uncertainty=False)
 
-    def with_neighbours(self) -> RIM:
-        """A copy that also sees its neighbourhood, with weights 0 for that: the same estimates."""
-        copy = RIM.from_config({**self.get_config(), "neighbours": True, "uncertainty": False})
-        kernel, *rest = self.cell.get_weights()
-        missing = copy.cell.get_weights()[0].shape[2] - kernel.shape[2]
-        copy.cell.set_weights([np.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), *rest])
+    def with_fit_steps(self) -> RIM:
+        """A copy that may take fits' steps, with weights 0 for all new: the same estimates."""
+        copy = RIM.from_config({**self.get_config(), "fit_steps": True, "uncertainty": False})
+        pairs = zip(self.cell.get_weights(), copy.cell.get_weights(), strict=True)
+        copy.cell.set_weights([_padded(own, new.shape) for own, new in pairs])
         return copy
 
     def _copy(self, uncertainty: bool) -> RIM:
@@ -221,22 +226,30 @@ class RIM(keras.Model):
         states = (zeros, zeros)
         estimates = []
         for _ in range(self.num_steps):
-            features = self.likelihood_features(u, S, tau, sigma)
-            inputs_j = tf.concat([u, features], axis=-1)
-            update, states = self.cell(inputs_j, states)
-            u = u + update
+            features, fits = self.likelihood_features(u, S, tau, sigma)
+            outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
+            u = u + self._update(outputs, fits)
             estimates.append(u)
         return estimates, states
 
-    def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
-        """What the cell sees of the likelihood at u."""
+    def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tuple[Any, Any]:
+        """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
+        arguments = (S, tau, sigma, self.model, self.coordinates)
         if self.gradient == "raw":
-            return nll_gradient(u, S, tau, sigma, self.model, self.coordinates)
+            return nll_gradient(u, *arguments), None
         u = tf.stop_gradient(u)
-        features = whitened_gradient(
-            u, S, tau, sigma, self.model, self.coordinates, self.neighbours
-        )
-        return tf.stop_gradient(features)
+        if not self.fit_steps:
+            return tf.stop_gradient(whitened_gradient(u, *arguments)), None
+        features, fits = whitened_and_steps(u, *arguments)
+        return tf.stop_gradient(features), tf.stop_gradient(fits)
+
+    def _update(self, outputs: Any, fits: Any) -> tf.Tensor:
+        """The cell's outputs, of which those after the first Q weight the steps (..., K, Q)."""
+        if fits is None:
+            return outputs
+        Q = self.model.num_parameters
+        own, *weights = tf.split(outputs, outputs.shape[-1] // Q, axis=-1)
+        return tf.add_n([own, *(w * fits[..., k, :] for k, w in enumerate(weights))])
 
     def scaled(self, kappa: Any) -> tf.Tensor:
         """Kappa in the coordinates in which the loss compares it."""
@@ -250,7 +263,12 @@ class RIM(keras.Model):
             "num_steps": self.num_steps,
             "gradient": self.gradient,
             "coordinates": self.coordinates,
-            "neighbours": self.neighbours,
+            "fit_steps": self.fit_steps,
             "uncertainty": self.has_std,
         }
         return {**super().get_config(), **config}
+
+
+def _padded(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights with zeros after them along each axis."""
+    return np.pad(weights, [(0, n - m) for n, m in zip(shape, weights.shape, strict=True)])

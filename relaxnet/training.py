@@ -290,7 +290,7 @@ def initial_network(settings: Settings, info: ShardInfo) -> keras.Model:
     if network.kind == "rim":
         network = network.without_error_head()
         if settings.recipe != "paper":
-            network = network.with_neighbours()
+            network = network.with_fit_steps()
     return with_policy(network, settings.precision)
 
 

@@ -25,6 +25,8 @@ VALIDATION = ("45", "46")
 ANY = "--sigma-range 0.00375 0.25 --shapes 0.15 --voxel-size 0.5:2"
 #: T1 from 50 to 5000 ms and T2 from 5 to 3000 ms without gaps.
 WIDE = f"{ANY} --tissues wide"
+#: Structures about a voxel wide, which networks must not smooth away.
+SMALL = "--details 0.4"
 KNOWN_TIS = (
     "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "
     "--tis tools/times/nist3t.txt"
@@ -34,12 +36,8 @@ OWN = "--voxel-size 0.5:1.2"
 
 
 def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
-    """Data of a network for one list of inversion times, B constant or varying slowly.
-
-    In half of the patches small details are drawn, which the network must not smooth away.
-    """
-    small = f"{OWN} --details 0.5"
-    half = patches // 2
+    """Data of a network for one list of inversion times, B constant or varying slowly."""
+    small, half = f"{OWN} {SMALL}", patches // 2
     return {
         "slow": f"--tis {times} --b-field slow --seed {seed + 30} --patches {patches} {small}",
         "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {half} {small}",
@@ -65,17 +63,18 @@ FSE6 = {
 #: Name of a shard folder -> options of ``relaxsim generate``. Those that begin with "val" validate.
 RECIPES: dict[str, dict[str, str]] = {
     "rim-t1": {
-        "wide": f"--tis random --b-field wide --seed 1 --patches 3600 {WIDE}",
-        "smooth": f"--tis random --b-field smooth --seed 2 --patches 3600 {WIDE}",
-        "tissue": f"--tis random --b-field smooth --seed 6 --patches 4800 {ANY}",
+        "wide": f"--tis random --b-field wide --seed 1 --patches 3600 {WIDE} {SMALL}",
+        "smooth": f"--tis random --b-field smooth --seed 2 --patches 2400 {WIDE} {SMALL}",
+        "slow": f"--tis random --b-field slow --seed 9 --patches 2400 {WIDE} {SMALL}",
+        "tissue": f"--tis random --b-field slow --seed 6 --patches 4800 {ANY} {SMALL}",
         "tr": f"--tis random --b-field wide --tr 1000:10000 --seed 3 --patches 3600 {WIDE}",
         "patch": "--tis random --b-field patch --seed 4 --patches 2400 "
         "--sigma-range 0.00375 0.25 --shapes 0.15",
         "rician": f"--tis random --b-field wide --noise rician --seed 8 --patches 2400 {WIDE}",
-        "known": f"{KNOWN_TIS} --b-field smooth --seed 5 --patches 2400 {WIDE}",
-        "known-tissue": f"{KNOWN_TIS} --b-field smooth --seed 7 --patches 2400 {ANY}",
-        "val-smooth": f"--tis random --b-field smooth --seed 91 --patches 240 {WIDE}",
-        "val-tissue": f"--tis random --b-field smooth --seed 95 --patches 240 {ANY}",
+        "known": f"{KNOWN_TIS} --b-field slow --seed 5 --patches 2400 {WIDE}",
+        "known-tissue": f"{KNOWN_TIS} --b-field slow --seed 7 --patches 4800 {ANY} {SMALL}",
+        "val-slow": f"--tis random --b-field slow --seed 91 --patches 240 {WIDE}",
+        "val-tissue": f"--tis random --b-field slow --seed 95 --patches 240 {ANY}",
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
     },
     "rim-t2": {

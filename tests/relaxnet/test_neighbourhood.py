@@ -1,12 +1,12 @@
-"""The value of B that a neighbourhood shares, and the network that sees it."""
+"""The value of B that a neighbourhood shares, and the network that may take steps of fits."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from test_networks import TAU, images, randomised, sigma
 
-from relaxnet.coordinates import from_kappa
-from relaxnet.likelihood import whitened_gradient
+from relaxnet.coordinates import from_kappa, to_kappa
+from relaxnet.likelihood import LONGEST, whitened_and_steps, whitened_gradient
 from relaxnet.models import load_network
 from relaxnet.neighbourhood import REACH, num_channels, window_sums
 from relaxnet.rim import RIM
@@ -30,10 +30,11 @@ def series(B, noise, shape=(30, 34), seed=0):
 def features(kappa, S, noise):
     u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
     level = np.array([noise], np.float32)
-    seen = whitened_gradient(u, S, TIS, level, INVERSION_RECOVERY, "log", with_neighbours=True)
-    own = whitened_gradient(u, S, TIS, level, INVERSION_RECOVERY, "log")
-    np.testing.assert_array_equal(seen[..., :9], own)
-    return np.asarray(seen)[0, ..., 9:]
+    arguments = (u, S, TIS, level, INVERSION_RECOVERY, "log")
+    seen, steps = whitened_and_steps(*arguments)
+    np.testing.assert_array_equal(seen[..., :9], whitened_gradient(*arguments))
+    assert np.abs(steps).max() <= LONGEST
+    return np.asarray(seen)[0, ..., 9:], np.asarray(steps)[0]
 
 
 def test_window_sums_are_those_of_a_pyramid():
@@ -56,13 +57,44 @@ def test_common_b_is_found_from_a_wrong_one():
     kappa, S = series(B=1.8, noise=0.0)
     start = kappa.copy()
     start[..., 1] = 1.77
-    to_common = np.sinh(features(start, S, 0.01)[..., 0]) / 10
-    np.testing.assert_allclose(to_common, 0.03, atol=0.006)
+    seen, steps = features(start, S, 0.01)
+    np.testing.assert_allclose(np.sinh(seen[..., 0]) / 10, 0.03, atol=0.006)
+    # All voxels step there; A and T, which are true, stay.
+    np.testing.assert_allclose(steps[..., 1, 1], 0.03, atol=0.006)
+    inside = kappa[0, ..., 0] > 0
+    assert np.abs(steps[inside][:, 1, [0, 2]]).max() < 0.03
+
+
+def test_steps_lead_to_the_fit_that_shares_b():
+    """From 5 % off, eight steps with the neighbourhood's B; clean data, the truth is the fit."""
+    kappa, S = series(B=1.8, noise=0.0)
+    u = from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log")
+    u = u + tf.constant([0.03, -0.03, 0.05])
+    level = np.array([0.01], np.float32)
+    for _ in range(8):
+        u = u + whitened_and_steps(u, S, TIS, level, INVERSION_RECOVERY, "log")[1][..., 1, :]
+    found = np.asarray(to_kappa(u, INVERSION_RECOVERY, "log"))
+    inside = kappa[..., 0] > 0
+    np.testing.assert_allclose(found[inside][:, 1:], kappa[inside][:, 1:], rtol=5e-3)
+
+
+def test_own_steps_lead_to_the_fit_of_each_voxel():
+    rng = np.random.default_rng(0)
+    kappa = np.stack([rng.uniform(0.5, 1.2, (1, 9, 9)), rng.uniform(50, 150, (1, 9, 9))], -1)
+    tau = np.array([10.0, 30, 60, 110, 180], np.float32)
+    S = T2_DECAY.forward(kappa, tau).astype(np.float32)
+    u = tf.constant(from_kappa((kappa * 1.2).astype(np.float32), T2_DECAY, "log"))
+    for _ in range(10):
+        seen, steps = whitened_and_steps(u, S, tau, np.float32([0.01]), T2_DECAY, "log")
+        assert steps.shape[-2:] == (1, 2)
+        assert seen.shape[-1] == 6
+        u = u + steps[..., 0, :]
+    np.testing.assert_allclose(to_kappa(u, T2_DECAY, "log"), kappa, rtol=0.01)
 
 
 def test_neighbours_know_b_better_than_a_voxel():
     kappa, S = series(B=1.8, noise=0.05)
-    seen = features(kappa, S, 0.05)
+    seen, _ = features(kappa, S, 0.05)
     to_common = np.sinh(seen[..., 0]) / 10
     off = np.sinh(seen[..., 2])
     assert np.abs(to_common).max() < 0.05
@@ -73,34 +105,42 @@ def test_neighbours_know_b_better_than_a_voxel():
 
 def test_what_is_known_grows_with_the_number_of_voxels_and_a_blank_slice_is_finite():
     kappa, S = series(B=1.8, noise=0.05)
-    known = features(kappa, S, 0.05)[..., 1]
+    known = features(kappa, S, 0.05)[0][..., 1]
     assert known[15, 17] > known[0, 0]
     empty = np.broadcast_to(np.float32([0.0, 2.0, 1000.0]), kappa.shape)
-    blank = features(empty, np.zeros_like(S), 0.05)
-    assert np.isfinite(blank).all()
+    seen, steps = features(empty, np.zeros_like(S), 0.05)
+    assert np.isfinite(seen).all()
+    assert np.isfinite(steps).all()
 
 
-def test_models_without_b_have_none():
+def test_models_without_b_share_none():
     assert num_channels(T2_DECAY) == 0
-    network = RIM("t2_decay", features=6, num_steps=2, neighbours=True)
-    assert not network.neighbours
-    assert network.halo == RIM("t2_decay", features=6, num_steps=2).halo
+    plain = RIM("t2_decay", features=6, num_steps=2)
+    network = plain.with_fit_steps()
+    assert network.halo == plain.halo
+    S = images()
+    np.testing.assert_allclose(network([S, TAU, sigma()]), plain([S, TAU, sigma()]), rtol=1e-5)
 
 
-def test_added_neighbours_start_without_effect():
+def test_added_steps_start_without_effect():
     network = randomised(RIM(features=6, num_steps=2))
-    more = network.with_neighbours()
+    more = network.with_fit_steps()
     S = images()
     np.testing.assert_allclose(more([S, TAU, sigma()]), network([S, TAU, sigma()]), rtol=1e-5)
     assert more.halo == network.halo + 2 * REACH
-    assert more.with_neighbours().count_params() == more.count_params()
+    assert more.with_fit_steps().count_params() == more.count_params()
 
 
-@pytest.mark.parametrize("neighbours", [False, True])
-def test_saved_networks_know_whether_they_see_neighbours(neighbours, tmp_path):
-    network = randomised(RIM(features=6, num_steps=2, neighbours=neighbours))
+def test_raw_gradients_have_no_steps():
+    with pytest.raises(ValueError, match="whitened"):
+        RIM(gradient="raw", fit_steps=True)
+
+
+@pytest.mark.parametrize("fit_steps", [False, True])
+def test_saved_networks_know_whether_they_take_steps(fit_steps, tmp_path):
+    network = randomised(RIM(features=6, num_steps=2, fit_steps=fit_steps))
     network.save(tmp_path / "network.keras")
     loaded = load_network(tmp_path / "network.keras")
-    assert loaded.neighbours == neighbours
+    assert loaded.fit_steps == fit_steps
     S = images()
     np.testing.assert_array_equal(loaded([S, TAU, sigma()]), network([S, TAU, sigma()]))

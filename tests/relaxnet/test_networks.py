@@ -107,10 +107,10 @@ def test_order_of_images_does_not_matter():
     "network",
     [
         RIM(num_steps=2),
-        RIM(num_steps=1, neighbours=True),
+        RIM(num_steps=1, fit_steps=True),
         ResNet(num_images=4, widths=(4, 4, 6)),
     ],
-    ids=["rim", "rim-neighbours", "resnet"],
+    ids=["rim", "rim-fit-steps", "resnet"],
 )
 def test_halo_is_how_far_a_voxel_reaches(network):
     """A change at one voxel shows at the halo's edge and not beyond."""
