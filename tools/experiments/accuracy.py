@@ -25,8 +25,9 @@ import click
 import numpy as np
 from accuracy_text import markdown
 from bounds import bayes_slopes, relative_bounds
-from cells import CACHE, Cell, load_moments, run_cells
+from cells import Cell, load_moments, run_cells
 from figures import write_rows
+from kept import cache_option, out_option
 from methods import Method, methods_for, methods_option, models_option, parse_files
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
 
@@ -209,8 +210,8 @@ def _finished(path: Path) -> Moments:
 @methods_option
 @seed_option
 @quick_option
-@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
-@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@cache_option
+@out_option
 @one_line_errors
 def main(
     protocol: str,

@@ -26,8 +26,9 @@ from typing import Any
 import click
 import numpy as np
 from blurriness_figure import draw
-from cells import CACHE, SAVE_EVERY, Cell
+from cells import SAVE_EVERY, Cell
 from figures import five_numbers, write_rows
+from kept import cache_option, out_option
 from methods import methods_for, methods_option, models_option, parse_files
 from pivot import pivot
 from scipy import stats
@@ -180,8 +181,8 @@ def text(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 @methods_option
 @seed_option
 @quick_option
-@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
-@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@cache_option
+@out_option
 @one_line_errors
 def main(
     protocol: str,

@@ -29,7 +29,6 @@ from relaxsim.phantoms import Phantom
 SIGNAL = 0.75
 #: Seconds after which a cell that is not done is saved.
 SAVE_EVERY = 30.0
-CACHE = Path("runs/experiments")
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def run_cells(
     b_fields: Sequence[str],
     draws: Sequence[int],
     repeats: int,
-    cache: Path = CACHE,
+    cache: Path,
     say: Callable[[str], object] = click.echo,
 ) -> Iterator[tuple[Cell, Phantom, Moments]]:
     """All cells of an experiment, each with its slice and its moments.

@@ -17,8 +17,9 @@ from typing import Any
 
 import click
 import numpy as np
-from cells import CACHE, run_cells
+from cells import run_cells
 from figures import PAGE, save_figure, subplots, write_rows
+from kept import cache_option, out_option
 from methods import FITS, Method, fit_method, models_option, networks_for, parse_files
 from pivot import pivot
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
@@ -126,8 +127,8 @@ def _cell(row: dict[str, Any]) -> str:
 @models_option
 @seed_option
 @quick_option
-@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
-@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@cache_option
+@out_option
 @one_line_errors
 def main(
     brains: tuple[Path, ...],

@@ -17,8 +17,9 @@ from typing import Any
 
 import click
 import numpy as np
-from cells import CACHE, run_cells
+from cells import run_cells
 from figures import PAGE, save_figure, subplots, write_rows
+from kept import cache_option, out_option
 from methods import fit_method
 from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
@@ -108,8 +109,8 @@ def _cell(row: dict[str, Any]) -> str:
 @click.option("--repeats", default=4, type=click.IntRange(2), show_default=True, help="C.")
 @seed_option
 @quick_option
-@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
-@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@cache_option
+@out_option
 @one_line_errors
 def main(
     protocol: str,

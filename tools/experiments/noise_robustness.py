@@ -21,7 +21,7 @@ import click
 import numpy as np
 from accuracy_text import B_WORDS
 from bounds import relative_bounds
-from cells import CACHE, SIGNAL, Cell, run_cells
+from cells import SIGNAL, Cell, run_cells
 from figures import (
     FIVE,
     PAGE,
@@ -33,6 +33,7 @@ from figures import (
     subplots,
     write_rows,
 )
+from kept import cache_option, out_option
 from methods import Method, methods_for, methods_option, models_option, parse_files
 from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
@@ -187,8 +188,8 @@ def _finish(axis: Any, metric: str, title: str, first: bool) -> None:
 @methods_option
 @seed_option
 @quick_option
-@click.option("--cache", default=CACHE, type=click.Path(path_type=Path), show_default=True)
-@click.option("--out", default=Path("docs/results"), type=click.Path(path_type=Path))
+@cache_option
+@out_option
 @one_line_errors
 def main(
     protocol: str,
