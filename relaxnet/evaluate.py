@@ -17,7 +17,7 @@ from relaxnet.metrics import (
     relative_rmse,
     summarise,
 )
-from relaxnet.nifti import check_grid, load_maps
+from relaxnet.nifti_inputs import check_grid, load_maps
 
 #: Name of the region that is the whole mask.
 WHOLE = "mask"

@@ -10,7 +10,8 @@ import numpy as np
 
 from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.masks import automatic_mask
-from relaxnet.nifti import Series, by, load_labels, load_mask, load_series, load_sigma
+from relaxnet.nifti import Series, by
+from relaxnet.nifti_inputs import load_labels, load_mask, load_series, load_sigma
 from relaxnet.roi import read_names
 from relaxnet.sidecar import input_sidecar
 from relaxsim.protocols import Protocol

@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from relaxnet.masks import automatic_mask
-from relaxnet.nifti import load_series
+from relaxnet.nifti_inputs import load_series
 from relaxnet.noise import Noise, find_noise
 from relaxnet.scale import series_scale
 from relaxsim.anatomy import builtin_head, load_anatomy

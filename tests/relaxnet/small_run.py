@@ -6,7 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relaxnet.nifti import load_series, save_map
+from relaxnet.nifti import save_map
+from relaxnet.nifti_inputs import load_series
 from relaxnet.status import AT_BOUND, OK, OUTSIDE, POOR_FIT, levels
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small_series import series, write
 
-from relaxnet.nifti import NiftiError, load_mask, load_series, load_sigma, save_map
+from relaxnet.nifti import NiftiError, save_map
+from relaxnet.nifti_inputs import load_mask, load_series, load_sigma
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_sigma_maps_are_checked_in_the_mask():
 )
 def test_air_of_real_series_is_not_clean(name, data_dir):
     """Masked, thresholded or full of ghosts: all of them."""
-    from relaxnet.nifti import load_series
+    from relaxnet.nifti_inputs import load_series
 
     S = load_series([data_dir / f"{name}.nii.gz"]).data
     assert background_noise(S).sigma is None

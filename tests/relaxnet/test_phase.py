@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small_series import series, write
 
-from relaxnet.nifti import NiftiError, load_series
+from relaxnet.nifti import NiftiError
+from relaxnet.nifti_inputs import load_series
 from relaxnet.phase import phase_by_name, phase_by_values
 
 
