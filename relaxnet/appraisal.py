@@ -17,7 +17,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.look_locker import true_t1
 from relaxnet.maps import Comparison, Maps
 from relaxnet.noise import Noise
-from relaxnet.scale import largest_modulus
+from relaxnet.scale import knows_sign, largest_modulus
 from relaxnet.status import (
     DISAGREE,
     NO_CORRECTION,
@@ -52,9 +52,9 @@ def flag_untrained(maps: Maps, envelope: Envelope | None) -> Maps:
 def with_residual(maps: Maps, S: np.ndarray, tau: np.ndarray, noise: Noise, keep: bool) -> Maps:
     """Fill in the root mean square of the residuals in units of sigma, 0 where no estimate.
 
-    With `keep` the maps also get the predicted series, the modulus for networks.
+    With `keep` the maps also get the predicted series, the modulus for a ResNet.
     """
-    modulus = maps.signed and maps.method != "mle"
+    modulus = maps.signed and not knows_sign(maps.method)
     forward = maps.model.signed if maps.signed and not modulus else maps.model.forward
     sigma = np.broadcast_to(noise.sigma, maps.status.shape)
     done = ~np.isin(maps.status, WITHOUT_ESTIMATE) & (maps.kappa[..., -1] > 0)

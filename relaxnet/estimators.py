@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.inference import filled, run_network
 from relaxnet.models import ModelError
 from relaxnet.noise import Noise
-from relaxnet.scale import as_seen
+from relaxnet.scale import as_seen, knows_sign
 from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxsim.signals import SignalModel
 
@@ -68,6 +69,9 @@ def by_network(
     """Estimate of a network in the voxels of status OK; slices lie along the third axis."""
     inside = np.moveaxis(status == OK, 2, 0)
     levels = _slice_levels(noise.sigma, inside, scale)
+    if noise.signed and model.magnitude and knows_sign(network.kind):
+        network = _for_signed_data(network)
+        model = network.model
     slices = (as_seen(S[:, :, z], model) / scale for z in range(S.shape[2]))
     values = run_network(network, map(filled, slices), tau, levels, inside, progress=progress)
     values = np.moveaxis(values, 0, 2)
@@ -79,6 +83,12 @@ def by_network(
         if part is not None:
             part[..., amplitudes] *= scale
     return _sound(Estimate(kappa, std, status.copy()))
+
+
+@functools.lru_cache(maxsize=4)
+def _for_signed_data(network: Any) -> Any:
+    """Of one network always the same copy, so that it is traced once."""
+    return network.for_signed_data()
 
 
 def check_network(network: Any, model: SignalModel, num_images: int, method: str) -> None:

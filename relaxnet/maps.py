@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from relaxnet.scale import knows_sign
 from relaxsim.signals import SignalModel
 
 
@@ -95,7 +96,7 @@ class Maps:
     @property
     def taken_as(self) -> str:
         """What the method took the data for, in words."""
-        if self.signed and self.method != "mle":
+        if self.signed and not knows_sign(self.method):
             return "the modulus of signed data"
         return "signed" if self.signed else "magnitude"
 

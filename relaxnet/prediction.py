@@ -77,7 +77,7 @@ def predict(
         (`relaxnet.masks.automatic_mask`).
     signed : bool, optional
         The data carry the signal's sign; default: if more than 1 % of the mask's samples lie
-        below -5 sigma. Networks take the modulus of inversion recovery in any case.
+        below -5 sigma. A ResNet takes the modulus of inversion recovery in any case.
     fit : FitOptions
         Of the maximum-likelihood fit.
     spacing : (float, float, float), optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -108,6 +109,9 @@ class RIM(keras.Model):
         data say much it need not learn to repeat the fit.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
+    signed : bool
+        The images carry the signal's sign, where the model has a modulus. The same weights serve
+        both: what the cell sees of the likelihood means the same (`for_signed_data`).
 
     Notes
     -----
@@ -128,10 +132,14 @@ class RIM(keras.Model):
         coordinates: str = "log",
         fit_steps: bool = False,
         uncertainty: bool = False,
+        signed: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.signed = signed
         self.model = signal_model(model)
+        if signed:
+            self.model = replace(self.model, magnitude=False)
         self.features = features
         self.num_steps = num_steps
         self.gradient = gradient
@@ -208,6 +216,12 @@ class RIM(keras.Model):
         copy.cell.set_weights([_padded(own, new.shape) for own, new in pairs])
         return copy
 
+    def for_signed_data(self) -> RIM:
+        """A copy for images that carry the signal's sign, which magnitudes leave it to guess."""
+        copy = RIM.from_config({**self.get_config(), "signed": True})
+        copy.set_weights(self.get_weights())
+        return copy
+
     def _copy(self, uncertainty: bool) -> RIM:
         copy = RIM.from_config({**self.get_config(), "uncertainty": uncertainty})
         copy.cell.set_weights(self.cell.get_weights())
@@ -220,7 +234,7 @@ class RIM(keras.Model):
     def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
         """U after each step, and the cell's last states."""
         S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
-        mip = tf.reduce_max(S, axis=-1)
+        mip = tf.reduce_max(tf.abs(S) if self.signed else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         states = (zeros, zeros)
@@ -265,6 +279,7 @@ class RIM(keras.Model):
             "coordinates": self.coordinates,
             "fit_steps": self.fit_steps,
             "uncertainty": self.has_std,
+            "signed": self.signed,
         }
         return {**super().get_config(), **config}
 

@@ -102,3 +102,8 @@ def as_seen(S: np.ndarray, model: SignalModel) -> np.ndarray:
         The modulus if the model is one of a modulus; else S itself, which noise may make negative.
     """
     return np.abs(S) if model.magnitude else S
+
+
+def knows_sign(method: str) -> bool:
+    """Whether a method uses the sign of signed data: a ResNet has learned from magnitudes."""
+    return method in ("rim", "mle")

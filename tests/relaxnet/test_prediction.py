@@ -117,16 +117,48 @@ def test_shallow_negatives_are_recognised_as_signed():
     assert out.sigma == pytest.approx(7, rel=0.1)
 
 
-def test_networks_take_the_modulus_of_signed_data(network):
+def signed_series():
+    """Noise-free signed series, and its disc."""
     kappa, disc = series()[1:]
     safe = np.where(disc[..., None], kappa, [0.0, 2.0, 1000.0])
-    S = INVERSION_RECOVERY.signed(safe, TAU, np)
+    return INVERSION_RECOVERY.signed(safe, TAU, np), disc
+
+
+def test_a_resnet_takes_the_modulus_of_signed_data():
+    S, disc = signed_series()
+    network = ResNet(num_images=len(TAU), widths=(4, 4))
     options = {"mask": disc, "network": network, "sigma": 8.0}
-    out, of_modulus = (maps(x, "rim", **options) for x in (S, np.abs(S)))
+    out, of_modulus = (maps(x, "resnet", **options) for x in (S, np.abs(S)))
     assert (out.signed, of_modulus.signed) == (True, False)
     assert out.taken_as == "the modulus of signed data"
     np.testing.assert_array_equal(out.kappa, of_modulus.kappa)
     np.testing.assert_allclose(out.residual, of_modulus.residual)
+
+
+def test_a_rim_uses_the_sign(network):
+    """Where the modulus leaves the polarity open the sign decides; else both mean the same."""
+    S, disc = signed_series()
+    options = {"mask": disc, "network": network, "sigma": 8.0}
+    out, of_modulus = (maps(x, "rim", **options) for x in (S, np.abs(S)))
+    assert out.taken_as == "signed"
+    start = network.model.start_from(np.abs(S).max(-1), np)
+    same = (np.sign(INVERSION_RECOVERY.signed(start, TAU, np)) == np.sign(S)).all(-1) & disc
+    assert not np.allclose(out.kappa[disc & ~same], of_modulus.kappa[disc & ~same], rtol=1e-3)
+    again = maps(S, "rim", **options)
+    np.testing.assert_array_equal(again.kappa, out.kappa)
+    # A wrong sign is a large residual.
+    wrong = maps(-S, "rim", **options, signed=True)
+    assert wrong.residual[disc].mean() > 2 * out.residual[disc].mean()
+
+
+def test_a_rim_for_signed_data_keeps_weights_and_error_head(network):
+    headed = network.with_error_head()
+    copy = headed.for_signed_data()
+    assert copy.has_std
+    assert not copy.model.magnitude
+    for a, b in zip(copy.get_weights(), headed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not RIM.from_config(headed.get_config()).signed
 
 
 def test_sigma_of_signed_data_that_is_given_decides_too():
