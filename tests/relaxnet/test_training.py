@@ -23,6 +23,7 @@ from relaxnet.dataset import (
 from relaxnet.models import load_network
 from relaxnet.rim import RIM
 from relaxnet.training import (
+    LEAST_ERROR,
     Settings,
     TrainingError,
     make_optimizer,
@@ -80,9 +81,25 @@ def test_losses_are_zero_at_the_truth_and_leave_out_the_background():
     weight[:, 0] = 0
     wrong = target + tf.constant((weight == 0)[..., None].astype(np.float32)) * 5.0
     assert float(squared_loss([wrong], target, weight)) < 1e-9
-    assert float(patch_loss([wrong], target, weight)) == pytest.approx(0.01, rel=1e-3)
+    assert float(patch_loss([wrong], target, weight)) == pytest.approx(LEAST_ERROR, rel=1e-3)
     assert float(squared_loss([target + 0.5], target, weight)) == pytest.approx(0.75, rel=1e-3)
     assert float(patch_loss([target + 0.5], target, weight)) == pytest.approx(0.5, rel=1e-2)
+
+
+def test_a_share_of_a_patchs_error_counts_the_same_in_any_patch():
+    target = np.zeros((2, 3, 3, 3), np.float32)
+    errors = np.array([0.2, 2.0], np.float32)[:, None, None, None]
+    weight = np.ones((2, 3, 3), np.float32)
+
+    def loss(factors):
+        factors = np.array(factors, np.float32)[:, None, None, None]
+        return float(patch_loss([target + factors * errors], target, weight))
+
+    assert loss([0.5, 1.0]) == pytest.approx(loss([1.0, 0.5]), rel=0.02)
+    assert loss([0.5, 1.0]) == pytest.approx(loss([1.0, 1.0]) / np.sqrt(2), rel=0.02)
+    # A patch without a voxel that counts is no patch.
+    weight[1] = 0
+    assert loss([1.0, 1.0]) == pytest.approx(0.2, rel=0.02)
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
