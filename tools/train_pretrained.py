@@ -57,7 +57,7 @@ def as_the_paper(times: str, seed: int) -> dict[str, str]:
 
 
 FSE6 = {
-    "tissue": f"--tes fse6 --seed 31 --patches 7200 {OWN}",
+    "tissue": f"--tes fse6 --seed 31 --patches 7200 {OWN} {SMALL}",
     "val-tissue": "--tes fse6 --seed 93 --patches 240 --voxel-size 0.85",
 }
 #: Name of a shard folder -> options of ``relaxsim generate``. Those that begin with "val" validate.
@@ -78,11 +78,11 @@ RECIPES: dict[str, dict[str, str]] = {
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
     },
     "rim-t2": {
-        "any": f"--tes random --seed 21 --patches 4800 {WIDE}",
-        "tissue": f"--tes random --seed 23 --patches 2400 {ANY}",
+        "any": f"--tes random --seed 21 --patches 4800 {WIDE} {SMALL}",
+        "tissue": f"--tes random --seed 23 --patches 2400 {ANY} {SMALL}",
         "rician": f"--tes random --noise rician --seed 24 --patches 1200 {WIDE}",
         "known": f"{KNOWN_TES} --seed 22 --patches 1200 {WIDE}",
-        "known-tissue": f"{KNOWN_TES} --seed 25 --patches 2400 {ANY}",
+        "known-tissue": f"{KNOWN_TES} --seed 25 --patches 2400 {ANY} {SMALL}",
         "val-any": f"--tes random --seed 94 --patches 240 {WIDE}",
         "val-tissue": f"--tes random --seed 96 --patches 240 {ANY}",
     },
