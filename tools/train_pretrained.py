@@ -73,6 +73,8 @@ RECIPES: dict[str, dict[str, str]] = {
         "rician": f"--tis random --b-field wide --noise rician --seed 8 --patches 2400 {WIDE}",
         "known": f"{KNOWN_TIS} --b-field slow --seed 5 --patches 2400 {WIDE}",
         "known-tissue": f"{KNOWN_TIS} --b-field slow --seed 7 --patches 4800 {ANY} {SMALL}",
+        "known-tr": f"{KNOWN_TIS} --b-field wide --tr 800:4000 --seed 10 --patches 2400 "
+        "--sigma-range 0.00375 0.1 --shapes 0.5 --voxel-size 0.5:2 --tissues wide",
         "val-slow": f"--tis random --b-field slow --seed 91 --patches 240 {WIDE}",
         "val-tissue": f"--tis random --b-field slow --seed 95 --patches 240 {ANY}",
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
