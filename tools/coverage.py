@@ -27,6 +27,7 @@ from relaxnet.scale import as_seen, patch_scale
 from relaxnet.uncertainty import clustered_share
 from relaxsim.cli import Range
 from relaxsim.generate import Settings
+from relaxsim.maps import B_FIELDS
 from relaxsim.noise import add_noise
 from relaxsim.protocols import Protocol
 
@@ -197,7 +198,7 @@ _LINE = ("coverage", "low", "high")
 @click.option("--snr", "snrs", multiple=True, type=float, default=(5.0, 10.0, 30.0, 60.0, 100.0))
 @click.option("--purity", default=0.999, help="Least share of one tissue in a voxel that counts.")
 @click.option("--tissues", default="paper")
-@click.option("--b-field", default="smooth", type=click.Choice(["patch", "wide", "smooth"]))
+@click.option("--b-field", default="smooth", type=click.Choice(B_FIELDS))
 @click.option("--tr", "tr_range", type=Range())
 @click.option("--voxel-size", type=Range())
 @click.option("--noise", default="gaussian", type=click.Choice(["gaussian", "rician"]))

@@ -22,7 +22,7 @@ from relaxnet.metrics import Summary, by_tissue
 from relaxnet.scale import as_seen, patch_scale
 from relaxsim.cli import Range, chosen_anatomies
 from relaxsim.generate import Settings, draw_mixture, shard_rng
-from relaxsim.maps import draw_tissue_values
+from relaxsim.maps import B_FIELDS, draw_tissue_values
 from relaxsim.noise import add_noise
 from relaxsim.protocols import Protocol, random_protocol, read_protocol
 from relaxsim.simulate import noise_free
@@ -163,7 +163,7 @@ def label_of(network: str) -> str:
 @click.option("--repeats", default=8, help="Draws of noise.")
 @click.option("--snr", "snrs", multiple=True, type=float, default=(5.0, 10.0, 30.0))
 @click.option("--tissues", default="paper")
-@click.option("--b-field", default="patch", type=click.Choice(["patch", "wide", "smooth"]))
+@click.option("--b-field", default="patch", type=click.Choice(B_FIELDS))
 @click.option("--tr", "tr_range", type=Range())
 @click.option("--voxel-size", type=Range())
 @click.option("--noise", default="gaussian", type=click.Choice(["gaussian", "rician"]))
