@@ -71,6 +71,7 @@ def finite_tr_model(model: SignalModel, tr: float) -> SignalModel:
         signed=signed,
         signed_jacobian=signed_jacobian,
         basis=basis,
+        exponential=None,
     )
 
 

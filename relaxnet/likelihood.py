@@ -131,24 +131,80 @@ def _sums(
 ) -> tuple[list[Any], list[list[Any]]]:
     """Entries of the gradient and of the information, each a sum over images, shape (b, h, w).
 
-    The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
-    no copy at all; what does not depend on the image is multiplied after the sum.
+    What does not depend on the image is multiplied after the sum.
     """
     kappa = to_kappa(u, model, coordinates)
-    signal = model.signed(kappa, tau, tf)
-    measured = S * tf.sign(signal) if model.magnitude else S
-    residual = signal - measured
+    of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
+    g, F = of_kappa(kappa, S, tau, model)
+    noise = sigma[:, None, None]
+    d = [column / noise for column in tf.unstack(derivative(kappa, model, coordinates), axis=-1)]
+    Q = range(model.num_parameters)
+    return [d[q] / noise * g[q] for q in Q], [[d[q] * d[r] * F[q][r] for r in Q] for q in Q]
+
+
+def _sums_of_jacobian(
+    kappa: Any, S: Any, tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]]]:
+    """Of any model: ``sum_n J_nq residual_n`` and ``sum_n J_nq J_nr``.
+
+    The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
+    no copy at all.
+    """
+    residual = _residual(model.signed(kappa, tau, tf), S, model)
     stacked = model.signed_jacobian(kappa, tau, tf)
     Q = model.num_parameters
     J = [stacked[..., q] for q in range(Q)]
-    noise = sigma[:, None, None]
-    d = [column / noise for column in tf.unstack(derivative(kappa, model, coordinates), axis=-1)]
-    g = [d[q] / noise * tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
+    g = [tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
     F: list[list[Any]] = [[None] * Q for _ in range(Q)]
     for q in range(Q):
         for r in range(q, Q):
-            F[q][r] = F[r][q] = d[q] * d[r] * tf.reduce_sum(J[q] * J[r], axis=-1)
+            F[q][r] = F[r][q] = tf.reduce_sum(J[q] * J[r], axis=-1)
     return g, F
+
+
+def _sums_of_exponential(
+    kappa: Any, S: Any, tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]]]:
+    """`_sums_of_jacobian` of a model ``a + b E`` with ``E = exp(-tau / T)``, in half the time.
+
+    All entries are combinations of the sums of E, E^2, the residual and its product with E, each
+    times powers of tau, which matrix products give in one pass.
+    """
+    assert model.exponential is not None
+    T = kappa[..., -1]
+    a, b, da, db = model.exponential(kappa)
+    E = tf.exp(tau * (-1.0 / T)[..., None])
+    a_n = a[..., None] if tf.is_tensor(a) else a
+    residual = _residual(a_n + b[..., None] * E, S, model)
+    rows = tf.stack([tf.ones_like(tau), tau, tau * tau], axis=-1)
+    of_1, of_tau = _times(E, rows[:, :2])
+    of_square = _times(E * E, rows)
+    (r_0,) = _times(residual, rows[:, :1])
+    r_1, r_tau = _times(residual * E, rows[:, :2])
+    slope = b / (T * T)  # of E times tau
+    N = tf.cast(tf.size(tau), tf.float32)
+    linear = range(len(da))
+    g = [da[q] * r_0 + db[q] * r_1 for q in linear] + [slope * r_tau]
+
+    def product(q: int, r: int) -> Any:
+        mixed = da[q] * db[r] + da[r] * db[q]
+        return da[q] * da[r] * N + mixed * of_1 + db[q] * db[r] * of_square[0]
+
+    last = [slope * (da[q] * of_tau + db[q] * of_square[1]) for q in linear]
+    F = [[*(product(q, r) for r in linear), last[q]] for q in linear]
+    return g, [*F, [*last, slope * slope * of_square[2]]]
+
+
+def _residual(signal: Any, S: Any, model: SignalModel) -> Any:
+    """Signed signal less what is measured, a modulus with the signal's sign."""
+    return signal - (S * tf.sign(signal) if model.magnitude else S)
+
+
+def _times(values: Any, rows: Any) -> list[Any]:
+    """Sums over images of values (b, h, w, N) times each column of rows (N, K)."""
+    shape = tf.shape(values)
+    flat = tf.matmul(tf.reshape(values, (-1, shape[-1])), rows)
+    return [tf.reshape(column, shape[:-1]) for column in tf.unstack(flat, axis=-1)]
 
 
 def _whitened(

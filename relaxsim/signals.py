@@ -51,6 +51,10 @@ class SignalModel:
     from_linear : callable
         ``from_linear(c, T, xp)``: kappa from the coefficients of `basis`, (..., L), (...,)
         -> (..., Q).
+    exponential : callable, optional
+        Of a model ``a + b exp(-tau / T)``: ``exponential(kappa)`` gives a, b and the lists of their
+        derivatives with respect to each parameter but T, all (...,) or numbers. Sums over images
+        then need few passes over the data.
     """
 
     name: str
@@ -65,6 +69,7 @@ class SignalModel:
     signed_jacobian: Callable[..., Array]
     basis: Callable[..., Array]
     from_linear: Callable[..., Array]
+    exponential: Callable[[Array], tuple[Array, Array, list[Array], list[Array]]] | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -147,6 +152,11 @@ def _ir_from_linear(c: Array, T: Array, xp: ModuleType) -> Array:
     return xp.stack([A, c[..., 1] / xp.where(A == 0, xp.ones_like(A), A), T], axis=-1)
 
 
+def _ir_exponential(kappa: Array) -> tuple[Array, Array, list[Array], list[Array]]:
+    A, B = kappa[..., 0], kappa[..., 1]
+    return A, -A * B, [1.0, 0.0], [-B, -A]
+
+
 def _t2_signed(kappa: Array, tau: Array, xp: ModuleType) -> Array:
     """``A exp(-tau / T2)`` (paper, section 4.1)."""
     return kappa[..., 0:1] * xp.exp(-tau / kappa[..., 1:2])
@@ -166,6 +176,10 @@ def _t2_from_linear(c: Array, T: Array, xp: ModuleType) -> Array:
     return xp.stack([c[..., 0], T], axis=-1)
 
 
+def _t2_exponential(kappa: Array) -> tuple[Array, Array, list[Array], list[Array]]:
+    return 0.0, kappa[..., 0], [0.0], [1.0]
+
+
 INVERSION_RECOVERY = SignalModel(
     name="inversion_recovery",
     parameters=("A", "B", "T1"),
@@ -179,6 +193,7 @@ INVERSION_RECOVERY = SignalModel(
     signed_jacobian=_ir_signed_jacobian,
     basis=_ir_basis,
     from_linear=_ir_from_linear,
+    exponential=_ir_exponential,
 )
 
 T2_DECAY = SignalModel(
@@ -194,6 +209,7 @@ T2_DECAY = SignalModel(
     signed_jacobian=_t2_signed_jacobian,
     basis=_t2_basis,
     from_linear=_t2_from_linear,
+    exponential=_t2_exponential,
 )
 
 MODELS: dict[str, SignalModel] = {m.name: m for m in (INVERSION_RECOVERY, T2_DECAY)}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -46,6 +48,18 @@ def test_jacobian_path_equals_tape(model, coordinates):
     tape = nll_gradient(u, S, TAU, sigma, model, coordinates)
     fast, _ = gradient_and_information(u, S, TAU, sigma, model, coordinates)
     np.testing.assert_allclose(fast, tape, rtol=2e-4, atol=2e-3 * np.abs(tape).max())
+
+
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+@pytest.mark.parametrize("magnitude", [True, False])
+def test_sums_of_an_exponential_are_those_of_the_jacobian(model, magnitude):
+    kappa, S, sigma = problem(model)
+    model = replace(model, magnitude=magnitude)
+    u = from_kappa(kappa * 1.1, model, "log")
+    fast = gradient_and_information(u, S, TAU, sigma, model, "log")
+    general = replace(model, exponential=None)
+    for a, b in zip(fast, gradient_and_information(u, S, TAU, sigma, general, "log"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
