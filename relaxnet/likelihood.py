@@ -16,6 +16,10 @@ from relaxnet.coordinates import derivative, to_kappa
 from relaxnet.small_matrices import asinh, solve
 from relaxsim.signals import SignalModel
 
+# The sums that the information is made of cancel; ten bits of mantissa, which TensorFlow takes on
+# recent graphics processors for products of matrices, are too few for that.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 #: Longest step of a fit, in the coordinates of u.
 LONGEST = 0.5
 
@@ -212,7 +216,7 @@ def _whitened(
 ) -> tuple[list[Any], list[Any]]:
     """Channels of `whitened`, and the damped Newton step of each parameter."""
     Q = len(gradient)
-    d = [tf.sqrt(F[q][q]) + 1e-3 for q in range(Q)]
+    d = [tf.sqrt(tf.maximum(F[q][q], 0.0)) + 1e-3 for q in range(Q)]
     g = [gradient[q] / d[q] for q in range(Q)]
     C = [
         [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)

@@ -1,9 +1,9 @@
 """What a voxel's neighbourhood says of B, which varies slowly in space.
 
 A voxel alone tells B from T poorly; hundreds of voxels that share a B tell it well. For each voxel
-the maximum-likelihood value of a B common to its neighbourhood is found by one Newton step, in
-which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v has the profile
-gradient g_v and the profile information i_v in B, and
+one damped Newton step leads towards the maximum-likelihood value of a B common to its
+neighbourhood, in which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v
+has the profile gradient g_v and the profile information i_v in B, and
 
 ``B_common = (sum_v w_v i_v B_v - sum_v w_v g_v) / sum_v w_v i_v``
 
@@ -24,7 +24,9 @@ from relaxsim.signals import SignalModel
 SHARED = "B"
 #: Voxels on each side that count.
 REACH = 12
-#: Added to the diagonal of matrices scaled to unit diagonal, and to what divides.
+#: Added to the diagonal of matrices scaled to unit diagonal, and to what divides. Where the times
+#: hardly tell B from T (times that end below T1) it is more than what they tell: the step is then
+#: shorter, and voxels of long T1 weigh more than they know.
 _LEAST = 1e-3
 
 
@@ -59,7 +61,7 @@ def features_and_step(
     """
     shared = model.parameters.index(SHARED)
     order = [*(q for q in range(model.num_parameters) if q != shared), shared]
-    d = [tf.sqrt(information[q][q]) + _LEAST for q in order]
+    d = [tf.sqrt(tf.maximum(information[q][q], 0.0)) + _LEAST for q in order]
     g = [gradient[q] / scale for q, scale in zip(order, d, strict=True)]
     F = [[information[q][r] for r in order] for q in order]
     C = [[x / (d[i] * d[j]) for j, x in enumerate(row)] for i, row in enumerate(F)]
@@ -75,7 +77,8 @@ def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
     Q = len(g)
     C = [[C[i][j] + (_LEAST if i == j else 0.0) for j in range(Q)] for i in range(Q)]
     rows, right = eliminate(C, g)
-    return d[-1] * right[-1], d[-1] ** 2 * rows[-1][-1]
+    # Rounding may take a little more than there is.
+    return d[-1] * right[-1], d[-1] ** 2 * tf.maximum(rows[-1][-1], 0.0)
 
 
 def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, Any, Any]:
@@ -83,7 +86,7 @@ def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, A
 
     B_common is `start` where nothing is known.
     """
-    known, pull = window_sums([information, information * (B - start) - gradient])
+    known, pull = window_sums([_finite(information), _finite(information * (B - start) - gradient)])
     to_common = pull / (known + 1.0) + start - B
     own = -gradient / (information + _LEAST)
     return known, to_common, (own - to_common) * tf.sqrt(information)
@@ -95,6 +98,11 @@ def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) ->
     damped = [[C[i][j] + (_LEAST + 0.05 if i == j else 0.0) for j in others] for i in others]
     right = [-(g[i] + C[i][-1] * d[-1] * moved) for i in others]
     return [x / d[i] for i, x in zip(others, solve(damped, right), strict=True)]
+
+
+def _finite(image: Any) -> Any:
+    """The image with 0 where it is not finite, which would spread over the whole slice."""
+    return tf.where(tf.math.is_finite(image), image, 0.0)
 
 
 def window_sums(images: list[Any]) -> list[Any]:

@@ -217,9 +217,9 @@ class RIM(keras.Model):
         return copy
 
     def for_signed_data(self) -> RIM:
-        """A copy for images that carry the signal's sign, which magnitudes leave it to guess."""
+        """The same network, weights shared, for images that carry the signal's sign."""
         copy = RIM.from_config({**self.get_config(), "signed": True})
-        copy.set_weights(self.get_weights())
+        copy.cell, copy.error_head = self.cell, self.error_head
         return copy
 
     def _copy(self, uncertainty: bool) -> RIM:

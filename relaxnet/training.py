@@ -91,10 +91,6 @@ class Progress:
     seconds: float
 
 
-#: In the coordinates of the loss: shares of A and T, and the unit of B.
-LEAST_ERROR = 0.02
-
-
 def squared_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tensor:
     """Eq. 6: squared error in scaled units, averaged over the steps and the voxels that count."""
     weight = weight[..., None]
@@ -112,12 +108,13 @@ def patch_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tensor:
     weight = weight[..., None]
     count = tf.reduce_sum(weight, axis=(1, 2)) + 1e-6
     used = tf.cast(count[:, 0] > 1.0, tf.float32)[:, None]
+    any_used = tf.reduce_max(used)
     number = target.shape[-1] * (tf.reduce_sum(used) + 1e-6)
     total = 0.0
     for u in estimates:
         mean_square = tf.reduce_sum(weight * (u - target) ** 2, axis=(1, 2)) / count
         logs = 0.5 * tf.math.log(mean_square + LEAST_ERROR**2)
-        total += tf.exp(tf.reduce_sum(used * logs) / number)
+        total += any_used * tf.exp(tf.reduce_sum(used * logs) / number)
     return total / len(estimates)
 
 
@@ -298,7 +295,7 @@ def initial_network(settings: Settings, info: ShardInfo) -> keras.Model:
     # The errors that a head was fitted to are no longer those of the network.
     if network.kind == "rim":
         network = network.without_error_head()
-        if settings.recipe != "paper":
+        if settings.recipe != "paper" and network.gradient == "whitened":
             network = network.with_fit_steps()
     return with_policy(network, settings.precision)
 

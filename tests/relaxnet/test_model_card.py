@@ -35,6 +35,11 @@ def test_shipped_cards_say_all(name):
         assert text.count("\n    ") == 1 + len(card["figures"]["rows"])
 
 
+@pytest.mark.parametrize("name", sorted(n for n in shipped_models() if n.startswith("rim-")))
+def test_shipped_recurrent_networks_have_an_error_head(name):
+    assert network_config(shipped_models()[name])["uncertainty"] == (not name.endswith("-paper"))
+
+
 def test_overview_has_a_line_for_each():
     lines = overview().splitlines()
     assert len(lines) == len(shipped_models())

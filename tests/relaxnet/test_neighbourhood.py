@@ -113,6 +113,19 @@ def test_what_is_known_grows_with_the_number_of_voxels_and_a_blank_slice_is_fini
     assert np.isfinite(steps).all()
 
 
+def test_a_voxel_that_is_not_finite_harms_its_neighbourhood_alone():
+    kappa, S = series(B=1.8, noise=0.05, shape=(40, 44))
+    clean, clean_steps = features(kappa, S, 0.05)
+    S[0, 3, 5] = np.inf
+    u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
+    level = np.array([0.05], np.float32)
+    seen, steps = whitened_and_steps(u, S, TIS, level, INVERSION_RECOVERY, "log")
+    far = np.zeros((40, 44), bool)
+    far[3 + REACH + 1 :, 5 + REACH + 1 :] = True
+    np.testing.assert_allclose(np.asarray(seen)[0, ..., 9:][far], clean[far], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(steps)[0][far], clean_steps[far], rtol=1e-3, atol=1e-5)
+
+
 def test_models_without_b_share_none():
     assert num_channels(T2_DECAY) == 0
     plain = RIM("t2_decay", features=6, num_steps=2)

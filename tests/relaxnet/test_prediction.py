@@ -151,13 +151,19 @@ def test_a_rim_uses_the_sign(network):
     assert wrong.residual[disc].mean() > 2 * out.residual[disc].mean()
 
 
-def test_a_rim_for_signed_data_keeps_weights_and_error_head(network):
-    headed = network.with_error_head()
+def test_a_rim_for_signed_data_shares_weights_and_error_head(network):
+    headed = RIM.from_config(network.get_config())
+    headed.set_weights(network.get_weights())
+    headed = headed.with_error_head()
     copy = headed.for_signed_data()
     assert copy.has_std
     assert not copy.model.magnitude
-    for a, b in zip(copy.get_weights(), headed.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    S, disc = signed_series()
+    options = {"mask": disc, "network": headed, "sigma": 8.0}
+    before = maps(S, "rim", **options)
+    assert before.std is not None
+    headed.set_weights([1.1 * w for w in headed.get_weights()])
+    assert not np.allclose(maps(S, "rim", **options).kappa, before.kappa, rtol=1e-3)
     assert not RIM.from_config(headed.get_config()).signed
 
 

@@ -307,6 +307,17 @@ def test_run_refuses_to_mix_runs(shards, tmp_path):
         list(run(settings, tmp_path / "none", resume=True))
 
 
+@pytest.mark.parametrize("options", [{}, {"gradient": "raw", "coordinates": "linear"}])
+def test_init_by_an_older_network(shards, tmp_path, options):
+    """A network of before the steps of fits gets them; one of the paper's recipe stays as it is."""
+    RIM(features=4, num_steps=2, **options).save(tmp_path / "old.keras")
+    settings = Settings((str(shards),), iterations=1, init=str(tmp_path / "old.keras"), **SMALL)
+    list(run(settings, tmp_path / "run"))
+    network = load_network(tmp_path / "run" / "last.keras")
+    assert network.fit_steps == (not options)
+    assert network.gradient == options.get("gradient", "whitened")
+
+
 def test_init_of_another_signal_model_is_refused(shards, tmp_path):
     RIM("t2_decay", features=4).save(tmp_path / "t2.keras")
     settings = Settings((str(shards),), iterations=1, init=str(tmp_path / "t2.keras"), **SMALL)
