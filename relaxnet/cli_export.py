@@ -24,6 +24,7 @@ from relaxnet.command import import_tensorflow, one_line_errors
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder, or file for onnx."
 )
+@click.option("--signed", is_flag=True, help="For inversion recovery with the signal's sign.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @one_line_errors
 def export(
@@ -33,13 +34,14 @@ def export(
     tes: str | None,
     units: str,
     out: Path,
+    signed: bool,
     overwrite: bool,
 ) -> None:
     """Export a network (FILE or NAME) for one fixed list of times.
 
-    The export takes S (1, h, w, N), the moduli of a slice divided by the series' scale, and sigma
-    (1,), the noise divided by it; it gives kappa (1, h, w, Q). A JSON file beside it says what
-    the caller does around it.
+    The export takes S (1, h, w, N), the moduli of a slice (with --signed its images) divided by the
+    series' scale, and sigma (1,), the noise divided by it; it gives kappa (1, h, w, Q). A JSON file
+    beside it says what the caller does around it.
 
     \b
     Examples:
@@ -55,6 +57,6 @@ def export(
     import_tensorflow()
     from relaxnet.export import export_network
 
-    for warning in export_network(model, protocol, out, kind, overwrite):
+    for warning in export_network(model, protocol, out, kind, overwrite, signed):
         click.echo(f"warning: outside of what the network was trained for: {warning}")
     click.echo(f"{out}: {model} for {protocol.num_images} {protocol.time_name} of {protocol.name}")

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from relaxnet.coordinates import derivative, is_logarithmic, to_kappa
 from relaxnet.likelihood import gradient_and_information, whitened
+from relaxnet.small_matrices import eliminate
 from relaxsim.signals import SignalModel
 
 #: Spread of the parameters before any data, in the network's coordinates, that a bound is damped
@@ -141,10 +142,6 @@ def _diagonal_of_inverse(M: tf.Tensor) -> tf.Tensor:
     for kept in range(size):
         order = [q for q in range(size) if q != kept] + [kept]
         rows = [[M[..., i, j] for j in order] for i in order]
-        for k in range(size - 1):
-            for i in range(k + 1, size):
-                factor = rows[i][k] / rows[k][k]
-                for j in range(k + 1, size):
-                    rows[i][j] = rows[i][j] - factor * rows[k][j]
+        rows, _ = eliminate(rows, [0.0] * size)
         variances.append(1.0 / rows[-1][-1])
     return tf.stack(variances, axis=-1)

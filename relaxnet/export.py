@@ -1,8 +1,8 @@
 """Networks for other programs: one file or folder for one fixed list of times.
 
 What is exported is the network alone. The caller does what `relaxnet.predict` does around it:
-takes the modulus of the images, divides them and sigma by the series' scale, and multiplies the
-amplitude by it. `recipe` says so beside the file.
+takes the modulus of the images (unless the export is for signed data), divides them and sigma by
+the series' scale, and multiplies the amplitude by it. `recipe` says so beside the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from relaxnet import __version__
 from relaxnet.envelope import check_series, envelope_of
 from relaxnet.models import ModelError, checksum, find_model, load_network, read_card
-from relaxnet.scale import PERCENTILE
+from relaxnet.scale import PERCENTILE, knows_sign
 from relaxsim.protocols import Protocol
 from relaxsim.signals import signal_model
 
@@ -35,6 +35,7 @@ def export_network(
     out: str | Path,
     format: str = "saved_model",
     overwrite: bool = False,
+    signed: bool = False,
 ) -> tuple[str, ...]:
     """Write a network for one list of times.
 
@@ -55,6 +56,9 @@ def export_network(
         ``saved_model`` or ``onnx``.
     overwrite : bool
         Replace what is there.
+    signed : bool
+        For inversion recovery whose images carry the signal's sign: a RIM then takes them as they
+        are, not their moduli.
 
     Returns
     -------
@@ -74,6 +78,8 @@ def export_network(
     card = read_card(path)
     network = load_network(path)
     _check_times(network, protocol)
+    if signed:
+        network = _for_signed_data(network)
     said = recipe(network, protocol, path)
     function = fixed_function(network, protocol.tau)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +102,12 @@ def export_network(
         return ()
     verdict = check_series(envelope, np.asarray(protocol.tau), float(np.mean(envelope.sigma)))
     return (*verdict.refusals, *verdict.warnings)
+
+
+def _for_signed_data(network: Any) -> Any:
+    if not (knows_sign(network.kind) and network.model.magnitude):
+        raise ModelError("--signed is for recurrent networks of inversion recovery.")
+    return network.for_signed_data()
 
 
 def fixed_function(network: Any, tau: np.ndarray) -> Any:
@@ -151,8 +163,8 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
         "Units": units,
         f"{'Inversion' if model.times == 'tis' else 'Echo'}TimesMs": protocol.tau.tolist(),
         "Inputs": {
-            "S": f"(1, h, w, {protocol.num_images}) float32: one slice, the modulus of each image "
-            "in the order of the times, divided by the scale; finite, 0 where there is no signal",
+            "S": f"(1, h, w, {protocol.num_images}) float32: one slice, {_taken(network)} in the "
+            "order of the times, divided by the scale; finite, 0 where there is no signal",
             "sigma": "(1,) float32: noise standard deviation divided by the scale",
         },
         "Outputs": outputs,
@@ -164,6 +176,15 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
         "SoftwareName": "relaxnet",
         "SoftwareVersion": __version__,
     }
+
+
+def _taken(network: Any) -> str:
+    """What a network takes of each image."""
+    return (
+        "each image with its sign"
+        if getattr(network, "signed", False)
+        else ("the modulus of each image")
+    )
 
 
 def _check(out: Path, format: str, overwrite: bool) -> None:

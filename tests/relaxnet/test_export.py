@@ -76,6 +76,33 @@ def test_saved_model_equals_predict(folder, network):
     assert len(list(folder.iterdir())) == 3
 
 
+def test_an_export_for_signed_data_equals_predict(folder, tmp_path):
+    import tensorflow as tf
+
+    network = small_rim(fit_steps=True)
+    network.save(tmp_path / "steps.keras")
+    assert call("steps.keras", "--tis", "tis.txt", "--signed", "--out", "saved").exit_code == 0
+    _, kappa, disc = series()
+    safe = np.where(disc[..., None], kappa, [0.0, 2.0, 1000.0])
+    S = INVERSION_RECOVERY.signed(safe, TAU, np)
+    maps = predict(S, TAU, INVERSION_RECOVERY, network=network, sigma=8.0, mask=disc, signed=True)
+    scale = series_scale(S, disc)
+    serve = tf.saved_model.load("saved").signatures["serving_default"]
+    images, sigma = tf.constant(S[None, :, :, 0] / scale, tf.float32), tf.constant([8.0 / scale])
+    found = serve(S=images, sigma=tf.cast(sigma, tf.float32))["kappa"].numpy()[0] * [scale, 1, 1]
+    inside = disc[:, :, 0]
+    np.testing.assert_allclose(found[inside], maps.kappa[:, :, 0][inside], rtol=1e-3)
+    recipe = json.loads((folder / "saved/relaxnet.json").read_text())
+    assert "with its sign" in recipe["Inputs"]["S"]
+
+
+def test_signed_is_for_inversion_recovery(folder, tmp_path):
+    small_rim(model="t2_decay").save(tmp_path / "t2.keras")
+    result = call("t2.keras", "--tes", "tes.txt", "--signed", "--out", "saved")
+    assert result.exit_code == 2
+    assert "--signed is for" in result.output
+
+
 def test_an_error_head_is_exported(folder, tmp_path):
     import tensorflow as tf
 
