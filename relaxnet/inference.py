@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 #: Size of the largest piece that a network sees at once: voxels times (`_INNER` + images). It
-#: takes up to 0.4 GB with the default network.
-MAX_VALUES = 10_000_000
+#: takes up to 0.7 GB with the default network, and holds a slice of 384 x 384 with 40 images.
+MAX_VALUES = 16_000_000
 #: What a voxel holds inside a network, in images.
 _INNER = 64
 #: Sides of tiles are not cut below this.
@@ -41,7 +41,7 @@ def run_network(
         ``network([S, tau, sigma], training=False)`` -> (J, b, h, w, Q); its ``halo`` is the
         number of voxels on each side that an estimate depends on.
     S : array, shape (Z, Y, X, N), or iterable of arrays, shape (Y, X, N)
-        Slices of magnitude images in units of the series' scale, finite.
+        Slices of images as the network takes them, in units of the series' scale, finite.
     tau : array, shape (N,)
         ms.
     sigma : iterable of float

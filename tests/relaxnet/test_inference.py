@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from relaxnet.inference import filled, run_network, tiles
+from relaxnet.inference import MAX_VALUES, filled, run_network, tiles
 from relaxnet.resnet import ResNet
 from relaxnet.rim import RIM
 
@@ -56,7 +56,7 @@ def test_default_limit_bounds_pieces_of_large_slices_and_of_many_images():
     for shape in ((1, 700, 900, 3), (1, 200, 300, 400)):
         network = Blur()
         run_network(network, np.zeros(shape, np.float32), np.ones(shape[-1]), [1.0])
-        assert network.largest * (64 + shape[-1]) <= 10_000_000
+        assert network.largest * (64 + shape[-1]) <= MAX_VALUES
 
 
 def test_bad_voxels_among_good_ones_are_filled_from_them():
@@ -100,16 +100,20 @@ def network():
     return disturbed(RIM(features=6, num_steps=2))
 
 
-@pytest.mark.parametrize("kind", ["rim", "resnet"])
+@pytest.mark.parametrize("kind", ["rim", "rim with steps", "resnet"])
 def test_tiles_give_what_the_whole_slice_gives(network, kind):
+    size, most = (61, 47), 900
     if kind == "resnet":
         network = disturbed(ResNet(num_images=4, widths=(6, 8, 6)))
-    S = np.random.default_rng(1).uniform(0.1, 1, (2, 61, 47, 4)).astype(np.float32)
+    if kind == "rim with steps":
+        network = disturbed(RIM(features=6, num_steps=1, fit_steps=True))
+        size, most = (101, 97), 3600
+    S = np.random.default_rng(1).uniform(0.1, 1, (2, *size, 4)).astype(np.float32)
     tau, sigma = np.array([100.0, 400, 900, 2000]), np.array([0.05, 0.02])
     whole = run_network(network, S, tau, sigma, max_voxels=10**6)
-    assert len(list(tiles(S.shape[1:3], network.halo, 900))) > 4
-    tiled = run_network(network, S, tau, sigma, max_voxels=900)
-    np.testing.assert_allclose(tiled, whole, rtol=2e-4)
+    assert len(list(tiles(S.shape[1:3], network.halo, most))) > 4
+    tiled = run_network(network, S, tau, sigma, max_voxels=most)
+    np.testing.assert_allclose(tiled, whole, rtol=5e-4)
 
 
 def test_progress_counts_slices(network):
