@@ -5,7 +5,7 @@ import pytest
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.models import ModelError, load_network, with_policy
 from relaxnet.resnet import WIDTHS, ResNet
-from relaxnet.rim import PAPER, RIM
+from relaxnet.rim import DEFAULT, PAPER, RIM
 
 TAU = np.array([100.0, 400.0, 900.0, 2000.0], np.float32)
 
@@ -51,21 +51,26 @@ def test_gru_shapes(kernel_size):
     assert tuple(out.shape) == tuple(state.shape) == (2, 5, 6, 4)
 
 
-@pytest.mark.parametrize("recipe", [PAPER, {}], ids=["paper", "default"])
+@pytest.mark.parametrize("recipe", [PAPER, {}, DEFAULT], ids=["paper", "plain", "default"])
 def test_rim_has_the_papers_size(recipe):
-    """Section 4.4.4: 3x3 convolutions of 36 channels, two GRUs, a 1x1 convolution to Q."""
+    """Section 4.4.4: 3x3 convolutions of 36 channels, two GRUs, a 1x1 convolution to Q.
+
+    With the steps of fits it sees five channels more and weights two steps of Q parameters.
+    """
     rim = RIM(**recipe)
-    channels = 6 if recipe else 12
+    channels, outputs = {"raw": (6, 3), "whitened": (12, 3)}[rim.gradient]
+    if rim.fit_steps:
+        channels, outputs = channels + 5, outputs + 6
     first = 9 * channels * 36 + 36
     gru = 2 * (36 * 108 + 108)
-    assert rim.count_params() == first + 2 * gru + 2 * (9 * 36 * 36 + 36) + 36 * 3 + 3
+    assert rim.count_params() == first + 2 * gru + 2 * (9 * 36 * 36 + 36) + 37 * outputs
     assert rim([images(), TAU, sigma()]).shape == (6, 2, 9, 8, 3)
 
 
 def test_rim_starts_at_the_papers_values():
     """A new default network updates by zero: kappa stays at A = MIP, B = 2, T1 = 1000 ms."""
     S = images()
-    kappa = RIM()([S, TAU, sigma()]).numpy()
+    kappa = RIM(**DEFAULT)([S, TAU, sigma()]).numpy()
     np.testing.assert_allclose(kappa[..., 1], 2.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[..., 2], 1000.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[-1, ..., 0], S.max(-1), rtol=1e-5)
@@ -91,13 +96,13 @@ def test_gru_follows_its_equations(kernel_size):
 
 @pytest.mark.parametrize("num", [1, 4, 40])
 def test_one_rim_takes_any_number_of_images(num):
-    rim = randomised(RIM("t2_decay"))
+    rim = randomised(RIM("t2_decay", **DEFAULT))
     out = rim([images(num=num), np.linspace(10, 300, num, dtype=np.float32), sigma()])
     assert np.isfinite(out).all()
 
 
 def test_order_of_images_does_not_matter():
-    rim, S = randomised(RIM()), images()
+    rim, S = randomised(RIM(**DEFAULT)), images()
     order = [2, 0, 3, 1]
     a, b = rim([S, TAU, sigma()]), rim([S[..., order], TAU[order], sigma()])
     np.testing.assert_allclose(a, b, rtol=1e-3)
@@ -147,8 +152,13 @@ def test_resnet_uses_running_statistics_in_inference():
 
 @pytest.mark.parametrize(
     "network",
-    [RIM(**PAPER), RIM("t2_decay", features=8, num_steps=3), ResNet(num_images=4, widths=(4, 6))],
-    ids=["paper", "t2", "resnet"],
+    [
+        RIM(**PAPER),
+        RIM(**DEFAULT),
+        RIM("t2_decay", features=8, num_steps=3),
+        ResNet(num_images=4, widths=(4, 6)),
+    ],
+    ids=["paper", "default", "t2", "resnet"],
 )
 def test_saved_network_gives_the_same(network, tmp_path):
     network = randomised(network)
