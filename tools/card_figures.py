@@ -1,0 +1,61 @@
+"""Put networks' figures, from the table of the accuracy experiment, into their cards.
+
+Example:
+    python tools/card_figures.py docs/results/accuracy_cine31.csv rim-cine31 rim-t1
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relaxnet.models import shipped_models
+
+TISSUES = ("GM", "WM")
+
+
+def figures(rows: list[dict[str, str]], name: str) -> dict[str, Any]:
+    """Bias, CV and RMSE of the relaxation time in grey and white matter, per cent, by SNR."""
+    own = [r for r in rows if r["method"] == name and r["parameter"] in ("T1", "T2")]
+    own = [r for r in own if r["tissue"] in TISSUES and r["b_field"] == own[0]["b_field"]]
+    if not own:
+        raise click.ClickException(f"the table has no rows of {name}.")
+    first = own[0]
+    of_b = {"T1": f", B {first['b_field']}", "T2": ""}[first["parameter"]]
+    what = (
+        f"{first['parameter']} on slices of held-out brains, {first['protocol']}{of_b}; medians "
+        f"over voxels, per cent; {first['draws']} draws of kappa, {first['repeats']} of noise"
+    )
+    columns = {"bias": "bias", "bias_error": "its error", "cv": "CV", "rmse": "RMSE"}
+    found = [
+        {
+            "SNR": float(r["snr"]),
+            "tissue": r["tissue"],
+            **{title: round(float(r[key]), 2) for key, title in columns.items()},
+        }
+        for r in own
+    ]
+    return {"what": what, "rows": found}
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("names", nargs=-1, required=True)
+def main(table: Path, names: tuple[str, ...]) -> None:
+    """Put figures into cards."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in names:
+        path = shipped_models()[name].with_suffix(".json")
+        card = json.loads(path.read_text(encoding="utf-8"))
+        card["figures"] = figures(rows, name)
+        path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        click.echo(f"{path.name}: {len(card['figures']['rows'])} rows")
+
+
+if __name__ == "__main__":
+    main()
