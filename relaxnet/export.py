@@ -180,11 +180,8 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
 
 def _taken(network: Any) -> str:
     """What a network takes of each image."""
-    return (
-        "each image with its sign"
-        if getattr(network, "signed", False)
-        else ("the modulus of each image")
-    )
+    signed = getattr(network, "signed", False)
+    return "each image with its sign" if signed else "the modulus of each image"
 
 
 def _check(out: Path, format: str, overwrite: bool) -> None:

@@ -203,6 +203,12 @@ def is_placed(header: Any) -> bool:
     return bool(header["qform_code"] or header["sform_code"])
 
 
+def lie_apart(one: Any, other: Any) -> bool:
+    """Whether two images or series say where they lie in space, and not in the same place."""
+    placed = is_placed(one.header) and is_placed(other.header)
+    return placed and not same_place(one.affine, other.affine)
+
+
 def same_place(affine: np.ndarray, other: np.ndarray) -> bool:
     """Whether two affines agree, within 0.1 %."""
     return np.allclose(affine, other, rtol=1e-3, atol=1e-3)

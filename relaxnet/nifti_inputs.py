@@ -14,7 +14,7 @@ from relaxnet.nifti import (
     by,
     image_shape,
     image_values,
-    is_placed,
+    lie_apart,
     open_image,
     same_place,
 )
@@ -99,12 +99,11 @@ def check_grid(name: str, maps: Series, other: Series) -> None:
             f"{words} has shape {by(maps.shape)}, {reference} has {by(other.shape)}; they must "
             "lie on one grid."
         )
-    if is_placed(maps.header) and is_placed(other.header):
-        if not same_place(maps.affine, other.affine):
-            raise NiftiError(
-                f"{words} lies elsewhere in space than {reference} (their affines differ); they "
-                "must lie on one grid."
-            )
+    if lie_apart(maps, other):
+        raise NiftiError(
+            f"{words} lies elsewhere in space than {reference} (their affines differ); they "
+            "must lie on one grid."
+        )
 
 
 def load_mask(
@@ -222,12 +221,11 @@ def _on_grid(
             f"{kind} {path.name} has shape {by(found)}, the series {by(shape)}. "
             f"Give a {kind} on the grid of the series."
         )
-    if series is not None and is_placed(series.header) and is_placed(image.header):
-        if not same_place(image.affine, series.affine):
-            raise NiftiError(
-                f"{kind} {path.name} lies elsewhere in space than the series (their affines "
-                f"differ). Give a {kind} on the grid of the series."
-            )
+    if series is not None and lie_apart(image, series):
+        raise NiftiError(
+            f"{kind} {path.name} lies elsewhere in space than the series (their affines "
+            f"differ). Give a {kind} on the grid of the series."
+        )
     return image_values(path, image, found)
 
 

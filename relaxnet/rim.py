@@ -211,10 +211,7 @@ class RIM(keras.Model):
 
     def with_fit_steps(self) -> RIM:
         """A copy that may take fits' steps, with weights 0 for all new: the same estimates."""
-        copy = RIM.from_config({**self.get_config(), "fit_steps": True, "uncertainty": False})
-        pairs = zip(self.cell.get_weights(), copy.cell.get_weights(), strict=True)
-        copy.cell.set_weights([_padded(own, new.shape) for own, new in pairs])
-        return copy
+        return self._copy(fit_steps=True, uncertainty=False)
 
     def for_signed_data(self) -> RIM:
         """The same network, weights shared, for images that carry the signal's sign."""
@@ -222,9 +219,11 @@ class RIM(keras.Model):
         copy.cell, copy.error_head = self.cell, self.error_head
         return copy
 
-    def _copy(self, uncertainty: bool) -> RIM:
-        copy = RIM.from_config({**self.get_config(), "uncertainty": uncertainty})
-        copy.cell.set_weights(self.cell.get_weights())
+    def _copy(self, **changes: Any) -> RIM:
+        """A copy with other constructor arguments; weights that this one lacks are 0."""
+        copy = RIM.from_config({**self.get_config(), **changes})
+        pairs = zip(self.cell.get_weights(), copy.cell.get_weights(), strict=True)
+        copy.cell.set_weights([_padded(own, new.shape) for own, new in pairs])
         return copy
 
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:

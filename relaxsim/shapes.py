@@ -32,8 +32,7 @@ def draw_shapes(rng: np.random.Generator, size: int, factor: float = 1.0) -> np.
         cy, cx = rng.uniform(0, size, 2)
         kind = rng.choice(["disc", "bar", "plate", "point"])
         angle = rng.uniform(0, np.pi)
-        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        along, across = _rotated(x - cx, y - cy, angle)
         if kind == "disc":
             inside = along**2 + across**2 < (factor * rng.uniform(2, 9)) ** 2
         elif kind == "bar":
@@ -72,8 +71,13 @@ def with_details(labels: np.ndarray, rng: np.random.Generator, factor: float = 1
         wide = factor * rng.uniform(0.5, 1.0)
         # Along the grid in half of the cases, where structures are one voxel wide and sharp.
         angle = rng.choice([0.0, 0.5 * np.pi, *rng.uniform(0, np.pi, 2)])
-        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        along, across = _rotated(x - cx, y - cy, angle)
         inside = (np.abs(along) < long) & (np.abs(across) < wide)
         labels[inside & (labels > 0)] = rng.integers(1, 12)
     return labels
+
+
+def _rotated(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along and across a direction."""
+    along = x * np.cos(angle) + y * np.sin(angle)
+    return along, y * np.cos(angle) - x * np.sin(angle)
