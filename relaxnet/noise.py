@@ -22,6 +22,8 @@ NOISE_ALONE = 0.06
 #: A given sigma is doubted if the residuals are this many times larger or smaller; not below the
 #: least ratio, where the data have no noise to speak of.
 DOUBTED, NOISELESS = 1.4, 0.02
+#: Voxels that tell such factors; a tenth of those that sigma itself is found from.
+DOUBT_VOXELS = VOXELS // 10
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def find_noise(
     if S.shape[-1] <= model.num_parameters:
         return _noise_of_air(S, model, mask, air, signed)
     voxels = np.flatnonzero(mask)
-    sample = S[np.unravel_index(_thinned(voxels), mask.shape)]
+    sample = S[np.unravel_index(_thinned(voxels, VOXELS), mask.shape)]
     rician = air.kind == "Rayleigh" if air.kind else not (sample < 0).any()
     choices = [bool(signed)]
     if signed is None and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
@@ -128,7 +130,7 @@ def doubt_of_sigma(
     """
     if noise.source != "given" or S.shape[-1] <= model.num_parameters:
         return None
-    voxels = np.unravel_index(_thinned(np.flatnonzero(mask)), mask.shape)
+    voxels = np.unravel_index(_thinned(np.flatnonzero(mask), DOUBT_VOXELS), mask.shape)
     sigma = np.broadcast_to(noise.sigma, mask.shape)[voxels]
     typical = float(np.median(sigma))
     # Of a map of sigma, in units in which it is the same everywhere.
@@ -145,9 +147,9 @@ def doubt_of_sigma(
     )
 
 
-def _thinned(voxels: np.ndarray) -> np.ndarray:
-    """At most `VOXELS` of them, evenly."""
-    return voxels[:: -(-len(voxels) // VOXELS) or 1]
+def _thinned(voxels: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of them, evenly."""
+    return voxels[:: -(-len(voxels) // most) or 1]
 
 
 def _noise_of_air(
