@@ -3,7 +3,7 @@
 Every draw of kappa has a slice, every slice draws of noise at each SNR; cells of the noise
 experiment are shared and kept alike. CSF, GM and WM are voxels of one tissue, brain is the whole
 mask. Medians and quartiles are over the voxels of all draws, errors of medians from the draws'.
-Methods get the true sigma.
+Methods get the true sigma. Noise is Gaussian, as in the paper, or Rician, as in magnitude images.
 
 The slope is that of the mean estimate on the truth inside a tissue, where the truth varies by 3 %;
 beside it the Bayes-optimal one (`bounds.bayes_slopes`). The bounds are those of unbiased voxel-wise
@@ -17,7 +17,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,7 @@ def _finished(path: Path) -> Moments:
 @brains_option
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 3 5 10 30 60 100.")
 @click.option("--b-field", "b_fields", multiple=True, type=click.Choice(["patch", "smooth"]))
+@click.option("--noise", default="gaussian", type=click.Choice(["gaussian", "rician"]))
 @click.option("--draws", default=12, type=click.IntRange(1), show_default=True, help="Of kappa.")
 @click.option("--repeats", default=10, type=click.IntRange(2), show_default=True, help="Of noise.")
 @models_option
@@ -218,6 +219,7 @@ def main(
     brains: tuple[Path, ...],
     snrs: tuple[float, ...],
     b_fields: tuple[str, ...],
+    noise: str,
     draws: int,
     repeats: int,
     models: tuple[str, ...],
@@ -228,7 +230,7 @@ def main(
     out: Path,
 ) -> None:
     """Make the cells that are missing, then the table."""
-    scene = make_scene(brains, protocol, seed, quick)
+    scene = replace(make_scene(brains, protocol, seed, quick), noise_kind=noise)
     methods = methods_for(protocol, scene.model, parse_files(models), only)
     if not methods:
         raise ValueError("no method is left to evaluate.")
@@ -240,7 +242,7 @@ def main(
     for _ in run_cells(scene, methods, snrs, fields, range(draws), repeats, cache):
         pass
     rows = table(scene, methods, snrs, fields, range(draws), cache)
-    stem = f"{'quick_' if quick else ''}accuracy_{protocol}"
+    stem = f"{'quick_' if quick else ''}accuracy_{protocol}{'_rician' * (noise == 'rician')}"
     write_rows(out / f"{stem}.csv", rows)
     text = markdown(rows, scene.model)
     (out / f"{stem}.md").write_text(text, encoding="utf-8")

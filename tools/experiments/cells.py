@@ -68,7 +68,7 @@ class Cell:
     def estimate(self, phantom: Phantom, repeat: int) -> np.ndarray:
         """Kappa of the mask's voxels, shape (M, Q), from one draw of noise."""
         rng = self.scene.noise(self.draw, self.b_field, self.snr, repeat)
-        S = add_noise(phantom.signal[:, :, 0], self.sigma, rng)
+        S = add_noise(phantom.signal[:, :, 0], self.sigma, rng, self.scene.noise_kind)
         mask = phantom.mask[:, :, 0]
         return self.method.estimate(S, phantom.tau, phantom.model, self.sigma, mask)[mask]
 

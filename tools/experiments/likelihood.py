@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,19 +22,10 @@ from sweep import Panel, Setup, draw_panels, measured, score_table
 from text_tables import write_markdown
 
 from relaxnet.command import one_line_errors
-from relaxnet.fit_options import FitOptions
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import model_for_times
 
 SNRS = (2.0, 3.0, 4.0, 5.0, 10.0)
-
-
-def rician_fit() -> Method:
-    """Voxel-wise fit under the Rician likelihood."""
-    options = FitOptions(likelihood="rician")
-    return replace(
-        fit_method("mle"), name="mle-rician", title="MLE, Rician", colour="#000000", fit=options
-    )
 
 
 def panels(rows: Rows) -> list[Panel]:
@@ -80,7 +70,7 @@ def main(
     methods: dict[str, Method] = {}
     for name in ("cine31", "fse6"):
         protocol = read_protocol(name, PROTOCOLS[name])
-        chosen = [*methods_of(protocol, files), rician_fit()]
+        chosen = [*methods_of(protocol, files), fit_method("mle-rician")]
         methods |= {method.name: method for method in chosen}
         for snr in SNRS[::3] if quick else SNRS:
             model = model_for_times(protocol.times)

@@ -33,6 +33,7 @@ MLE = "MLE", "#56B4E9"
 MLE_LAMBDA = "MLE, B regularised (500)", "#0072B2"
 MLE_AUTO = "MLE, B regularised (auto)", "#1B2A5E"
 MLE_SHARED = "MLE, B shared", "#5F5F5F"
+MLE_RICIAN = "MLE, Rician", "#000000"
 OTHER = "#F0E442"
 
 #: Networks for each bundled protocol, in the order of the figures.
@@ -51,6 +52,9 @@ FITS = {
     "mle-auto": (MLE_AUTO, FitOptions(lambda_b="auto")),
     "mle-shared": (MLE_SHARED, FitOptions(share_b=True)),
 }
+
+#: Fits that are made where they are asked for.
+OTHER_FITS = {"mle-rician": (MLE_RICIAN, FitOptions(likelihood="rician"))}
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,10 @@ def fits_for(model: SignalModel) -> list[Method]:
 
 
 def fit_method(name: str) -> Method:
-    """One of `FITS`, or ``mle-X``: B regularised with the weight X."""
-    if name in FITS:
-        (title, colour), options = FITS[name]
+    """One of `FITS` or `OTHER_FITS`, or ``mle-X``: B regularised with the weight X."""
+    known = FITS | OTHER_FITS
+    if name in known:
+        (title, colour), options = known[name]
     else:
         weight = float(name.removeprefix("mle-"))
         title, colour = f"MLE, B regularised ({weight:g})", OTHER
@@ -212,12 +217,12 @@ def methods_for(
     names = NETWORKS.get(protocol, NETWORKS_ANY[model.name])
     fits = [method.name for method in fits_for(model)]
     for name in only:
-        if name not in (*names, *files, *fits):
-            known = ", ".join([*names, *files, *fits])
+        if name not in (*names, *files, *fits, *OTHER_FITS):
+            known = ", ".join([*names, *files, *fits, *OTHER_FITS])
             raise ValueError(f"{name} is no method for {protocol}; there are: {known}.")
     wanted = [n for n in names if not only or n in only]
     kept = {n: path for n, path in files.items() if not only or n in only}
-    fitted = [fit_method(n) for n in fits if not only or n in only]
+    fitted = [fit_method(n) for n in (*fits, *OTHER_FITS) if n in (only or fits)]
     return networks_for(wanted, kept, say) + fitted
 
 

@@ -46,6 +46,8 @@ class Scene:
     spread : float
         Voxel-wise variation inside a tissue.
     table : TissueTable
+    noise_kind : str
+        ``gaussian`` (paper) or ``rician``.
     """
 
     brains: tuple[Anatomy, ...]
@@ -55,6 +57,7 @@ class Scene:
     matrix: int = 256
     spread: float = 0.03
     table: TissueTable = field(default_factory=functools.partial(read_tissues, "paper"))
+    noise_kind: str = "gaussian"
 
     @property
     def model(self) -> SignalModel:
@@ -73,6 +76,7 @@ class Scene:
             "matrix": self.matrix,
             "spread": self.spread,
             "table": self.table.text,
+            **({} if self.noise_kind == "gaussian" else {"noise": self.noise_kind}),
         }
 
     def slice(self, draw: int, b_field: str) -> Phantom:
