@@ -1,7 +1,7 @@
 """What a voxel's neighbourhood says of B, which varies slowly in space.
 
 A voxel alone tells B from T poorly; hundreds of voxels that share a B tell it well. For each voxel
-one damped Newton step leads towards the maximum-likelihood value of a B common to its
+one Newton step leads towards the maximum-likelihood value of a B common to its
 neighbourhood, in which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v
 has the profile gradient g_v and the profile information i_v in B, and
 
@@ -24,9 +24,13 @@ from relaxsim.signals import SignalModel
 SHARED = "B"
 #: Voxels on each side that count.
 REACH = 12
-#: Added to the diagonal of matrices scaled to unit diagonal, and to what divides. Where the times
-#: hardly tell B from T (times that end below T1) it is more than what they tell: the step is then
-#: shorter, and voxels of long T1 weigh more than they know.
+#: Information with which a voxel's other parameters are held to their present values: that of a
+#: standard deviation of 0.45 in the logarithm. Where the times hardly tell B from T (times that end
+#: below T1) the two may not wander far together; elsewhere it is nothing beside the data.
+_HELD = 5.0
+#: Beside it, relative to the data's own information, against rounding.
+_ROUNDING = 1e-5
+#: Added to what divides.
 _LEAST = 1e-3
 
 
@@ -54,7 +58,7 @@ def features_and_step(
     -------
     channels : list of tensors, shape (b, h, w)
         Of order one: how far B_common is from B; the logarithm of what the neighbourhood knows of
-        B; by how many standard deviations the voxel's own B is off B_common; and the damped Newton
+        B; by how many standard deviations the voxel's own B is off B_common; and the Newton
         step of each other parameter with B moved to B_common.
     step : list of Q tensors, shape (b, h, w)
         Of u: to B_common, and those steps.
@@ -65,6 +69,8 @@ def features_and_step(
     g = [gradient[q] / scale for q, scale in zip(order, d, strict=True)]
     F = [[information[q][r] for r in order] for q in order]
     C = [[x / (d[i] * d[j]) for j, x in enumerate(row)] for i, row in enumerate(F)]
+    for i, scale in enumerate(d[:-1]):
+        C[i][i] = C[i][i] + _ROUNDING + _HELD / scale**2
     known, to_common, off = _common(u[..., shared], *_profile(C, g, d), model.start[shared])
     steps = _steps_beside(C, g, d, to_common)
     seen = [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off)]
@@ -74,8 +80,6 @@ def features_and_step(
 
 def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
     """Gradient and information in the last parameter with the others eliminated."""
-    Q = len(g)
-    C = [[C[i][j] + (_LEAST if i == j else 0.0) for j in range(Q)] for i in range(Q)]
     rows, right = eliminate(C, g)
     # Rounding may take a little more than there is.
     return d[-1] * right[-1], d[-1] ** 2 * tf.maximum(rows[-1][-1], 0.0)
@@ -93,11 +97,11 @@ def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, A
 
 
 def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:
-    """Damped Newton steps of all parameters but the last, which has moved."""
+    """Newton steps of all parameters but the last, which has moved."""
     others = range(len(g) - 1)
-    damped = [[C[i][j] + (_LEAST + 0.05 if i == j else 0.0) for j in others] for i in others]
+    inner = [[C[i][j] for j in others] for i in others]
     right = [-(g[i] + C[i][-1] * d[-1] * moved) for i in others]
-    return [x / d[i] for i, x in zip(others, solve(damped, right), strict=True)]
+    return [x / d[i] for i, x in zip(others, solve(inner, right), strict=True)]
 
 
 def _finite(image: Any) -> Any:

@@ -10,27 +10,28 @@ from relaxnet.likelihood import LONGEST, whitened_and_steps, whitened_gradient
 from relaxnet.models import load_network
 from relaxnet.neighbourhood import REACH, num_channels, window_sums
 from relaxnet.rim import RIM
+from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 TIS = np.linspace(50, 2500, 12).astype(np.float32)
 
 
-def series(B, noise, shape=(30, 34), seed=0):
+def series(B, noise, shape=(30, 34), seed=0, tis=TIS):
     """Kappa and noisy images of random voxels that share B; one without signal."""
     rng = np.random.default_rng(seed)
     kappa = np.empty((1, *shape, 3), np.float32)
     kappa[..., 0], kappa[..., 1] = rng.uniform(0.5, 1.2, (1, *shape)), B
     kappa[..., 2] = rng.uniform(500, 1800, (1, *shape))
     kappa[0, 4, 5, 0] = 0.0
-    signal = INVERSION_RECOVERY.forward(kappa, TIS)
+    signal = INVERSION_RECOVERY.forward(kappa, tis)
     S = np.abs(signal + noise * rng.standard_normal(signal.shape)).astype(np.float32)
     return kappa, S
 
 
-def features(kappa, S, noise):
+def features(kappa, S, noise, tis=TIS):
     u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
     level = np.array([noise], np.float32)
-    arguments = (u, S, TIS, level, INVERSION_RECOVERY, "log")
+    arguments = (u, S, tis, level, INVERSION_RECOVERY, "log")
     seen, steps = whitened_and_steps(*arguments)
     np.testing.assert_array_equal(seen[..., :9], whitened_gradient(*arguments))
     assert np.abs(steps).max() <= LONGEST
@@ -78,6 +79,26 @@ def test_steps_lead_to_the_fit_that_shares_b():
     np.testing.assert_allclose(found[inside][:, 1:], kappa[inside][:, 1:], rtol=5e-3)
 
 
+def test_common_b_is_found_where_the_times_end_below_t1():
+    """Times of cine31, at SNR 100: damping relative to the information would hold B back."""
+    tis = read_protocol("cine31", "tis").tau.astype(np.float32)
+    kappa, S = series(B=1.8, noise=0.0, tis=tis)
+    start = kappa.copy()
+    start[..., 1] = 1.77
+    seen, steps = features(start, S, 0.0075, tis)
+    np.testing.assert_allclose(np.sinh(seen[..., 0]) / 10, 0.03, atol=0.006)
+    inside = kappa[0, ..., 0] > 0
+    # A and T, which are true, stay.
+    assert np.abs(steps[inside][:, 1, [0, 2]]).max() < 0.03
+
+
+def test_the_misfit_tells_how_wrong_sigma_is():
+    kappa, S = series(B=1.8, noise=0.05)
+    true, half = (features(kappa, S, noise)[0][..., -1] for noise in (0.05, 0.025))
+    assert np.median(true) == pytest.approx(0.0, abs=0.2)
+    np.testing.assert_allclose(half - true, np.log(2), atol=0.03)
+
+
 def test_own_steps_lead_to_the_fit_of_each_voxel():
     rng = np.random.default_rng(0)
     kappa = np.stack([rng.uniform(0.5, 1.2, (1, 9, 9)), rng.uniform(50, 150, (1, 9, 9))], -1)
@@ -87,7 +108,7 @@ def test_own_steps_lead_to_the_fit_of_each_voxel():
     for _ in range(10):
         seen, steps = whitened_and_steps(u, S, tau, np.float32([0.01]), T2_DECAY, "log")
         assert steps.shape[-2:] == (1, 2)
-        assert seen.shape[-1] == 6
+        assert seen.shape[-1] == 7
         u = u + steps[..., 0, :]
     np.testing.assert_allclose(to_kappa(u, T2_DECAY, "log"), kappa, rtol=0.01)
 
