@@ -195,7 +195,8 @@ def collect(
     size = min(PATCHES_AT_ONCE, max(info.num_patches for info in infos))
     for iteration in range(number):
         batch = load_batch(infos, size, settings.seed, iteration)
-        seen = [np.asarray(x) for x in look(batch.S, batch.tau, batch.sigma, batch.kappa)]
+        told = batch.S, batch.tau, batch.sigma, batch.rician
+        seen = [np.asarray(x) for x in look(*told, batch.kappa)]
         rows = _some(batch.weight > 0, settings.voxels, rng)
         inputs, log_bound, log_error = (x.reshape(-1, x.shape[-1])[rows] for x in seen)
         group = groups(np.asarray(batch.labels), batch.sigma).reshape(-1)[rows]
@@ -305,9 +306,9 @@ def _looking(network: RIM) -> Callable[..., Any]:
     """Compiled: what the head sees of a batch's voxels, and the logarithm of their errors."""
 
     @tf.function(reduce_retracing=True)
-    def look(S: Any, tau: Any, sigma: Any, kappa: Any) -> tuple[Any, Any, Any]:
-        u, states = network.last(S, tau, sigma)
-        seen = head_inputs(u, states, S, tau, sigma, network.model, network.coordinates)
+    def look(S: Any, tau: Any, sigma: Any, rician: Any, kappa: Any) -> tuple[Any, Any, Any]:
+        u, states = network.last([S, tau, sigma, rician])
+        seen = head_inputs(u, states, S, tau, sigma, network.model, network.coordinates, rician)
         # Linear in kappa, as intervals around kappa_hat are.
         kappa_hat = to_kappa(u, network.model, network.coordinates)
         slope = derivative(kappa_hat, network.model, network.coordinates)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.scale import as_seen, patch_scale
+from relaxnet.scale import patch_scale
 from relaxsim.shards import Shard, ShardError, ShardInfo, list_shards, read_info, read_shard
-from relaxsim.signals import SignalModel
 
 #: Shards that are mixed, and held in memory.
 MIXED_SHARDS = 4
 #: Validation: about this many batches, and at most twice as many shards.
 VALIDATION_BATCHES = 16
+#: Share of patches that are told a wrong sigma, where that is asked.
+MISTOLD = 0.25
 #: A voxel counts in the loss if one tissue fills at least this share of it.
 LEAST_PURITY = 0.3
 #: A voxel with this share of one tissue holds it alone (shares are stored in half precision).
@@ -45,6 +46,8 @@ class Batch:
         ms.
     shard : int
         Position of the shard in the list, for messages.
+    rician : array, shape (b,)
+        1 if noise is Rician, 0 if it is Gaussian.
     labels : array, shape (b, P, P), uint8
         Tissue of a voxel that holds one alone, else 0.
     """
@@ -55,6 +58,7 @@ class Batch:
     weight: np.ndarray
     tau: np.ndarray
     shard: int
+    rician: np.ndarray
     labels: np.ndarray | None = None
 
 
@@ -91,13 +95,19 @@ def schedule(batches_per_shard: tuple[int, ...], seed: int, epoch: int) -> np.nd
 
 
 def load_batch(
-    infos: Sequence[ShardInfo], batch_size: int, seed: int, iteration: int, jitter: bool = True
+    infos: Sequence[ShardInfo],
+    batch_size: int,
+    seed: int,
+    iteration: int,
+    jitter: bool = True,
+    sigma_error: float = 1.0,
 ) -> Batch:
     """Batch number `iteration`.
 
     Each patch is divided by its scale (`relaxnet.scale`). With `jitter` this scale is changed by
     a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches, and the
-    batch is mirrored and transposed at random: a brain has no orientation in a series.
+    batch is mirrored and transposed at random: a brain has no orientation in a series. A quarter
+    of the patches are told a sigma that is wrong by a factor of up to `sigma_error` either way.
 
     Raises
     ------
@@ -116,7 +126,11 @@ def load_batch(
     order = np.random.default_rng([seed, epoch, which]).permutation(infos[which].num_patches)
     rows = np.sort(order[number * batch_size : (number + 1) * batch_size])
     rng = np.random.default_rng([seed, iteration, 7])
-    return _normalised(shard, rows, int(which), rng if jitter else None)
+    batch = _normalised(shard, rows, int(which), rng if jitter else None)
+    if sigma_error == 1.0:
+        return batch
+    wrong = sigma_error ** (rng.uniform(-1, 1, batch_size) * (rng.random(batch_size) < MISTOLD))
+    return replace(batch, sigma=(batch.sigma * wrong).astype(np.float32))
 
 
 def batches(
@@ -126,27 +140,29 @@ def batches(
     start: int,
     stop: int,
     jitter: bool = True,
+    sigma_error: float = 1.0,
 ) -> tf.data.Dataset:
-    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, shard)."""
+    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, rician, shard)."""
     Q = infos[0].signal_model.num_parameters
     P = infos[0].patch_size
 
     def load(iteration: np.ndarray) -> tuple[np.ndarray, ...]:
-        batch = load_batch(infos, batch_size, seed, int(iteration), jitter)
+        batch = load_batch(infos, batch_size, seed, int(iteration), jitter, sigma_error)
         return (
             batch.S,
             batch.kappa,
             batch.sigma,
             batch.weight,
             batch.tau,
+            batch.rician,
             np.array(batch.shard, np.int64),
         )
 
     def shaped(iteration: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        kinds = [tf.float32] * 5 + [tf.int64]
+        kinds = [tf.float32] * 6 + [tf.int64]
         out = tf.numpy_function(load, [iteration], kinds)
         b = batch_size
-        shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), ()]
+        shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), (b,), ()]
         return tuple(tf.ensure_shape(x, s) for x, s in zip(out, shapes, strict=True))
 
     return tf.data.Dataset.range(start, stop).map(shaped).prefetch(3)
@@ -182,8 +198,6 @@ def _normalised(
     S = shard.S[rows].astype(np.float32)
     kappa = shard.kappa[rows].copy()
     present = (shard.labels[rows] > 0) & (shard.purity[rows] >= LEAST_PURITY)
-    model: SignalModel = shard.info.signal_model
-    S = as_seen(S, model)
     scale = patch_scale(S, shard.labels[rows] > 0).astype(np.float32)
     if rng is not None:
         scale *= np.exp(rng.uniform(np.log(0.7), np.log(1.4), len(scale))).astype(np.float32)
@@ -197,6 +211,7 @@ def _normalised(
         turn(present.astype(np.float32)),
         shard.info.tau.astype(np.float32),
         which,
+        np.full(len(rows), shard.info.settings.get("noise") == "rician", np.float32),
         turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),
     )
 

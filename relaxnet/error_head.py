@@ -92,7 +92,14 @@ def num_inputs(num_parameters: int, features: int) -> int:
 
 
 def head_inputs(
-    u: Any, states: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+    u: Any,
+    states: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    rician: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What the head sees of an estimate.
 
@@ -102,7 +109,7 @@ def head_inputs(
         Last estimate, in the network's coordinates.
     states : pair of tensors, shape (b, h, w, features)
         Last memory states of the cell.
-    S, tau, sigma
+    S, tau, sigma, rician
         As the network takes them.
     model : SignalModel
     coordinates : str
@@ -114,7 +121,7 @@ def head_inputs(
     log_bound : tensor, shape (b, h, w, Q)
         Logarithm of the bound of a voxel's standard deviations, in the network's coordinates.
     """
-    pair = gradient_and_information(u, S, tau, sigma, model, coordinates)
+    pair = gradient_and_information(u, S, tau, sigma, model, coordinates, rician)
     log_bound = _log_bound(pair[1], model, coordinates)
     noise = 0.3 * tf.math.log(sigma)[:, None, None, None] * tf.ones_like(u[..., :1])
     states = [tf.cast(state, tf.float32) for state in states]

@@ -13,7 +13,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.inference import filled, run_network
 from relaxnet.models import ModelError
 from relaxnet.noise import Noise
-from relaxnet.scale import as_seen, knows_sign
+from relaxnet.scale import knows_sign
 from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxsim.signals import SignalModel
 
@@ -71,9 +71,10 @@ def by_network(
     levels = _slice_levels(noise.sigma, inside, scale)
     if noise.signed and model.magnitude and knows_sign(network.kind):
         network = _for_signed_data(network)
-        model = network.model
-    slices = (as_seen(S[:, :, z], model) / scale for z in range(S.shape[2]))
-    values = run_network(network, map(filled, slices), tau, levels, inside, progress=progress)
+    slices = (S[:, :, z] / scale for z in range(S.shape[2]))
+    values = run_network(
+        network, map(filled, slices), tau, levels, inside, progress=progress, rician=noise.rician
+    )
     values = np.moveaxis(values, 0, 2)
     values[status != OK] = 0
     Q = model.num_parameters

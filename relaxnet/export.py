@@ -1,7 +1,7 @@
 """Networks for other programs: one file or folder for one fixed list of times.
 
 What is exported is the network alone. The caller does what `relaxnet.predict` does around it:
-takes the modulus of the images (unless the export is for signed data), divides them and sigma by
+takes magnitude images (with their sign if the export is for signed data), divides them and sigma by
 the series' scale, and multiplies the amplitude by it. `recipe` says so beside the file.
 """
 
@@ -135,7 +135,7 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
 
     @tf.function(input_signature=signature)
     def estimate(S: Any, sigma: Any) -> dict[str, Any]:
-        inputs = [S, tf.constant(times), sigma]
+        inputs = [S, tf.constant(times), sigma, *([] if _signed(network) else [tf.ones(1)])]
         if getattr(network, "has_std", False):
             kappa, std = network.with_std(inputs)
             return {"kappa": tf.identity(kappa, "kappa"), "std": tf.identity(std, "std")}
@@ -171,6 +171,7 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
         "Scale": f"{PERCENTILE:g}th percentile, over the voxels of the mask of the whole series, "
         "of the maximum over images of the modulus",
         "Halo": int(network.halo),
+        "Noise": "Gaussian" if _signed(network) else "Rician",
         "Slices": "in the acquisition plane; an estimate depends on Halo voxels on each side, so "
         "tiles of a large slice overlap by as much",
         "SoftwareName": "relaxnet",
@@ -180,8 +181,11 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
 
 def _taken(network: Any) -> str:
     """What a network takes of each image."""
-    signed = getattr(network, "signed", False)
-    return "each image with its sign" if signed else "the modulus of each image"
+    return "each image with its sign" if _signed(network) else "each image, a magnitude,"
+
+
+def _signed(network: Any) -> bool:
+    return bool(getattr(network, "signed", False))
 
 
 def _check(out: Path, format: str, overwrite: bool) -> None:

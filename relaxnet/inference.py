@@ -29,6 +29,7 @@ def run_network(
     masks: Iterable[np.ndarray] | None = None,
     max_voxels: int | None = None,
     progress: Callable[[int], object] | None = None,
+    rician: bool = False,
 ) -> np.ndarray:
     """Estimate kappa slice by slice.
 
@@ -52,6 +53,8 @@ def run_network(
         Of the largest piece; by default what `MAX_VALUES` allows.
     progress : callable, optional
         Called with the number of slices done since the last call.
+    rician : bool
+        Noise is Rician, which a Keras model is then told.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def run_network(
     """
     tau = np.asarray(tau, np.float32)
     most = max_voxels or MAX_VALUES // (_INNER + len(tau))
-    estimate = _compiled(network)
+    estimate = _compiled(network, rician)
     channels = (2 if getattr(network, "has_std", False) else 1) * len(network.parameters)
     wanted = iter(masks) if masks is not None else None
     estimates = []
@@ -164,16 +167,16 @@ def _box(mask: np.ndarray) -> Region | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _compiled(network: Any) -> Callable[..., Any]:
+def _compiled(network: Any, rician: bool) -> Callable[..., Any]:
     """The last step's estimate; of a Keras model one trace, which serves every size."""
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(network, keras.Model):
-        return _traced(network)
+        return _traced(network, rician)
     return lambda S, tau, sigma: network([S, tau, sigma], training=False)[-1]
 
 
 @functools.lru_cache(maxsize=4)
-def _traced(network: Any) -> Callable[..., Any]:
+def _traced(network: Any, rician: bool) -> Callable[..., Any]:
     import tensorflow as tf
 
     N = network.num_images
@@ -185,8 +188,9 @@ def _traced(network: Any) -> Callable[..., Any]:
 
     @tf.function(input_signature=signature)
     def estimate(S: Any, tau: Any, sigma: Any) -> Any:
+        inputs = [S, tau, sigma, *([tf.ones(1)] if rician else [])]
         if getattr(network, "has_std", False):
-            return tf.concat(network.with_std([S, tau, sigma]), axis=-1)
-        return network([S, tau, sigma], training=False)[-1]
+            return tf.concat(network.with_std(inputs), axis=-1)
+        return network(inputs, training=False)[-1]
 
     return estimate

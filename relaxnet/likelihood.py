@@ -3,10 +3,17 @@
 The reference is `nll_gradient`, the gradient of the negative log-likelihood by `tf.GradientTape`.
 `gradient_and_information` gives the same gradient from the model's Jacobian, and with it the
 Fisher information, in one pass; tests hold the two equal.
+
+Noise is Gaussian, as in the paper, or Rician, as in magnitude images. The gradient under Rician
+noise is that under Gaussian noise with each sample S replaced by ``S I1(z) / I0(z)``,
+``z = S |f| / sigma^2``: what the sample's part in phase with the signal f is expected to be. The
+information stays that of the complex image, of which the modulus shows no more: steps with it are
+those of expectation maximisation, which no sample near the zero crossing leads astray.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -70,9 +77,18 @@ def nll_gradient(
 
 
 def gradient_and_information(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+    u: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    rician: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Gradient of the negative log-likelihood and Fisher information, from the Jacobian.
+
+    `rician`, a tensor of shape (b,), is 1 where noise is Rician and 0 where it is Gaussian; None:
+    it is Gaussian everywhere.
 
     Returns
     -------
@@ -81,7 +97,7 @@ def gradient_and_information(
     information : tensor, shape (b, h, w, Q, Q)
         ``sum_n J_nq J_nr / sigma^2`` with respect to u.
     """
-    g, F = _sums(u, S, tau, sigma, model, coordinates)
+    g, F, _ = _sums(u, S, tau, sigma, model, coordinates, rician)
     return tf.stack(g, axis=-1), tf.stack([tf.stack(row, axis=-1) for row in F], axis=-2)
 
 
@@ -101,60 +117,104 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
 
 
 def whitened_gradient(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+    u: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    rician: Any = None,
 ) -> tf.Tensor:
     """`whitened` of `gradient_and_information`, without the matrices between them."""
-    return tf.stack(_whitened(*_sums(u, S, tau, sigma, model, coordinates))[0], axis=-1)
+    g, F, _ = _sums(u, S, tau, sigma, model, coordinates, rician)
+    return tf.stack(_whitened(g, F)[0], axis=-1)
 
 
 def whitened_and_steps(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
+    u: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    rician: Any = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`whitened_gradient`, what the neighbourhood says, and the steps that fits would take.
 
     Returns
     -------
-    features : tensor, shape (b, h, w, 3 Q + C)
-        With the C channels of `relaxnet.neighbourhood`, of which some models have none.
+    features : tensor, shape (b, h, w, 3 Q + C + 1)
+        With the C channels of `relaxnet.neighbourhood`, of which some models have none, and the
+        logarithm of the residuals' spread over sigma: 0 at a good fit if sigma is true.
     steps : tensor, shape (b, h, w, K, Q)
         Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a parameter
         that neighbours share, of the fit with the neighbourhood's.
     """
-    g, F = _sums(u, S, tau, sigma, model, coordinates)
+    g, F, square = _sums(u, S, tau, sigma, model, coordinates, rician)
     features, own = _whitened(g, F)
     steps = [tf.stack(own, axis=-1)]
     if neighbourhood.num_channels(model):
         seen, shared = neighbourhood.features_and_step(u, g, F, model)
         features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
+    features.append(_misfit(square, tf.size(tau), model))
     bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
     return tf.stack(features, axis=-1), bounded
 
 
-def _sums(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
-) -> tuple[list[Any], list[list[Any]]]:
-    """Entries of the gradient and of the information, each a sum over images, shape (b, h, w).
+def bessel_ratio(z: Any) -> Any:
+    """``I1(z) / I0(z)`` for z >= 0, at most 0.012 too large.
 
-    What does not depend on the image is multiplied after the sum.
+    One step of the recurrence down from Amos's lower bound of ``I2 / I1`` (Amos 1974, Mathematics
+    of Computation 28:239); TensorFlow's own Bessel functions are scalar.
+    """
+    return z / (2.0 + z * z / (1.5 + tf.sqrt(z * z + 6.25)))
+
+
+def _sums(
+    u: Any,
+    S: Any,
+    tau: Any,
+    sigma: Any,
+    model: SignalModel,
+    coordinates: str,
+    rician: Any = None,
+) -> tuple[list[Any], list[list[Any]], Any]:
+    """Entries of the gradient and of the information, and the sum of squared residuals over sigma.
+
+    Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
+    after the sum.
     """
     kappa = to_kappa(u, model, coordinates)
     of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
-    g, F = of_kappa(kappa, S, tau, model)
     noise = sigma[:, None, None]
+
+    def residual_of(signal: Any) -> Any:
+        seen = S if rician is None else _in_phase(S, signal, noise, rician)
+        # A modulus gets the signal's sign.
+        return signal - (seen * tf.sign(signal) if model.magnitude else seen)
+
+    g, F, square = of_kappa(kappa, residual_of, tau, model)
     d = [column / noise for column in tf.unstack(derivative(kappa, model, coordinates), axis=-1)]
     Q = range(model.num_parameters)
-    return [d[q] / noise * g[q] for q in Q], [[d[q] * d[r] * F[q][r] for r in Q] for q in Q]
+    gradient = [d[q] / noise * g[q] for q in Q]
+    return gradient, [[d[q] * d[r] * F[q][r] for r in Q] for q in Q], square / noise**2
+
+
+def _in_phase(S: Any, signal: Any, noise: Any, rician: Any) -> Any:
+    """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
+    z = tf.maximum(S, 0.0) * tf.abs(signal) / tf.square(noise)[..., None]
+    return S * (1.0 - rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
 
 
 def _sums_of_jacobian(
-    kappa: Any, S: Any, tau: Any, model: SignalModel
-) -> tuple[list[Any], list[list[Any]]]:
-    """Of any model: ``sum_n J_nq residual_n`` and ``sum_n J_nq J_nr``.
+    kappa: Any, residual_of: Callable[[Any], Any], tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]], Any]:
+    """Of any model: ``sum_n J_nq residual_n``, ``sum_n J_nq J_nr`` and ``sum_n residual_n^2``.
 
     The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
     no copy at all.
     """
-    residual = _residual(model.signed(kappa, tau, tf), S, model)
+    residual = residual_of(model.signed(kappa, tau, tf))
     stacked = model.signed_jacobian(kappa, tau, tf)
     Q = model.num_parameters
     J = [stacked[..., q] for q in range(Q)]
@@ -163,12 +223,12 @@ def _sums_of_jacobian(
     for q in range(Q):
         for r in range(q, Q):
             F[q][r] = F[r][q] = tf.reduce_sum(J[q] * J[r], axis=-1)
-    return g, F
+    return g, F, tf.reduce_sum(residual * residual, axis=-1)
 
 
 def _sums_of_exponential(
-    kappa: Any, S: Any, tau: Any, model: SignalModel
-) -> tuple[list[Any], list[list[Any]]]:
+    kappa: Any, residual_of: Callable[[Any], Any], tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]], Any]:
     """`_sums_of_jacobian` of a model ``a + b E`` with ``E = exp(-tau / T)``, in half the time.
 
     All entries are combinations of the sums of E, E^2, the residual and its product with E, each
@@ -179,12 +239,13 @@ def _sums_of_exponential(
     a, b, da, db = model.exponential(kappa)
     E = tf.exp(tau * (-1.0 / T)[..., None])
     a_n = a[..., None] if tf.is_tensor(a) else a
-    residual = _residual(a_n + b[..., None] * E, S, model)
+    residual = residual_of(a_n + b[..., None] * E)
     rows = tf.stack([tf.ones_like(tau), tau, tau * tau], axis=-1)
     of_1, of_tau = _times(E, rows[:, :2])
     of_square = _times(E * E, rows)
     (r_0,) = _times(residual, rows[:, :1])
     r_1, r_tau = _times(residual * E, rows[:, :2])
+    (square,) = _times(residual * residual, rows[:, :1])
     slope = b / (T * T)  # of E times tau
     N = tf.cast(tf.size(tau), tf.float32)
     linear = range(len(da))
@@ -196,12 +257,7 @@ def _sums_of_exponential(
 
     last = [slope * (da[q] * of_tau + db[q] * of_square[1]) for q in linear]
     F = [[*(product(q, r) for r in linear), last[q]] for q in linear]
-    return g, [*F, [*last, slope * slope * of_square[2]]]
-
-
-def _residual(signal: Any, S: Any, model: SignalModel) -> Any:
-    """Signed signal less what is measured, a modulus with the signal's sign."""
-    return signal - (S * tf.sign(signal) if model.magnitude else S)
+    return g, [*F, [*last, slope * slope * of_square[2]]], square
 
 
 def _times(values: Any, rows: Any) -> list[Any]:
@@ -209,6 +265,12 @@ def _times(values: Any, rows: Any) -> list[Any]:
     shape = tf.shape(values)
     flat = tf.matmul(tf.reshape(values, (-1, shape[-1])), rows)
     return [tf.reshape(column, shape[:-1]) for column in tf.unstack(flat, axis=-1)]
+
+
+def _misfit(square: Any, num_images: Any, model: SignalModel) -> Any:
+    """Half the logarithm of the reduced chi-square, of which 0.01 is not told from less."""
+    freedom = tf.maximum(tf.cast(num_images, tf.float32) - model.num_parameters, 1.0)
+    return 0.5 * tf.math.log(square / freedom + 0.01)
 
 
 def _whitened(

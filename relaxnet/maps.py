@@ -75,6 +75,8 @@ class Maps:
         With the voxel-wise fit, if asked for.
     look_locker : bool
         T1 is corrected for a Look-Locker readout.
+    rician : bool
+        Noise was taken for Rician by a network that tells it from Gaussian noise.
     """
 
     kappa: np.ndarray
@@ -92,13 +94,16 @@ class Maps:
     predicted: np.ndarray | None = None
     comparison: Comparison | None = None
     look_locker: bool = False
+    rician: bool = False
 
     @property
     def taken_as(self) -> str:
         """What the method took the data for, in words."""
         if self.signed and not knows_sign(self.method):
             return "the modulus of signed data"
-        return "signed" if self.signed else "magnitude"
+        if self.signed:
+            return "signed"
+        return "magnitude with Rician noise" if self.rician else "magnitude"
 
     def __getitem__(self, parameter: str) -> np.ndarray:
         """Map of a parameter by its name, such as ``maps["T1"]``."""

@@ -22,6 +22,8 @@ NOISE_ALONE = 0.06
 #: A given sigma is doubted if the residuals are this many times larger or smaller; not below the
 #: least ratio, where the data have no noise to speak of.
 DOUBTED, NOISELESS = 1.4, 0.02
+#: Share of negative samples that magnitudes may have.
+NEGATIVE_SHARE = 1e-3
 #: Voxels that tell such factors; a tenth of those that sigma itself is found from.
 DOUBT_VOXELS = VOXELS // 10
 
@@ -38,11 +40,14 @@ class Noise:
         How it was found.
     signed : bool
         The images carry the signal's sign.
+    rician : bool
+        They are magnitudes, of which (nearly) none is negative.
     """
 
     sigma: np.ndarray
     source: str
     signed: bool
+    rician: bool
 
 
 def find_noise(
@@ -100,13 +105,13 @@ def find_noise(
     if sigma is not None:
         if signed is None:
             signed = model.magnitude and _share_below(S, mask, -5 * sigma) > SIGNED_SHARE
-        return Noise(sigma, "given", bool(signed))
+        return Noise(sigma, "given", bool(signed), not signed and is_rician(S[mask]))
     air = background_noise(S)
     if S.shape[-1] <= model.num_parameters:
         return _noise_of_air(S, model, mask, air, signed)
     voxels = np.flatnonzero(mask)
     sample = S[np.unravel_index(_thinned(voxels, VOXELS), mask.shape)]
-    rician = air.kind == "Rayleigh" if air.kind else not (sample < 0).any()
+    rician = air.kind == "Rayleigh" if air.kind else is_rician(sample)
     choices = [bool(signed)]
     if signed is None and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
         choices = [False, True]
@@ -116,9 +121,13 @@ def find_noise(
         signed = len(choices) > 1 and _share_below(S, mask, limit) > SIGNED_SHARE
     level, source = _more_trustworthy(air, *min(found.values()))
     if level < FLOOR * scale:
-        floor = np.asarray(FLOOR * scale)
-        return Noise(floor, "none found; 1e-4 of the series' scale", bool(signed))
-    return Noise(np.asarray(level), source, bool(signed))
+        level, source = FLOOR * scale, "none found; 1e-4 of the series' scale"
+    return Noise(np.asarray(level), source, bool(signed), rician and not signed)
+
+
+def is_rician(samples: np.ndarray) -> bool:
+    """Whether samples may be magnitudes, of which only resampling makes a few negative."""
+    return float((samples < 0).mean()) <= NEGATIVE_SHARE
 
 
 def doubt_of_sigma(
@@ -135,8 +144,7 @@ def doubt_of_sigma(
     typical = float(np.median(sigma))
     # Of a map of sigma, in units in which it is the same everywhere.
     sample = S[voxels] * (typical / sigma)[:, None]
-    rician = not noise.signed and not (sample < 0).any()
-    found, misfit = residual_sigma(sample, tau, model, noise.signed, rician)
+    found, misfit = residual_sigma(sample, tau, model, noise.signed, noise.rician)
     ratio = found / typical
     too_large = NOISELESS < ratio < 1 / DOUBTED
     if not too_large and not (ratio > DOUBTED and misfit < NOISE_ALONE):
@@ -164,7 +172,8 @@ def _noise_of_air(
         )
     if signed is None:
         signed = model.magnitude and _share_below(S, mask, -5 * air.sigma) > SIGNED_SHARE
-    return Noise(np.asarray(air.sigma), air.words, bool(signed))
+    rician = air.kind == "Rayleigh" and not signed
+    return Noise(np.asarray(air.sigma), air.words, bool(signed), rician)
 
 
 def _more_trustworthy(air: Background, residual: float, misfit: float) -> tuple[float, str]:

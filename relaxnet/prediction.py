@@ -150,6 +150,7 @@ def predict(
         sigma=typical,
         sigma_source=noise.source,
         signed=noise.signed,
+        rician=noise.rician and getattr(network, "knows_rician", False),
         scale=scale,
         method=method,
         notes=tuple(_notes(S)),

@@ -85,8 +85,8 @@ class ResNet(keras.Model):
 
     Notes
     -----
-    Called as the RIM is, ``resnet([S, tau, sigma])``; it reads S alone and returns its single
-    estimate with a leading axis of one, (1, b, h, w, Q).
+    Called as the RIM is, ``resnet([S, tau, sigma])``; it reads S alone, of models of a modulus its
+    modulus, and returns its single estimate with a leading axis of one, (1, b, h, w, Q).
     """
 
     kind = "resnet"
@@ -147,7 +147,8 @@ class ResNet(keras.Model):
 
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
         """The one estimate u (b, h, w, Q), in a list."""
-        x = tf.nn.relu(self.first_norm(self.first(inputs[0]), training=training))
+        S = tf.abs(inputs[0]) if self.model.magnitude else inputs[0]
+        x = tf.nn.relu(self.first_norm(self.first(S), training=training))
         for block in self.blocks:
             x = block(x, training=training)
         return [self.last(x)]

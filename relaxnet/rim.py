@@ -103,10 +103,10 @@ class RIM(keras.Model):
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.coordinates`.
     fit_steps : bool
-        The cell also sees what the neighbourhood says of B (`relaxnet.neighbourhood`), and its
-        update has, beside its own part, the steps that fits would take
-        (`relaxnet.likelihood.whitened_and_steps`), each times a weight that it chooses. Where the
-        data say much it need not learn to repeat the fit.
+        The cell also sees what the neighbourhood says of B (`relaxnet.neighbourhood`) and how
+        well the signal fits, and its update has, beside its own part, the steps that fits would
+        take (`relaxnet.likelihood.whitened_and_steps`), each times a weight that it chooses. Where
+        the data say much it need not learn to repeat the fit.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
     signed : bool
@@ -116,7 +116,9 @@ class RIM(keras.Model):
     Notes
     -----
     Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
-    ms, sigma (b,) in the unit of S. It returns kappa_hat (J, b, h, w, Q) after each step, T in
+    ms, sigma (b,) in the unit of S, and as a fourth, if noise is not Gaussian everywhere, 1 where
+    it is Rician and 0 where it is Gaussian (b,); the paper's recipe takes all for Gaussian. It
+    returns kappa_hat (J, b, h, w, Q) after each step, T in
     ms, A in the unit of S; the last step is the estimate.
     """
 
@@ -150,7 +152,7 @@ class RIM(keras.Model):
         Q, more = self.model.num_parameters, neighbourhood.num_channels(self.model)
         num_fits = (2 if more else 1) if fit_steps else 0
         self.cell = RNNCell(Q * (1 + num_fits), features, name="cell", dtype=self.dtype_policy)
-        channels = 2 * Q if gradient == "raw" else 4 * Q + (more if fit_steps else 0)
+        channels = 2 * Q if gradient == "raw" else 4 * Q + (more + 1 if fit_steps else 0)
         self.cell.build((None, None, None, channels))
         self.error_head: Any = ErrorHead(Q, name="error_head") if uncertainty else None
         if self.error_head is not None:
@@ -173,6 +175,11 @@ class RIM(keras.Model):
         return self.error_head is not None
 
     @property
+    def knows_rician(self) -> bool:
+        """Whether it makes a difference to be told that noise is Rician."""
+        return self.gradient != "raw"
+
+    @property
     def halo(self) -> int:
         """Voxels on each side that the estimate depends on."""
         shares = self.fit_steps and neighbourhood.num_channels(self.model) > 0
@@ -190,15 +197,15 @@ class RIM(keras.Model):
 
     def with_std(self, inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The last step's kappa and its standard deviations, each (b, h, w, Q)."""
-        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
-        u, states = self.last(S, tau, sigma)
-        seen = head_inputs(u, states, S, tau, sigma, self.model, self.coordinates)
+        u, states = self.last(inputs)
+        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
+        seen = head_inputs(u, states, S, tau, sigma, self.model, self.coordinates, *rician)
         std = std_of(self.error_head(*seen), u, self.model, self.coordinates)
         return to_kappa(u, self.model, self.coordinates), std
 
-    def last(self, S: Any, tau: Any, sigma: Any) -> tuple[tf.Tensor, Any]:
+    def last(self, inputs: Any) -> tuple[tf.Tensor, Any]:
         """The last u (b, h, w, Q), and the cell's last states."""
-        estimates, states = self._unrolled((S, tau, sigma))
+        estimates, states = self._unrolled(inputs)
         return estimates[-1], states
 
     def with_error_head(self) -> RIM:
@@ -232,24 +239,27 @@ class RIM(keras.Model):
 
     def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
         """U after each step, and the cell's last states."""
-        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs)
+        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
         mip = tf.reduce_max(tf.abs(S) if self.signed else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         states = (zeros, zeros)
         estimates = []
         for _ in range(self.num_steps):
-            features, fits = self.likelihood_features(u, S, tau, sigma)
+            features, fits = self.likelihood_features(u, S, tau, sigma, *rician)
             outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
             u = u + self._update(outputs, fits)
             estimates.append(u)
         return estimates, states
 
-    def likelihood_features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tuple[Any, Any]:
+    def likelihood_features(
+        self, u: Any, S: Any, tau: Any, sigma: Any, rician: Any = None
+    ) -> tuple[Any, Any]:
         """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
         arguments = (S, tau, sigma, self.model, self.coordinates)
         if self.gradient == "raw":
             return nll_gradient(u, *arguments), None
+        arguments = (*arguments, rician)
         u = tf.stop_gradient(u)
         if not self.fit_steps:
             return tf.stop_gradient(whitened_gradient(u, *arguments)), None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxsim.signals import SignalModel
-
 #: Percentile, over voxels, of the maximum over images.
 PERCENTILE = 95.0
 
@@ -86,22 +84,6 @@ def patch_scale(S: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if keep.any():
             scale[i] = np.percentile(values[keep], PERCENTILE) or 1.0
     return scale
-
-
-def as_seen(S: np.ndarray, model: SignalModel) -> np.ndarray:
-    """Images as networks see them, in training and in use.
-
-    Parameters
-    ----------
-    S : array
-    model : SignalModel
-
-    Returns
-    -------
-    S : array
-        The modulus if the model is one of a modulus; else S itself, which noise may make negative.
-    """
-    return np.abs(S) if model.magnitude else S
 
 
 def knows_sign(method: str) -> bool:

@@ -32,6 +32,8 @@ from relaxsim.shards import ShardInfo
 
 SAVE_SECONDS = 60.0
 VALIDATE_EVERY = 100
+#: By how much the sigma that a RIM is told in training may be wrong, either way.
+SIGMA_ERROR = 2.0
 #: Of a patch, in the loss: shares of A and T, and the unit of B. Less is not told apart.
 LEAST_ERROR = 0.02
 
@@ -153,12 +155,11 @@ def make_steps(
     """
 
     @tf.function(reduce_retracing=True)
-    def train_step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
+    def train_step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any, rician: Any) -> tf.Tensor:
         statistics = [tf.identity(v.value) for v in network.non_trainable_variables]
         with tf.GradientTape() as tape:
-            value = loss(
-                network.steps([S, tau, sigma], training=True), network.scaled(kappa), weight
-            )
+            estimates = network.steps([S, tau, sigma, rician], training=True)
+            value = loss(estimates, network.scaled(kappa), weight)
         gradients = tape.gradient(value, network.trainable_variables)
         finite = tf.math.is_finite(value) & tf.math.is_finite(tf.linalg.global_norm(gradients))
         if finite:
@@ -169,8 +170,10 @@ def make_steps(
         return tf.where(finite, value, np.nan)
 
     @tf.function(reduce_retracing=True)
-    def validation_step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
-        return loss(network.steps([S, tau, sigma])[-1:], network.scaled(kappa), weight)
+    def validation_step(
+        S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any, rician: Any
+    ) -> tf.Tensor:
+        return loss(network.steps([S, tau, sigma, rician])[-1:], network.scaled(kappa), weight)
 
     return train_step, validation_step
 
@@ -193,7 +196,9 @@ def train(
     step, validate = make_steps(network, optimizer, loss_of(settings.recipe))
     held_out: list[Any] = []
     began = time.monotonic()
-    data = batches(infos, settings.batch_size, settings.seed, start, settings.iterations)
+    told = SIGMA_ERROR if settings.model == "rim" and settings.recipe == "default" else 1.0
+    size, seed = settings.batch_size, settings.seed
+    data = batches(infos, size, seed, start, settings.iterations, sigma_error=told)
     for iteration, (*batch, shard) in enumerate(data, start + 1):
         loss = float(step(*batch))
         if not np.isfinite(loss):
@@ -212,7 +217,7 @@ def train(
 
 def validation_loss(step: Callable[..., tf.Tensor], held_out: Sequence[Batch]) -> float:
     """Mean loss of the last estimate on some batches."""
-    fields = ("S", "kappa", "sigma", "weight", "tau")
+    fields = ("S", "kappa", "sigma", "weight", "tau", "rician")
     losses = [step(*(tf.constant(getattr(batch, f)) for f in fields)) for batch in held_out]
     return float(np.mean([float(loss) for loss in losses]))
 

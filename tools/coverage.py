@@ -23,7 +23,8 @@ import numpy as np
 from evaluate_patches import draw_patches, label_of, settings_of
 
 from relaxnet.metrics import TISSUES
-from relaxnet.scale import as_seen, patch_scale
+from relaxnet.noise import is_rician
+from relaxnet.scale import patch_scale
 from relaxnet.uncertainty import clustered_share
 from relaxsim.cli import Range
 from relaxsim.generate import Settings
@@ -50,11 +51,12 @@ def network_estimator(name: str) -> Estimator:
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: float, mask: np.ndarray) -> Any:
         scale = patch_scale(S, mask).astype(np.float32)
-        S = as_seen(S, network.model) / scale[:, None, None, None]
+        S, rician = S / scale[:, None, None, None], is_rician(S[mask])
         parts = []
         for i in range(0, len(S), BATCH):
             piece = slice(i, i + BATCH)
             inputs = [S[piece], tau.astype(np.float32), np.float32(sigma) / scale[piece]]
+            inputs.append(np.full(len(S[piece]), rician, np.float32))
             parts.append([np.array(x) for x in network.with_std(inputs)])
         kappa, std = (np.concatenate(x) for x in zip(*parts, strict=True))
         for values in (kappa, std):

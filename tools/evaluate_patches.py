@@ -19,7 +19,8 @@ import click
 import numpy as np
 
 from relaxnet.metrics import Summary, by_tissue
-from relaxnet.scale import as_seen, patch_scale
+from relaxnet.noise import is_rician
+from relaxnet.scale import patch_scale
 from relaxsim.cli import Range, chosen_anatomies
 from relaxsim.generate import Settings, draw_mixture, shard_rng
 from relaxsim.maps import B_FIELDS, draw_tissue_values
@@ -38,9 +39,9 @@ def network_estimator(name: str) -> Estimator:
     network = load_network(name)
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        S = as_seen(S, network.model)
         scale = patch_scale(S, mask).astype(np.float32)
-        inputs = [S / scale[:, None, None, None], tau.astype(np.float32), sigma / scale]
+        rician = np.full(len(S), is_rician(S[mask]), np.float32)
+        inputs = [S / scale[:, None, None, None], tau.astype(np.float32), sigma / scale, rician]
         kappa = np.array(network(inputs, training=False)[-1])
         kappa[..., 0] *= scale[:, None, None]
         return kappa

@@ -42,6 +42,8 @@ def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
         "slow": f"--tis {times} --b-field slow --seed {seed + 30} --patches {patches} {small}",
         "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {half} {small}",
         "patch": f"--tis {times} --b-field patch --seed {seed + 1} --patches {half} {small}",
+        "rician": f"--tis {times} --b-field slow --noise rician --seed {seed + 60} "
+        f"--patches {patches} {small}",
         "val-slow": f"--tis {times} --b-field slow --seed 97 --patches 240 --voxel-size 0.85",
         "val-patch": f"--tis {times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
     }
@@ -58,6 +60,7 @@ def as_the_paper(times: str, seed: int) -> dict[str, str]:
 
 FSE6 = {
     "tissue": f"--tes fse6 --seed 31 --patches 7200 {OWN} {SMALL}",
+    "rician": f"--tes fse6 --noise rician --seed 33 --patches 3600 {OWN} {SMALL}",
     "val-tissue": "--tes fse6 --seed 93 --patches 240 --voxel-size 0.85",
 }
 #: Name of a shard folder -> options of ``relaxsim generate``. Those that begin with "val" validate.
@@ -71,6 +74,10 @@ RECIPES: dict[str, dict[str, str]] = {
         "patch": "--tis random --b-field patch --seed 4 --patches 2400 "
         "--sigma-range 0.00375 0.25 --shapes 0.15",
         "rician": f"--tis random --b-field wide --noise rician --seed 8 --patches 2400 {WIDE}",
+        "rician-tissue": "--tis random --b-field slow --noise rician --seed 11 --patches 3600 "
+        f"{ANY} {SMALL}",
+        "known-rician": f"{KNOWN_TIS} --b-field slow --noise rician --seed 12 --patches 3600 "
+        f"{WIDE}",
         "known": f"{KNOWN_TIS} --b-field slow --seed 5 --patches 2400 {WIDE}",
         "known-tissue": f"{KNOWN_TIS} --b-field slow --seed 7 --patches 4800 {ANY} {SMALL}",
         "known-tr": f"{KNOWN_TIS} --b-field wide --tr 800:4000 --seed 10 --patches 2400 "

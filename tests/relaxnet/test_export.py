@@ -45,9 +45,10 @@ def call(*arguments):
 def expected(network):
     """What predict gives, and what the export has to be given and multiplied with for it."""
     S, _, disc = series()
+    S = np.abs(S)  # magnitudes, as an export takes them
     maps = predict(S, TAU, INVERSION_RECOVERY, network=network, sigma=8.0, mask=disc)
     scale = series_scale(S, disc)
-    slices = [filled(np.abs(S[:, :, z]) / scale) for z in range(S.shape[2])]
+    slices = [filled(S[:, :, z] / scale) for z in range(S.shape[2])]
     return maps.kappa, disc, slices, 8.0 / scale, scale
 
 

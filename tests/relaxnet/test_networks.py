@@ -55,12 +55,12 @@ def test_gru_shapes(kernel_size):
 def test_rim_has_the_papers_size(recipe):
     """Section 4.4.4: 3x3 convolutions of 36 channels, two GRUs, a 1x1 convolution to Q.
 
-    With the steps of fits it sees five channels more and weights two steps of Q parameters.
+    With the steps of fits it sees six channels more and weights two steps of Q parameters.
     """
     rim = RIM(**recipe)
     channels, outputs = {"raw": (6, 3), "whitened": (12, 3)}[rim.gradient]
     if rim.fit_steps:
-        channels, outputs = channels + 5, outputs + 6
+        channels, outputs = channels + 6, outputs + 6
     first = 9 * channels * 36 + 36
     gru = 2 * (36 * 108 + 108)
     assert rim.count_params() == first + 2 * gru + 2 * (9 * 36 * 36 + 36) + 37 * outputs

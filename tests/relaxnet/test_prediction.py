@@ -88,6 +88,27 @@ def test_low_snr_gaussian_magnitude_is_not_taken_as_signed():
     assert not maps(S, mask=disc).signed
 
 
+def test_networks_take_magnitudes_as_they_are(network):
+    """Where Gaussian noise on a modulus dips below zero, folding it back would bias it."""
+    S, _, disc = series(sigma=250.0)
+    S = S + 250 * np.random.default_rng(1).standard_normal(S.shape)
+    options = {"mask": disc, "network": network, "sigma": 250.0}
+    out, folded = (maps(x, "rim", **options) for x in (S, np.abs(S)))
+    assert not out.signed
+    assert (out.kappa != folded.kappa).any()
+
+
+def test_a_rim_is_told_that_magnitudes_are_rician(network):
+    """Not of data with negatives, as Gaussian noise makes them; a fit makes no difference."""
+    S, _, disc = series(sigma=60.0)
+    options = {"mask": disc, "network": network, "sigma": 60.0}
+    out = maps(np.abs(S), "rim", **options)
+    assert out.taken_as == "magnitude with Rician noise"
+    S = S + 250 * np.random.default_rng(1).standard_normal(S.shape)
+    assert maps(S, "rim", **options).taken_as == "magnitude"
+    assert maps(np.abs(S), mask=disc, sigma=60.0).taken_as == "magnitude"
+
+
 def test_bad_voxels_reach_no_further_than_the_halo(network):
     S = series((40, 40, 1))[0] + 500.0
     clean = maps(S, "rim", network=network, sigma=8.0)

@@ -64,6 +64,19 @@ def test_batches_resume_in_the_middle(shards):
         np.testing.assert_array_equal(a, b)
 
 
+def test_some_patches_are_told_a_wrong_sigma(shards):
+    infos = read_infos([shards])
+    pairs = [
+        [load_batch(infos, 4, 0, k, sigma_error=error) for error in (1.0, 2.0)] for k in range(24)
+    ]
+    ratio = np.concatenate([wrong.sigma / true.sigma for true, wrong in pairs])
+    assert 0.1 < (ratio != 1).mean() < 0.4
+    assert 0.5 <= ratio.min() < 0.8
+    assert 1.25 < ratio.max() <= 2
+    for true, wrong in pairs:
+        np.testing.assert_array_equal(true.S, wrong.S)
+
+
 def test_batch_is_in_units_of_its_scale(shards):
     infos = read_infos([shards])
     batch = load_batch(infos, 4, 0, 0, jitter=False)
