@@ -69,7 +69,7 @@ def test_says_a_line_for_each_fact(folder):
     assert lines[0].startswith("series: 7 images of 14 x 12 x 2; mask mask.nii.gz (")
     assert lines[1].startswith("noise: sigma ")
     assert lines[2].startswith("method: net (SHA-256 ")
-    assert lines[2].endswith("data taken as magnitude")
+    assert lines[2].endswith("data taken as magnitude with Rician noise")
     assert lines[3].startswith("status: ")
     assert lines[4].startswith("T1: median ")
     assert lines[4].endswith(" ms in the mask; maps in maps")

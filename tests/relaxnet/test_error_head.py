@@ -90,7 +90,7 @@ def test_slices_come_with_their_std_in_one_pass():
 
 def test_inputs_are_as_many_as_said():
     rim = RIM("t2_decay", features=8, uncertainty=True)
-    u, states = rim.last(images(), TAU, sigma())
+    u, states = rim.last([images(), TAU, sigma()])
     inputs, bound = head_inputs(u, states, images(), TAU, sigma(), rim.model, "log")
     assert inputs.shape[-1] == num_inputs(2, 8)
     assert bound.shape[-1] == 2

@@ -101,7 +101,7 @@ def test_networks_take_magnitudes_as_they_are(network):
 def test_a_rim_is_told_that_magnitudes_are_rician(network):
     """Not of data with negatives, as Gaussian noise makes them; a fit makes no difference."""
     S, _, disc = series(sigma=60.0)
-    options = {"mask": disc, "network": network, "sigma": 60.0}
+    options = {"mask": disc, "network": network, "sigma": 250.0}
     out = maps(np.abs(S), "rim", **options)
     assert out.taken_as == "magnitude with Rician noise"
     S = S + 250 * np.random.default_rng(1).standard_normal(S.shape)

@@ -124,7 +124,7 @@ def test_rim_overfits_one_batch(shards, recipe):
     kind = {"gradient": "raw", "coordinates": "linear"} if recipe == "paper" else {}
     network = RIM(features=16, num_steps=4, **kind)
     step, _ = make_steps(network, make_optimizer(network, settings), squared_loss)
-    data = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)
+    data = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau, batch.rician)
     losses = [float(step(*data)) for _ in range(80)]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -265,7 +265,8 @@ def test_a_step_whose_gradient_alone_is_not_finite_changes_nothing(shards):
 
     step, _ = make_steps(network, make_optimizer(network, Settings(("",))), edge)
     batch = load_batch(read_infos([shards]), 4, 0, 0)
-    assert np.isnan(float(step(batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)))
+    data = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau, batch.rician)
+    assert np.isnan(float(step(*data)))
     for old, variable in zip(before, network.trainable_variables, strict=True):
         np.testing.assert_array_equal(old, variable)
 
