@@ -256,10 +256,9 @@ class RIM(keras.Model):
         self, u: Any, S: Any, tau: Any, sigma: Any, rician: Any = None
     ) -> tuple[Any, Any]:
         """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
-        arguments = (S, tau, sigma, self.model, self.coordinates)
         if self.gradient == "raw":
-            return nll_gradient(u, *arguments), None
-        arguments = (*arguments, rician)
+            return nll_gradient(u, S, tau, sigma, self.model, self.coordinates), None
+        arguments = (S, tau, sigma, self.model, self.coordinates, rician)
         u = tf.stop_gradient(u)
         if not self.fit_steps:
             return tf.stop_gradient(whitened_gradient(u, *arguments)), None
