@@ -5,7 +5,6 @@ import importlib
 import any_protocol
 import images
 import inversion
-import likelihood
 import long_t2
 import motion
 import numpy as np
@@ -158,7 +157,7 @@ def test_scores_at_an_edge_are_of_voxels_beside_another_tissue():
 
 
 def test_rician_fit_is_another_method():
-    fit = likelihood.rician_fit()
+    fit = fit_method("mle-rician")
     assert fit.fit.likelihood == "rician"
     assert fit.identity != fit_method("mle").identity
 
