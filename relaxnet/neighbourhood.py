@@ -1,9 +1,9 @@
 """What a voxel's neighbourhood says of B, which varies slowly in space.
 
 A voxel alone tells B from T poorly; hundreds of voxels that share a B tell it well. For each voxel
-one Newton step leads towards the maximum-likelihood value of a B common to its
-neighbourhood, in which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v
-has the profile gradient g_v and the profile information i_v in B, and
+one Newton step leads towards the maximum-likelihood value of a B common to its neighbourhood, in
+which every voxel keeps an A and a T of its own: with A and T eliminated, voxel v has the profile
+gradient g_v and the profile information i_v in B, and
 
 ``B_common = (sum_v w_v i_v B_v - sum_v w_v g_v) / sum_v w_v i_v``
 
@@ -58,8 +58,8 @@ def features_and_step(
     -------
     channels : list of tensors, shape (b, h, w)
         Of order one: how far B_common is from B; the logarithm of what the neighbourhood knows of
-        B; by how many standard deviations the voxel's own B is off B_common; and the Newton
-        step of each other parameter with B moved to B_common.
+        B; by how many standard deviations the voxel's own B is off B_common; and the Newton step of
+        each other parameter with B moved to B_common.
     step : list of Q tensors, shape (b, h, w)
         Of u: to B_common, and those steps.
     """
@@ -99,7 +99,7 @@ def _common(B: Any, gradient: Any, information: Any, start: Any) -> tuple[Any, A
 def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:
     """Newton steps of all parameters but the last, which has moved."""
     others = range(len(g) - 1)
-    inner = [[C[i][j] for j in others] for i in others]
+    inner = [row[:-1] for row in C[:-1]]
     right = [-(g[i] + C[i][-1] * d[-1] * moved) for i in others]
     return [x / d[i] for i, x in zip(others, solve(inner, right), strict=True)]
 

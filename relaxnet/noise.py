@@ -105,7 +105,8 @@ def find_noise(
     if sigma is not None:
         if signed is None:
             signed = model.magnitude and _share_below(S, mask, -5 * sigma) > SIGNED_SHARE
-        return Noise(sigma, "given", bool(signed), not signed and is_rician(S[mask]))
+        rician = not signed and _share_below(S, mask, 0.0) <= NEGATIVE_SHARE
+        return Noise(sigma, "given", bool(signed), rician)
     air = background_noise(S)
     if S.shape[-1] <= model.num_parameters:
         return _noise_of_air(S, model, mask, air, signed)

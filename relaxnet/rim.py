@@ -118,8 +118,8 @@ class RIM(keras.Model):
     Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
     ms, sigma (b,) in the unit of S, and as a fourth, if noise is not Gaussian everywhere, 1 where
     it is Rician and 0 where it is Gaussian (b,); the paper's recipe takes all for Gaussian. It
-    returns kappa_hat (J, b, h, w, Q) after each step, T in
-    ms, A in the unit of S; the last step is the estimate.
+    returns kappa_hat (J, b, h, w, Q) after each step, T in ms, A in the unit of S; the last step is
+    the estimate.
     """
 
     kind = "rim"
