@@ -1,5 +1,8 @@
 """Which choice inside the RIM does what: short trainings that differ from the default in one thing.
 
+The RIM and its losses are the package's own; a variant hides channels or steps from the cell, or
+changes how it is trained.
+
 All variants of a seed see the same crops in the same order, start alike where their shapes agree,
 and are judged on the same validation patches. A finished training is a row of the CSV file, and
 the same command goes on after the last one. The markdown table is rewritten after every row.
@@ -17,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +29,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.coordinates import from_kappa, to_kappa
-from relaxnet.dataset import Batch, load_batch, read_infos
-from relaxnet.likelihood import gradient_and_information, nll_gradient, whitened
-from relaxnet.rim import RNNCell
+from relaxnet.coordinates import to_kappa
+from relaxnet.dataset import PURE, Batch, load_batch, read_infos
+from relaxnet.likelihood import (
+    gradient_and_information,
+    nll_gradient,
+    whitened_and_steps,
+    whitened_gradient,
+)
+from relaxnet.rim import RIM
 from relaxnet.scale import patch_scale
-from relaxnet.training import Settings, learning_rate_of, patch_loss, squared_loss
+from relaxnet.training import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
 from relaxsim.shards import Shard, ShardInfo, read_shard
-from relaxsim.signals import SignalModel
 
 #: What the cell sees of the likelihood -> channels a parameter.
-CHANNELS = {"raw": 1, "whitened": 1, "information": 2, "newton": 3}
+CHANNELS = {"whitened": 1, "information": 2, "newton": 3}
 #: Classes of SNR = 0.75 / sigma that are told apart.
 SNR_CLASSES = {"SNR 3-10": (0.0, 10.0), "SNR 10-30": (10.0, 30.0), "SNR > 30": (30.0, np.inf)}
 #: Labels of grey and white matter, and of the brain.
@@ -52,6 +59,7 @@ class Variant:
     """One training; the defaults are those of the package."""
 
     name: str
+    steps: str = "both"
     gradient: str = "newton"
     coordinates: str = "log"
     loss: str = "patch"
@@ -59,11 +67,13 @@ class Variant:
     schedule: str = "cosine"
     clip: float | None = 1.0
     last_layer: str = "zeros"
+    sigma_error: float = SIGMA_ERROR
     features: int = 36
     num_steps: int = 6
 
 
-PAPER = {
+PAPER: dict[str, Any] = {
+    "steps": "none",
     "gradient": "raw",
     "coordinates": "linear",
     "loss": "squared",
@@ -71,14 +81,17 @@ PAPER = {
     "schedule": "constant",
     "clip": None,
     "last_layer": "he",
+    "sigma_error": 1.0,
 }
 VARIANTS = (
     Variant("default"),
     Variant("paper recipe", **PAPER),
     Variant("paper recipe, last layer zeros", **{**PAPER, "last_layer": "zeros"}),
-    Variant("gradient: raw, with sigma", gradient="raw"),
-    Variant("gradient: whitened alone", gradient="whitened"),
-    Variant("gradient: whitened, log information", gradient="information"),
+    Variant("steps of fits: the voxel's own alone", steps="own"),
+    Variant("steps of fits: none", steps="none"),
+    Variant("no steps; gradient: whitened, log information", steps="none", gradient="information"),
+    Variant("no steps; gradient: whitened alone", steps="none", gradient="whitened"),
+    Variant("no steps; gradient: raw, with sigma", steps="none", gradient="raw"),
     Variant("coordinates: linear", coordinates="linear"),
     Variant("loss: Eq. 6", loss="squared"),
     Variant("loss: relative", loss="relative"),
@@ -87,6 +100,7 @@ VARIANTS = (
     Variant("learning rate: constant", schedule="constant"),
     Variant("clipping: none", clip=None),
     Variant("last layer: He", last_layer="he"),
+    Variant("sigma: always told truly", sigma_error=1.0),
     Variant("features: 18", features=18),
     Variant("features: 64", features=64),
     Variant("J: 3", num_steps=3),
@@ -94,61 +108,58 @@ VARIANTS = (
 )
 
 
-class Trial:
-    """The RIM of a variant: the package's cell in a loop of its own."""
+class Trial(RIM):
+    """The package's RIM, of which a variant hides some channels and steps (they are zero)."""
 
-    def __init__(self, variant: Variant, model: SignalModel) -> None:
-        self.variant, self.model = variant, model
-        Q = model.num_parameters
-        self.cell = RNNCell(Q, variant.features)
-        self.cell.build((None, None, None, Q * (1 + CHANNELS[variant.gradient])))
+    def __init__(self, variant: Variant, model: str) -> None:
+        super().__init__(
+            model,
+            variant.features,
+            variant.num_steps,
+            "raw" if variant.gradient == "raw" else "whitened",
+            variant.coordinates,
+            fit_steps=variant.steps != "none",
+        )
+        self.variant = variant
         if variant.last_layer == "he":
             kernel = self.cell.conv_4.kernel
             kernel.assign(keras.initializers.HeNormal(0)(kernel.shape))
 
-    def steps(self, S: Any, tau: Any, sigma: Any) -> list[tf.Tensor]:
-        """U after each step: J tensors (b, h, w, Q)."""
-        u = self.scaled(self.model.start_from(tf.reduce_max(S, axis=-1), tf))
-        zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.variant.features))
-        states, estimates = (zeros, zeros), []
-        for _ in range(self.variant.num_steps):
-            told = self.features(u if self.variant.through else tf.stop_gradient(u), S, tau, sigma)
-            update, states = self.cell(tf.concat([u, told], axis=-1), states)
-            u = u + update
-            estimates.append(u)
-        return estimates
-
-    def features(self, u: Any, S: Any, tau: Any, sigma: Any) -> tf.Tensor:
-        """What the cell sees of the likelihood at u."""
-        arguments = u, S, tau, sigma, self.model, self.variant.coordinates
+    def likelihood_features(
+        self, u: Any, S: Any, tau: Any, sigma: Any, rician: Any = None
+    ) -> tuple[Any, Any]:
+        """What the cell sees of the likelihood at u, and the steps that it may take."""
+        u = u if self.variant.through else tf.stop_gradient(u)
+        arguments = (u, S, tau, sigma, self.model, self.coordinates)
         if self.variant.gradient == "raw":
-            return nll_gradient(*arguments)
-        channels = CHANNELS[self.variant.gradient] * self.model.num_parameters
-        return whitened(*gradient_and_information(*arguments))[..., :channels]
-
-    def scaled(self, kappa: Any) -> tf.Tensor:
-        """Kappa in the variant's coordinates."""
-        return from_kappa(kappa, self.model, self.variant.coordinates)
-
-    def kappa(self, u: Any) -> tf.Tensor:
-        """Kappa of u."""
-        return to_kappa(u, self.model, self.variant.coordinates)
+            return nll_gradient(*arguments), None
+        if not self.fit_steps:
+            shown = CHANNELS[self.variant.gradient] * self.model.num_parameters
+            seen = whitened_gradient(*arguments, rician)
+            return seen * tf.constant([float(c < shown) for c in range(seen.shape[-1])]), None
+        seen, fits = whitened_and_steps(*arguments, rician)
+        if self.variant.steps == "own":
+            # Channels and the step of the neighbourhood come after the voxel's own.
+            own = 3 * self.model.num_parameters
+            channels = [float(c < own) for c in range(seen.shape[-1] - 1)]
+            return seen * tf.constant([*channels, 1.0]), fits * tf.constant([[1.0], [0.0]])
+        return seen, fits
 
 
 def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
-    """``loss(estimates, S, kappa, sigma, weight, tau)`` of a variant."""
+    """``loss(estimates, kappa, sigma, weight, tau)`` of a variant, estimates being u."""
     kind = trial.variant.loss
     if kind in ("squared", "patch"):
         compare = squared_loss if kind == "squared" else patch_loss
-        return lambda estimates, S, kappa, sigma, weight, tau: compare(
+        return lambda estimates, kappa, sigma, weight, tau: compare(
             estimates, trial.scaled(kappa), weight
         )
 
-    def loss(estimates: Any, S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
+    def loss(estimates: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
         start = trial.model.start_from(tf.ones_like(weight), tf)
         truth = tf.where(weight[..., None] > 0, kappa, start)
         if kind == "relative":
-            return squared_loss([trial.kappa(u) / truth for u in estimates], 1.0, weight)
+            return squared_loss([kappa_of(u, trial) / truth for u in estimates], 1.0, weight)
         u = trial.scaled(truth)
         spread = tf.sqrt(crlb(u, tau, sigma, trial)) + CRLB_FLOOR
         return squared_loss([e / spread for e in estimates], u / spread, weight)
@@ -156,11 +167,15 @@ def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
     return loss
 
 
+def kappa_of(u: Any, trial: Trial) -> tf.Tensor:
+    """Kappa of u."""
+    return to_kappa(u, trial.model, trial.coordinates)
+
+
 def crlb(u: Any, tau: Any, sigma: Any, trial: Trial) -> tf.Tensor:
     """Cramer-Rao bound of the variance of each coordinate at u, shape (b, h, w, Q)."""
-    clean = trial.model.forward(trial.kappa(u), tau, tf)
-    coordinates = trial.variant.coordinates
-    _, F = gradient_and_information(u, clean, tau, sigma, trial.model, coordinates)
+    clean = trial.model.forward(kappa_of(u, trial), tau, tf)
+    _, F = gradient_and_information(u, clean, tau, sigma, trial.model, trial.coordinates)
     d = tf.sqrt(tf.linalg.diag_part(F)) + 1e-6
     C = F / (d[..., :, None] * d[..., None, :])
     inverse = tf.linalg.inv(C + 1e-5 * tf.eye(C.shape[-1]))
@@ -173,7 +188,7 @@ def train(
     """Train; returns whether the loss stayed finite, and processor seconds an iteration."""
     recipe = "paper" if trial.variant.schedule == "constant" else "default"
     settings = Settings((), recipe=recipe, iterations=iterations, learning_rate=learning_rate)
-    weights = trial.cell.trainable_variables
+    weights = trial.trainable_variables
     optimizer = keras.optimizers.Adam(
         learning_rate_of(settings), global_clipnorm=trial.variant.clip
     )
@@ -181,16 +196,17 @@ def train(
     loss = loss_of(trial)
 
     @tf.function(reduce_retracing=True)
-    def step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any) -> tf.Tensor:
+    def step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any, rician: Any) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            value = loss(trial.steps(S, tau, sigma), S, kappa, sigma, weight, tau)
+            estimates = trial.steps([S, tau, sigma, rician], training=True)
+            value = loss(estimates, kappa, sigma, weight, tau)
         optimizer.apply(tape.gradient(value, weights), weights)
         return value
 
     spent = []
     for batch in batches:
         began = time.process_time()
-        values = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau)
+        values = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau, batch.rician)
         if not np.isfinite(float(step(*map(tf.constant, values)))):
             return False, float(np.median(spent or [np.nan]))
         spent.append(time.process_time() - began)
@@ -198,22 +214,21 @@ def train(
 
 
 def crops(
-    infos: Sequence[ShardInfo], iterations: int, batch_size: int, size: int, seed: int
+    infos: Sequence[ShardInfo],
+    iterations: int,
+    batch_size: int,
+    size: int,
+    seed: int,
+    sigma_error: float,
 ) -> Iterator[Batch]:
     """Batches of patches, each batch cut at one random place to `size` voxels."""
     for iteration in range(iterations):
-        batch = load_batch(infos, batch_size, seed, iteration)
+        batch = load_batch(infos, batch_size, seed, iteration, sigma_error=sigma_error)
         room = max(0, batch.S.shape[1] - size)
         y, x = np.random.default_rng([seed, iteration, 11]).integers(0, room + 1, 2)
         window = np.s_[:, y : y + size, x : x + size]
-        yield Batch(
-            batch.S[window],
-            batch.kappa[window],
-            batch.sigma,
-            batch.weight[window],
-            batch.tau,
-            batch.shard,
-        )
+        images = {name: getattr(batch, name)[window] for name in ("S", "kappa", "weight")}
+        yield replace(batch, **images)
 
 
 def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, float]:
@@ -221,22 +236,12 @@ def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, flo
 
     Estimates are cut to the signal model's bounds, as those of maps are.
     """
-    estimate = tf.function(lambda S, tau, sigma: trial.kappa(trial.steps(S, tau, sigma)[-1]))
+    estimate = tf.function(lambda *inputs: kappa_of(trial.last(inputs)[0], trial))
     found = []
     for shard in shards:
         for first in range(0, min(patches, len(shard.S)), 12):
             rows = slice(first, min(first + 12, patches))
-            labels, truth = shard.labels[rows], shard.kappa[rows][..., -1]
-            S = np.abs(shard.S[rows].astype(np.float32))
-            scale = patch_scale(S, labels > 0).astype(np.float32)
-            S /= scale[:, None, None, None]
-            tau = shard.info.tau.astype(np.float32)
-            T = estimate(S, tau, (shard.sigma[rows] / scale).astype(np.float32))[..., -1].numpy()
-            error = np.clip(T, *trial.model.bounds[-1]) / np.where(truth > 0, truth, 1) - 1
-            pure = shard.purity[rows] > 0.999
-            for e, label, use, sigma in zip(error, labels, pure, shard.sigma[rows], strict=True):
-                of_patch = [e[use & np.isin(label, members)] for members in (TISSUE, BRAIN)]
-                found.append((0.75 / sigma, *of_patch))
+            found += errors_of_patches(estimate, shard, rows, trial.model.bounds[-1])
     table = {}
     for name, (low, high) in SNR_CLASSES.items():
         table[name] = _typical([tissue for snr, tissue, _ in found if low <= snr < high])
@@ -244,6 +249,26 @@ def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, flo
     table["brain"] = _typical([brain for *_, brain in found])
     table["pooled"] = _rms(np.concatenate([tissue for _, tissue, _ in found]))
     return table
+
+
+def errors_of_patches(
+    estimate: Callable[..., tf.Tensor], shard: Shard, rows: slice, bounds: tuple[float, float]
+) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    """Of each patch its SNR and the relative errors of its pure tissue and brain voxels."""
+    labels, truth = shard.labels[rows], shard.kappa[rows][..., -1]
+    S = shard.S[rows].astype(np.float32)
+    scale = patch_scale(S, labels > 0).astype(np.float32)
+    S /= scale[:, None, None, None]
+    rician = np.full(len(S), shard.info.settings.get("noise") == "rician", np.float32)
+    tau = shard.info.tau.astype(np.float32)
+    T = estimate(S, tau, (shard.sigma[rows] / scale).astype(np.float32), rician)[..., -1].numpy()
+    error = np.clip(T, *bounds) / np.where(truth > 0, truth, 1) - 1
+    pure = shard.purity[rows] > PURE
+    use = [pure & np.isin(labels, members) for members in (TISSUE, BRAIN)]
+    return [
+        (0.75 / sigma, *(error[k][used[k]] for used in use))
+        for k, sigma in enumerate(shard.sigma[rows])
+    ]
 
 
 def _typical(patches: Sequence[np.ndarray]) -> float:
@@ -312,9 +337,9 @@ def quick_shards(folder: Path) -> tuple[Path, Path]:
 @click.command(context_settings={"show_default": True})
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of shards.")
 @click.option("--validation", multiple=True, type=click.Path(path_type=Path))
-@click.option("--iterations", default=120, type=click.IntRange(1))
+@click.option("--iterations", default=400, type=click.IntRange(1))
 @click.option("--batch-size", default=8, type=click.IntRange(1))
-@click.option("--crop", default=20, type=click.IntRange(8), help="Width of the crops.")
+@click.option("--crop", default=24, type=click.IntRange(8), help="Width of the crops.")
 @click.option("--learning-rate", default=1e-3)
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Trainings of each variant.")
 @click.option("--patches", default=60, help="Validation patches a shard.")
@@ -347,7 +372,7 @@ def compare(
 ) -> None:
     """Train what the CSV file does not hold yet, seed by seed."""
     infos = read_infos(data)
-    model = infos[0].signal_model
+    model = infos[0].signal_model.name
     held_out = [read_shard(info.path) for info in read_infos(validation)]
     rows = read_rows(out)
     chosen = [v for v in VARIANTS if not only or any(part in v.name for part in only)]
@@ -360,9 +385,10 @@ def compare(
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
             trial = Trial(variant, model)
-            batches = crops(infos, iterations, batch_size, crop, seed)
+            told = variant.sigma_error
+            batches = crops(infos, iterations, batch_size, crop, seed, told)
             finite, seconds = train(trial, batches, iterations, learning_rate)
-            row: dict[str, Any] = {**key, "weights": trial.cell.count_params()}
+            row: dict[str, Any] = {**key, "weights": trial.count_params()}
             found = errors(trial, held_out, patches) if finite else dict.fromkeys(COLUMNS, np.nan)
             row |= {k: f"{v:.2f}" for k, v in found.items()}
             rows.append(row | {"cpu_seconds": f"{seconds:.3f}"})
