@@ -46,8 +46,8 @@ class Settings:
         ``auto``, ``none`` or a pattern for `relaxnet.bids_dataset.find_mask`.
     tr : float, "sidecar" or None
         Repetition time in ms, for ``mle``.
-    likelihood : str
-        ``gaussian`` or ``rician``, for ``mle``.
+    likelihood : str or None
+        ``gaussian`` or ``rician``, for ``mle``; None: as the noise asks for.
     report : bool
         Also write a report for each series.
     overwrite : bool
@@ -64,7 +64,7 @@ class Settings:
     networks: Mapping[str, str] = field(default_factory=dict)
     mask: str = "auto"
     tr: float | Literal["sidecar"] | None = None
-    likelihood: str = "gaussian"
+    likelihood: str | None = None
     report: bool = False
     overwrite: bool = False
     command: str = ""
@@ -122,7 +122,7 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
             raise BidsError("--model goes with a network; --method mle takes none.")
         _fit(settings, None if settings.tr == "sidecar" else settings.tr)
         return
-    if settings.tr is not None or settings.likelihood != "gaussian":
+    if settings.tr is not None or settings.likelihood is not None:
         raise BidsError("--tr and --likelihood are options of the fit: give --method mle.")
     for collection in {c.suffix: c for c in collections}.values():
         name = settings.network(collection)

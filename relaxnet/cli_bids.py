@@ -67,9 +67,8 @@ from relaxnet.command import import_tensorflow, one_line_errors
 @click.option("--tr", metavar="MS|sidecar", help="mle of IRT1: repetition time of the fit.")
 @click.option(
     "--likelihood",
-    default="gaussian",
     type=click.Choice(["gaussian", "rician"]),
-    help="Of mle; rician for magnitude data of low SNR.",
+    help="Of mle.  [default: rician for magnitudes of SNR below 100, else gaussian]",
 )
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
 @click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")

@@ -59,9 +59,8 @@ from relaxnet.command import import_tensorflow, one_line_errors
 )
 @click.option(
     "--likelihood",
-    default="gaussian",
     type=click.Choice(["gaussian", "rician"]),
-    help="Of mle; rician for magnitude data of low SNR.",
+    help="Of mle.  [default: rician for magnitudes of SNR below 100, else gaussian]",
 )
 @click.option(
     "--lambda-b",

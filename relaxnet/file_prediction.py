@@ -181,7 +181,7 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
         check_network(network.network, model, len(data.tau), request.method)
     maps = _estimate(request, data, model, network, tell)
     _say_how(tell, request, maps, network)
-    extra = {"Fit": request.fit.words} if network is None else _network_words(network)
+    extra = {"Fit": _fit_words(request, maps)} if network is None else _network_words(network)
     if isinstance(request.sigma, str):
         extra["SigmaFile"] = request.sigma
     words = (request.protocol.name, data.series.paths, data.mask_words, request.command)
@@ -296,6 +296,11 @@ def _spacing(series: Series) -> tuple[float, ...]:
     return tuple(zooms)
 
 
+def _fit_words(request: Request, maps: Maps) -> str:
+    """What sidecars say of a fit."""
+    return replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words
+
+
 def _network_words(network: _Network) -> dict[str, Any]:
     """What sidecars say of a network."""
     words = {"Network": network.file.stem, "NetworkSHA256": checksum(network.file)}
@@ -308,7 +313,7 @@ def _network_words(network: _Network) -> dict[str, Any]:
 
 def _say_how(tell: Listener, request: Request, maps: Maps, network: _Network | None) -> None:
     """Noise, method, notes and warnings."""
-    name = request.fit.words
+    name = _fit_words(request, maps)
     if network is not None:
         name = f"{network.file.stem} (SHA-256 {checksum(network.file)[:12]})"
     tell.say(f"noise: sigma {maps.sigma:.4g} ({maps.sigma_source})")

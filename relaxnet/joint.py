@@ -11,6 +11,8 @@ import numpy as np
 
 from relaxnet.fixed_ratio import Dictionary, along_ratio, solve_at_ratio
 from relaxnet.parallel import in_chunks, product
+from relaxnet.rician import without_floor
+from relaxnet.rician_ratio import rician_along_ratio, solve_rician_at_ratio
 from relaxnet.separable import Problem
 from relaxnet.smoothness import Smoothness
 
@@ -44,12 +46,15 @@ class Voxels:
         Samples in the problem's order, relative to the voxel's maximum.
     sigma : array, shape (n,)
         Noise standard deviation, relative likewise.
+    rician : bool
+        Whether the noise is Rician, else Gaussian.
     """
 
     problem: Problem
     dictionary: Dictionary
     S: np.ndarray
     sigma: np.ndarray
+    rician: bool = False
 
     def __len__(self) -> int:
         """Number of voxels."""
@@ -58,7 +63,31 @@ class Voxels:
     def some(self) -> Voxels:
         """Enough of them to find where to start, evenly spaced."""
         step = -(-len(self) // ENOUGH_VOXELS)
-        return replace(self, S=self.S[::step], sigma=self.sigma[::step])
+        return self.take(np.s_[::step])
+
+    def take(self, chunk: np.ndarray | slice) -> Voxels:
+        """Some of them."""
+        return replace(self, S=self.S[chunk], sigma=self.sigma[chunk])
+
+    def least_cost(
+        self, ratio: np.ndarray, near: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """W at ratios (n,), and kappa (n, 3); see `evaluate`."""
+        S = self.S.astype(np.float64)
+        if self.rician:
+            args = self.problem, self.dictionary, S, self.sigma, ratio
+            return solve_rician_at_ratio(*args, near)
+        cost, kappa = solve_at_ratio(self.problem, self.dictionary, S, ratio)
+        return cost * 0.5 / self.sigma**2, kappa
+
+    def along_ratio(self, kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First and second derivative of W along the ratio, at kappa of least cost; each (n,)."""
+        S = self.S.astype(np.float64)
+        if self.rician:
+            return rician_along_ratio(self.problem, S, self.sigma, kappa)
+        scale = 0.5 / self.sigma**2
+        first, second = along_ratio(self.problem, S, kappa)
+        return first * scale, second * scale
 
 
 @dataclass(frozen=True)
@@ -76,18 +105,21 @@ class State:
         return float(self.W.sum()) + weight * smoothness.penalty(self.ratio)
 
 
-def evaluate(voxels: Voxels, ratio: np.ndarray) -> State:
-    """Least cost over A and T at the given ratios, shape (n,)."""
+def evaluate(voxels: Voxels, ratio: np.ndarray, near: State | None = None) -> State:
+    """Least cost over A and T at the given ratios, shape (n,).
+
+    Under Rician noise, whose least cost takes a descent from each of several starts, the state at
+    ratios `near` by is the only start.
+    """
     n = len(voxels)
     kappa = np.empty((n, voxels.problem.model.num_parameters))
     W, slope, curvature = np.empty(n), np.empty(n), np.empty(n)
 
     def work(chunk: np.ndarray) -> None:
-        S = voxels.S[chunk].astype(np.float64)
-        cost, kappa[chunk] = solve_at_ratio(voxels.problem, voxels.dictionary, S, ratio[chunk])
-        first, second = along_ratio(voxels.problem, S, kappa[chunk])
-        scale = 0.5 / voxels.sigma[chunk] ** 2
-        W[chunk], slope[chunk], curvature[chunk] = cost * scale, first * scale, second * scale
+        own = voxels.take(chunk)
+        start = None if near is None else near.kappa[chunk]
+        W[chunk], kappa[chunk] = own.least_cost(ratio[chunk], start)
+        slope[chunk], curvature[chunk] = own.along_ratio(kappa[chunk])
 
     # voxels of like ratio share a chunk, and so a part of the dictionary
     in_chunks(work, np.argsort(ratio, kind="stable"), voxels.S.shape[1])
@@ -103,8 +135,7 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
     curvature = np.empty(len(voxels))
 
     def work(chunk: np.ndarray) -> None:
-        second = along_ratio(voxels.problem, voxels.S[chunk].astype(np.float64), free[chunk])[1]
-        curvature[chunk] = 0.5 * second / voxels.sigma[chunk] ** 2
+        curvature[chunk] = voxels.take(chunk).along_ratio(free[chunk])[1]
 
     in_chunks(work, np.arange(len(voxels)), voxels.S.shape[1])
     smooth = smoothness.solve(curvature, weight, curvature * free[:, 1], 1e-2)
@@ -123,7 +154,7 @@ def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State
             break
         for length in LENGTHS:
             ratio = np.clip(state.ratio + length * step, *voxels.problem.bounds[1])
-            new = evaluate(voxels, ratio)
+            new = evaluate(voxels, ratio, state)
             new_value = new.objective(smoothness, weight)
             if new_value < value:
                 break
@@ -159,15 +190,21 @@ def shared_ratio(voxels: Voxels) -> State:
         new = new if low < new < high else 0.5 * (low + high)
         if abs(new - r) < PRECISION:
             break
-        state = evaluate(voxels, np.full(n, new))
+        state = evaluate(voxels, np.full(n, new), state)
     return state
 
 
 def _coarse_ratio(voxels: Voxels) -> tuple[float, float, float]:
-    """Best ratio of the dictionary, between its neighbours on the coarse grid."""
+    """Best ratio of the dictionary, between its neighbours on the coarse grid.
+
+    The costs are those of least squares. For Rician noise, with its floor taken off the samples,
+    they are near the truth, and the bounds of the ratio stand in for the neighbours.
+    """
     ratios = voxels.dictionary.ratios[::EVERY]
     atoms = voxels.dictionary.atoms[::EVERY]
     some = voxels.some()
+    if some.rician:
+        some = replace(some, S=without_floor(some.S, some.sigma).astype(np.float32))
     explained = np.zeros((len(ratios), len(some)))
 
     def work(chunk: np.ndarray) -> None:
@@ -177,8 +214,9 @@ def _coarse_ratio(voxels: Voxels) -> tuple[float, float, float]:
 
     in_chunks(work, np.arange(len(some)), some.S.shape[1])
     i = int(explained.sum(axis=1).argmax())
-    last = len(ratios) - 1
-    return float(ratios[max(i - 1, 0)]), float(ratios[i]), float(ratios[min(i + 1, last)])
+    reach = len(ratios) if some.rician else 1
+    low, high = max(i - reach, 0), min(i + reach, len(ratios) - 1)
+    return float(ratios[low]), float(ratios[i]), float(ratios[high])
 
 
 def automatic_weight(

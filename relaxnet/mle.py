@@ -35,7 +35,7 @@ from relaxnet.fit import (
 from relaxnet.fit_input import Bounds, check_mask, check_series, check_sigma, fit_bounds
 from relaxnet.minimum import global_minimum
 from relaxnet.parallel import in_chunks
-from relaxnet.rician import refine_rician
+from relaxnet.rician import refine_rician, without_floor
 from relaxnet.search import Grid, make_grid
 from relaxnet.separable import Problem, make_problem
 from relaxnet.uncertainty import fisher_information, inverse_std, unit_std
@@ -115,7 +115,7 @@ def fit_voxelwise(
     S, tau = np.asarray(S), np.asarray(tau, dtype=np.float64)
     check_series(S, tau, model)
     limits = fit_bounds(model, bounds)
-    _check_likelihood(likelihood, signed)
+    check_likelihood(likelihood, signed)
     inside = check_mask(mask, S.shape[:-1])
     noise = None if sigma is None else check_sigma(sigma, inside)
     problem, order = make_problem(tau, model, limits, model.magnitude and not signed)
@@ -152,7 +152,8 @@ def fit_voxelwise(
     return Fit(*(v.reshape(inside.shape + v.shape[1:]) for v in vars(fit).values()))
 
 
-def _check_likelihood(likelihood: str, signed: bool) -> None:
+def check_likelihood(likelihood: str, signed: bool) -> None:
+    """Refuse a likelihood that is none, or does not suit signed data (ValueError)."""
     if likelihood not in LIKELIHOODS:
         raise ValueError(
             f"no likelihood is called {likelihood!r}; there are: {', '.join(LIKELIHOODS)}."
@@ -188,17 +189,14 @@ def _fit_rician(
 ) -> tuple[np.ndarray, ...]:
     """Kappa, standard deviations, residual and status under the Rician likelihood.
 
-    Starts are the Gaussian fit and one of samples freed of the noise in their square,
-    ``sqrt(S^2 - 2 sigma^2)``.
+    Starts are the Gaussian fit and one of samples freed of the noise floor.
     """
     scale = np.abs(S).max(axis=1)
     S, sigma = S / scale[:, None], sigma / scale
     kappa = kappa.astype(np.float64)
     amplitudes = list(problem.amplitudes)
     kappa[:, amplitudes] /= scale[:, None]
-    square = np.maximum(np.maximum(S, 0.0) ** 2 - 2.0 * sigma[:, None] ** 2, 0.0)
-    square[:, 0] += 1e-12  # no voxel is zero
-    starts = [kappa, global_minimum(problem, grid, np.sqrt(square))[1]]
+    starts = [kappa, global_minimum(problem, grid, without_floor(S, sigma))[1]]
     bounds = np.broadcast_to(problem.bounds, (len(S), *problem.bounds.shape))
     results = [
         refine_rician(S, problem.tau, problem.model, start, sigma, bounds) for start in starts

@@ -25,7 +25,7 @@ from relaxnet.look_locker import check_method, check_model
 from relaxnet.maps import Maps
 from relaxnet.masks import automatic_mask
 from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, read_card
-from relaxnet.noise import checked_sigma, doubt_of_sigma, find_noise
+from relaxnet.noise import Noise, checked_sigma, doubt_of_sigma, find_noise
 from relaxnet.scale import series_scale
 from relaxnet.status import OK, input_status
 from relaxsim.protocols import check_times
@@ -79,7 +79,8 @@ def predict(
         The data carry the signal's sign; default: if more than 1 % of the mask's samples lie
         below -5 sigma. A ResNet takes the modulus of inversion recovery in any case.
     fit : FitOptions
-        Of the maximum-likelihood fit.
+        Of the maximum-likelihood fit. Its likelihood is, if it names none, the Rician one for
+        magnitudes with an SNR below `relaxnet.fit_options.RICIAN_BELOW`.
     spacing : (float, float, float), optional
         Voxel size, for a B that is regularised in three dimensions.
     progress : callable, optional
@@ -137,6 +138,7 @@ def predict(
         *series_cautions(S, tau, counted, typical, model),
         *([doubt] if doubt else []),
     )
+    fit = fit.for_noise(noise.rician, scale / typical)
     if network is None:
         estimate = by_fit(S, tau, model, noise, status, fit, spacing, progress)
     else:
@@ -150,7 +152,7 @@ def predict(
         sigma=typical,
         sigma_source=noise.source,
         signed=noise.signed,
-        rician=noise.rician and getattr(network, "knows_rician", False),
+        rician=_taken_as_rician(noise, network, fit),
         scale=scale,
         method=method,
         notes=tuple(_notes(S)),
@@ -160,7 +162,7 @@ def predict(
     maps = with_residual(maps, S, tau, noise, save_fit)
     maps = flag_poor_fit(maps, S, noise, fit)
     if compare:
-        maps = compared(maps, by_fit(S, tau, model, noise, status, VOXELWISE))
+        maps = compared(maps, by_fit(S, tau, model, noise, status, fit))
     return corrected(maps, tau) if look_locker else told_apparent(maps, tau, counted)
 
 
@@ -169,6 +171,13 @@ def _model(model: SignalModel | str) -> SignalModel:
     if isinstance(model, SignalModel):
         return model
     return next((m for m in MODELS.values() if m.times == model), None) or signal_model(model)
+
+
+def _taken_as_rician(noise: Noise, network: Any, fit: FitOptions) -> bool:
+    """Whether the method's likelihood is the Rician one."""
+    if network is None:
+        return fit.likelihood == "rician"
+    return noise.rician and getattr(network, "knows_rician", False)
 
 
 def _check_arguments(

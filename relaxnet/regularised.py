@@ -112,6 +112,7 @@ def fit_regularised(
     bounds: Bounds | None = None,
     tr: float | None = None,
     spacing: Sequence[float] | None = None,
+    likelihood: str = "gaussian",
     progress: Callable[[int], object] | None = None,
 ) -> RegularisedFit:
     """Joint fit with a penalty on the Laplacian of the ratio.
@@ -139,6 +140,9 @@ def fit_regularised(
         Repetition time in ms: the efficiency then takes the place of B.
     spacing : sequence of float, optional
         Voxel size along each axis; by default all axes count alike.
+    likelihood : str
+        ``"gaussian"`` (above) or ``"rician"``: for magnitude images of low signal-to-noise ratio,
+        the likelihood of `relaxnet.rician` takes the place of the squares.
     progress : callable, optional
         Called with numbers of voxels while the voxel-wise fit, the start, is made.
 
@@ -153,7 +157,9 @@ def fit_regularised(
         weight, or a repetition time with another model than inversion recovery.
     """
     weight = _check_weight(lambda_b)
-    series = _prepare(S, tau, model, sigma, mask, parameter, signed, bounds, tr, progress)
+    series = _prepare(
+        S, tau, model, sigma, mask, parameter, signed, bounds, tr, likelihood, progress
+    )
     if weight == np.inf:
         return _shared(series)
     if weight == 0 or not series.fitted.any():
@@ -179,10 +185,13 @@ def fit_shared(
     signed: bool = False,
     bounds: Bounds | None = None,
     tr: float | None = None,
+    likelihood: str = "gaussian",
     progress: Callable[[int], object] | None = None,
 ) -> RegularisedFit:
     """Joint fit with one ratio for the whole mask; arguments as for `fit_regularised`."""
-    return _shared(_prepare(S, tau, model, sigma, mask, parameter, signed, bounds, tr, progress))
+    return _shared(
+        _prepare(S, tau, model, sigma, mask, parameter, signed, bounds, tr, likelihood, progress)
+    )
 
 
 def fit_fixed(
@@ -196,6 +205,7 @@ def fit_fixed(
     signed: bool = False,
     bounds: Bounds | None = None,
     tr: float | None = None,
+    likelihood: str = "gaussian",
     progress: Callable[[int], object] | None = None,
 ) -> RegularisedFit:
     """Fit with a known ratio: a number, or a map of shape (...).
@@ -215,7 +225,9 @@ def fit_fixed(
     limits = fit_bounds(work, bounds)
     if inside.any():
         limits[1] = value[inside].min(), value[inside].max()
-    series = _prepare(S, tau, model, sigma, mask, parameter, signed, list(limits), tr, progress)
+    series = _prepare(
+        S, tau, model, sigma, mask, parameter, signed, list(limits), tr, likelihood, progress
+    )
     if not series.fitted.any():
         return _voxelwise(series)
     state = evaluate(series.voxels, value[series.fitted])
@@ -254,6 +266,7 @@ def _prepare(
     signed: bool,
     bounds: Bounds | None,
     tr: float | None,
+    likelihood: str,
     progress: Callable[[int], object] | None,
 ) -> _Series:
     """Voxel-wise fit, noise, and the samples of the voxels that were fitted."""
@@ -266,7 +279,7 @@ def _prepare(
     if problem.kind != "ratio":
         raise ValueError(f"{parameter} of {model.name} is no ratio and cannot be regularised.")
     inside = check_mask(mask, S.shape[:-1])
-    start = fit_voxelwise(S, tau, model, sigma, inside, signed, list(limits), progress=progress)
+    start = fit_voxelwise(S, tau, model, sigma, inside, signed, list(limits), likelihood, progress)
     fitted = start.status < NO_SIGNAL
     samples = S[fitted][:, order]
     scale = np.abs(samples).max(axis=1).astype(np.float64)
@@ -275,7 +288,8 @@ def _prepare(
         sigma = estimate_sigma(S, start, inside, free) or 1e-6 * scale.max(initial=1e-30)
     noise = check_sigma(sigma, inside)[fitted]
     relative = (samples / scale[:, None]).astype(np.float32)
-    voxels = Voxels(problem, make_dictionary(problem), relative, noise / scale)
+    rician = likelihood == "rician"
+    voxels = Voxels(problem, make_dictionary(problem), relative, noise / scale, rician)
     return _Series(model, tr, start, fitted, scale, voxels)
 
 
@@ -302,8 +316,12 @@ def _shared(series: _Series) -> RegularisedFit:
 
 def _residual(series: _Series, state: State, known: int) -> np.ndarray:
     """Root mean square of the residuals; `known` parameters cost no degree of freedom."""
-    N, Q = series.voxels.S.shape[1], series.model.num_parameters
-    cost = 2.0 * state.W * series.voxels.sigma**2
+    voxels = series.voxels
+    N, Q = voxels.S.shape[1], series.model.num_parameters
+    cost = 2.0 * state.W * voxels.sigma**2
+    if voxels.rician:  # whose W is more than squares
+        signal = np.abs(series.model.signed(state.kappa, voxels.problem.tau, np))
+        cost = ((voxels.S - signal) ** 2).sum(axis=1)
     return np.sqrt(cost / max(N - Q + known, 1)) * series.scale
 
 
@@ -347,7 +365,8 @@ def _estimates(
     series: _Series, kappa: np.ndarray, sigma: np.ndarray, variance: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Parameters (A, B, T) and their standard deviations, relative to the voxel's maximum."""
-    F = fisher_information(kappa, series.voxels.problem.tau, sigma, series.model)
+    likelihood = "rician" if series.voxels.rician else "gaussian"
+    F = fisher_information(kappa, series.voxels.problem.tau, sigma, series.model, likelihood)
     C = inverse(F) if variance is None else covariance_with_known(F, 1, variance)
     known = np.isfinite(C).all(axis=(1, 2))
     C[~known] = 0.0

@@ -26,8 +26,9 @@ from relaxsim.signals import SignalModel
 
 #: Least second derivative along nu, relative to 1 / sigma^2, in the steps of a fit.
 LEAST_CURVATURE = 0.05
-#: A fit stops when no parameter moves by more, relative to its bounds (log T: absolute).
-TOLERANCE = 1e-7
+#: A fit stops when no parameter moves by more, relative to its bounds (log T: absolute), or when a
+#: nearly undamped step promises to lower the negative log-likelihood by less.
+TOLERANCE, LEAST_DECREASE, NEARLY_UNDAMPED = 1e-7, 1e-8, 1e-2
 MAX_ITERATIONS = 200
 #: Signal-to-noise ratio above which the loss of information is taken from its asymptote.
 ASYMPTOTIC = 20.0
@@ -89,6 +90,13 @@ def _information_table() -> tuple[np.ndarray, np.ndarray]:
     return grid, (density * score**2).sum(axis=1) / density.sum(axis=1)
 
 
+def without_floor(S: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Magnitudes (n, N) freed of the noise in their square: ``sqrt(S^2 - 2 sigma^2)``, from 0."""
+    square = np.maximum(np.maximum(S, 0.0) ** 2 - 2.0 * sigma[:, None] ** 2, 0.0)
+    square[:, 0] += 1e-12  # no voxel is zero
+    return np.sqrt(square)
+
+
 def refine_rician(
     S: np.ndarray,
     tau: np.ndarray,
@@ -127,7 +135,7 @@ def refine_rician(
     rows = np.arange(len(u))
     for _ in range(MAX_ITERATIONS):
         now, s, y = u[rows], sigma[rows], S[rows]
-        gradient, curvature = _derivatives(y, tau, model, now, s)
+        gradient, curvature = derivatives(y, tau, model, _from_steps(now), s)
         step = _bounded_step(gradient, curvature, damping[rows], now, low[rows], high[rows])
         new = np.clip(now + step, low[rows], high[rows])
         value = rician_nll(y, model.signed(_from_steps(new), tau, np), s[:, None])
@@ -135,6 +143,8 @@ def refine_rician(
         u[rows[better]], nll[rows[better]] = new[better], value[better]
         damping[rows] = np.where(better, np.maximum(damping[rows] * 0.2, 1e-12), damping[rows] * 8)
         small = (np.abs(new - now) <= TOLERANCE * width[rows]).all(axis=1)
+        promised = -0.5 * (gradient * step).sum(axis=1)
+        small |= better & (promised < LEAST_DECREASE) & (damping[rows] < NEARLY_UNDAMPED)
         rows = rows[~small & (damping[rows] < 1e12)]
         if not rows.size:
             break
@@ -149,11 +159,13 @@ def _from_steps(u: np.ndarray) -> np.ndarray:
     return np.concatenate([u[:, :-1], np.exp(u[:, -1:])], axis=1)
 
 
-def _derivatives(
-    S: np.ndarray, tau: np.ndarray, model: SignalModel, u: np.ndarray, sigma: np.ndarray
+def derivatives(
+    S: np.ndarray, tau: np.ndarray, model: SignalModel, kappa: np.ndarray, sigma: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient (n, Q) and positive curvature (n, Q, Q) of the likelihood in (A, ..., log T)."""
-    kappa = _from_steps(u)
+    """Gradient (n, Q) and positive curvature (n, Q, Q) of the likelihood in (A, ..., log T).
+
+    S (n, N), kappa (n, Q) and sigma (n,) as for `refine_rician`.
+    """
     f = model.signed(kappa, tau, np) / sigma[:, None]
     J = model.signed_jacobian(kappa, tau, np) / sigma[:, None, None]
     J[..., -1] *= kappa[:, -1:]

@@ -85,7 +85,7 @@ def test_repetition_time_and_rician_likelihood(folder):
     ("options", "match"),
     [
         (["--fix-b", "2", "--share-b"], "exclude each other"),
-        (["--likelihood", "rician", "--share-b"], "fits voxel by voxel"),
+        (["--likelihood", "rician", "--share-b", "--signed"], "these data are signed"),
         (["--lambda-b", "much"], "expected a number or auto"),
         (["--lambda-b", "-1"], "lambda_b must be a number >= 0"),
         (["--tr", "-5"], "expected a positive repetition time"),

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from small_series import TAU, series
 
+from relaxnet.fit_options import FitOptions
+from relaxnet.mle import fit_voxelwise
 from relaxnet.models import ModelError
 from relaxnet.prediction import predict
 from relaxnet.resnet import ResNet
@@ -99,14 +101,33 @@ def test_networks_take_magnitudes_as_they_are(network):
 
 
 def test_a_rim_is_told_that_magnitudes_are_rician(network):
-    """Not of data with negatives, as Gaussian noise makes them; a fit makes no difference."""
+    """Not of data with negatives, as Gaussian noise makes them."""
     S, _, disc = series(sigma=60.0)
     options = {"mask": disc, "network": network, "sigma": 250.0}
     out = maps(np.abs(S), "rim", **options)
     assert out.taken_as == "magnitude with Rician noise"
     S = S + 250 * np.random.default_rng(1).standard_normal(S.shape)
     assert maps(S, "rim", **options).taken_as == "magnitude"
-    assert maps(np.abs(S), mask=disc, sigma=60.0).taken_as == "magnitude"
+
+
+@pytest.mark.parametrize(
+    ("sigma", "likelihood", "rician"),
+    [(30.0, None, True), (5.0, None, False), (30.0, "gaussian", False), (5.0, "rician", True)],
+)
+def test_a_fit_takes_the_rician_likelihood_where_it_matters(sigma, likelihood, rician):
+    S, _, disc = series(sigma=sigma)
+    out = maps(np.abs(S), mask=disc, sigma=sigma, fit=FitOptions(likelihood=likelihood))
+    words = "magnitude with Rician noise" if rician else "magnitude"
+    assert out.taken_as == words
+    fit = fit_voxelwise(
+        np.abs(S),
+        TAU,
+        INVERSION_RECOVERY,
+        sigma,
+        disc,
+        likelihood="rician" if rician else "gaussian",
+    )
+    np.testing.assert_array_equal(out.kappa[disc], fit.kappa[disc])
 
 
 def test_bad_voxels_reach_no_further_than_the_halo(network):
@@ -200,7 +221,8 @@ def test_sigma_map_is_used_voxel_by_voxel(network):
     sigma = np.full(disc.shape, np.nan)
     sigma[disc] = 8.0
     sigma[:7][disc[:7]] = 16.0
-    out, flat = maps(S, mask=disc, sigma=sigma), maps(S, mask=disc, sigma=8.0)
+    gaussian = FitOptions(likelihood="gaussian")
+    out, flat = (maps(S, mask=disc, sigma=s, fit=gaussian) for s in (sigma, 8.0))
     np.testing.assert_array_equal(out.kappa, flat.kappa)
     np.testing.assert_allclose(out.std[:7], 2 * flat.std[:7], rtol=1e-5)
     np.testing.assert_allclose(out.residual[7:], flat.residual[7:], rtol=1e-5)

@@ -3,8 +3,12 @@ import pytest
 
 from relaxnet.finite_tr import apparent, apparent_jacobian, finite_tr_model
 from relaxnet.fit import CONVERGED, INVALID, NO_SIGNAL
+from relaxnet.fit_input import fit_bounds
+from relaxnet.fixed_ratio import make_dictionary
 from relaxnet.mle import fit_voxelwise
 from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxnet.rician_ratio import rician_along_ratio, solve_rician_at_ratio
+from relaxnet.separable import make_problem
 from relaxnet.smoothness import make_smoothness
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY as MODEL
@@ -220,3 +224,65 @@ def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call(np.ones((4, 4, 31)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def rician_slice():
+    """Magnitudes with Rician noise at an SNR of 8."""
+    kappa, _, mask = phantom((32, 28))
+    kappa[..., 2] *= 0.8
+    sigma, rng = 0.1, np.random.default_rng(5)
+    signal = MODEL.signed(kappa, CINE31, np)
+    parts = [x + sigma * rng.normal(size=signal.shape) for x in (signal, 0.0)]
+    return kappa, np.hypot(*parts), mask, sigma
+
+
+@pytest.mark.parametrize("weight", [500.0, "auto", np.inf])
+def test_rician_noise_is_told_from_gaussian(rician_slice, weight):
+    kappa, S, mask, sigma = rician_slice
+
+    def median_bias(likelihood):
+        fit = fit_regularised(S, CINE31, MODEL, sigma, mask, lambda_b=weight, likelihood=likelihood)
+        return abs(np.median(fit.kappa[mask][:, 2] / kappa[mask][:, 2] - 1))
+
+    assert median_bias("rician") < 0.08
+    assert median_bias("rician") < 0.5 * median_bias("gaussian")
+
+
+def test_rician_fit_with_known_ratio_is_the_voxelwise_one(rician_slice):
+    _, S, mask, sigma = rician_slice
+    known = fit_fixed(S, CINE31, MODEL, 1.8, sigma, mask, likelihood="rician")
+    bounds = {"B": (1.8, 1.8)}
+    free = fit_voxelwise(S, CINE31, MODEL, sigma, mask, bounds=bounds, likelihood="rician")
+    agree = np.abs(known.kappa[mask][:, 2] / free.kappa[mask][:, 2] - 1) < 1e-3
+    assert agree.mean() > 0.99
+    np.testing.assert_allclose(known.residual[mask][agree], free.residual[mask][agree], rtol=2e-2)
+
+
+def test_slope_along_the_ratio_is_that_of_the_least_rician_cost(rician_slice):
+    kappa, S, mask, sigma = rician_slice
+    samples, truth = S[mask][:40], kappa[mask][:40]
+    limits = fit_bounds(MODEL, None)
+    problem, order = make_problem(CINE31, MODEL, limits, True)
+    scale = samples.max(axis=1)
+    relative = samples[:, order] / scale[:, None]
+    noise, dictionary = sigma / scale, make_dictionary(problem)
+
+    def least(r, near=None):
+        return solve_rician_at_ratio(problem, dictionary, relative, noise, r, near)
+
+    r = truth[:, 1]
+    _, best = least(r)
+    slope, curvature = rician_along_ratio(problem, relative, noise, best)
+    step = 1e-4
+    costs = [least(r + d, best)[0] for d in (-step, step)]
+    np.testing.assert_allclose(slope, (costs[1] - costs[0]) / (2 * step), rtol=0.02, atol=0.05)
+    assert (curvature > 0).all()
+    exact = (costs[0] + costs[1] - 2 * least(r, best)[0]) / step**2
+    assert 0.3 < np.median(exact / curvature) < 1.5
+
+
+def test_rician_likelihood_is_not_for_signed_data(slice_2d):
+    _, S, mask = slice_2d
+    with pytest.raises(ValueError, match="these data are signed"):
+        fit_shared(S, CINE31, MODEL, SIGMA, mask, signed=True, likelihood="rician")

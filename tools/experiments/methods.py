@@ -34,6 +34,8 @@ MLE_LAMBDA = "MLE, B regularised (500)", "#0072B2"
 MLE_AUTO = "MLE, B regularised (auto)", "#1B2A5E"
 MLE_SHARED = "MLE, B shared", "#5F5F5F"
 MLE_RICIAN = "MLE, Rician", "#000000"
+MLE_RICIAN_LAMBDA = "MLE, Rician, B regularised (500)", "#0072B2"
+MLE_RICIAN_AUTO = "MLE, Rician, B regularised (auto)", "#1B2A5E"
 OTHER = "#F0E442"
 
 #: Networks for each bundled protocol, in the order of the figures.
@@ -47,14 +49,18 @@ NETWORKS = {
 NETWORKS_ANY = {"inversion_recovery": ("rim-t1",), "t2_decay": ("rim-t2",)}
 #: Maximum-likelihood fits: name, title and colour, options. Those after the first concern B.
 FITS = {
-    "mle": (MLE, VOXELWISE),
-    "mle-500": (MLE_LAMBDA, FitOptions(lambda_b=LAMBDA_B)),
-    "mle-auto": (MLE_AUTO, FitOptions(lambda_b="auto")),
-    "mle-shared": (MLE_SHARED, FitOptions(share_b=True)),
+    "mle": (MLE, FitOptions(likelihood="gaussian")),
+    "mle-500": (MLE_LAMBDA, FitOptions(likelihood="gaussian", lambda_b=LAMBDA_B)),
+    "mle-auto": (MLE_AUTO, FitOptions(likelihood="gaussian", lambda_b="auto")),
+    "mle-shared": (MLE_SHARED, FitOptions(likelihood="gaussian", share_b=True)),
 }
 
 #: Fits that are made where they are asked for.
-OTHER_FITS = {"mle-rician": (MLE_RICIAN, FitOptions(likelihood="rician"))}
+OTHER_FITS = {
+    "mle-rician": (MLE_RICIAN, FitOptions(likelihood="rician")),
+    "mle-rician-500": (MLE_RICIAN_LAMBDA, FitOptions(likelihood="rician", lambda_b=LAMBDA_B)),
+    "mle-rician-auto": (MLE_RICIAN_AUTO, FitOptions(likelihood="rician", lambda_b="auto")),
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ def fit_method(name: str) -> Method:
     else:
         weight = float(name.removeprefix("mle-"))
         title, colour = f"MLE, B regularised ({weight:g})", OTHER
-        options = FitOptions(lambda_b=weight)
+        options = FitOptions(likelihood="gaussian", lambda_b=weight)
     return Method(name, title, colour, "mle", fit=options)
 
 
