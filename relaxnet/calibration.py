@@ -307,8 +307,9 @@ def _looking(network: RIM) -> Callable[..., Any]:
 
     @tf.function(reduce_retracing=True)
     def look(S: Any, tau: Any, sigma: Any, rician: Any, kappa: Any) -> tuple[Any, Any, Any]:
-        u, states = network.last([S, tau, sigma, rician])
-        seen = head_inputs(u, states, S, tau, sigma, network.model, network.coordinates, rician)
+        told = [S, tau, sigma, rician]
+        u, states = network.last(told)
+        seen = head_inputs(u, states, network.likelihood(told))
         # Linear in kappa, as intervals around kappa_hat are.
         kappa_hat = to_kappa(u, network.model, network.coordinates)
         slope = derivative(kappa_hat, network.model, network.coordinates)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from relaxnet.coordinates import derivative, is_logarithmic, to_kappa
-from relaxnet.likelihood import gradient_and_information, whitened
+from relaxnet.likelihood import Likelihood, whitened
 from relaxnet.small_matrices import eliminate
 from relaxsim.signals import SignalModel
 
@@ -91,16 +91,7 @@ def num_inputs(num_parameters: int, features: int) -> int:
     return 2 * features + 5 * num_parameters + 1
 
 
-def head_inputs(
-    u: Any,
-    states: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    rician: Any = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
+def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, tf.Tensor]:
     """What the head sees of an estimate.
 
     Parameters
@@ -109,10 +100,8 @@ def head_inputs(
         Last estimate, in the network's coordinates.
     states : pair of tensors, shape (b, h, w, features)
         Last memory states of the cell.
-    S, tau, sigma, rician
-        As the network takes them.
-    model : SignalModel
-    coordinates : str
+    likelihood : Likelihood
+        Of the images.
 
     Returns
     -------
@@ -121,9 +110,9 @@ def head_inputs(
     log_bound : tensor, shape (b, h, w, Q)
         Logarithm of the bound of a voxel's standard deviations, in the network's coordinates.
     """
-    pair = gradient_and_information(u, S, tau, sigma, model, coordinates, rician)
-    log_bound = _log_bound(pair[1], model, coordinates)
-    noise = 0.3 * tf.math.log(sigma)[:, None, None, None] * tf.ones_like(u[..., :1])
+    pair = likelihood.gradient_and_information(u)
+    log_bound = _log_bound(pair[1], likelihood.model, likelihood.coordinates)
+    noise = 0.3 * tf.math.log(likelihood.sigma)[:, None, None, None] * tf.ones_like(u[..., :1])
     states = [tf.cast(state, tf.float32) for state in states]
     inputs = [*states, u, whitened(*pair), 0.3 * log_bound, noise]
     return tf.concat(inputs, axis=-1), log_bound

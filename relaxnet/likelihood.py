@@ -1,8 +1,8 @@
 """The likelihood of weighted images, and what a network is told of it.
 
-The reference is `nll_gradient`, the gradient of the negative log-likelihood by `tf.GradientTape`.
-`gradient_and_information` gives the same gradient from the model's Jacobian, and with it the
-Fisher information, in one pass; tests hold the two equal.
+The reference is `Likelihood.gradient`, by `tf.GradientTape`. `Likelihood.gradient_and_information`
+gives the same gradient from the model's Jacobian, and with it the Fisher information, in one pass;
+tests hold the two equal.
 
 Noise is Gaussian, as in the paper, or Rician, as in magnitude images. The gradient under Rician
 noise is that under Gaussian noise with each sample S replaced by ``S I1(z) / I0(z)``,
@@ -14,6 +14,7 @@ those of expectation maximisation, which no sample near the zero crossing leads 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -31,17 +32,12 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 LONGEST = 0.5
 
 
-def negative_log_likelihood(
-    kappa: Any, S: Any, tau: Any, sigma: Any, model: SignalModel
-) -> tf.Tensor:
-    """Gaussian negative log-likelihood of each voxel, less its constant.
+@dataclass(frozen=True)
+class Likelihood:
+    """The likelihood of weighted images, as a function of kappa in scaled coordinates, u.
 
-    ``L = sum_n (S_n - f_n(kappa))^2 / (2 sigma^2)`` (paper, section 2.2.1).
-
-    Parameters
+    Attributes
     ----------
-    kappa : tensor, shape (b, h, w, Q)
-        T in ms, A in the unit of S.
     S : tensor, shape (b, h, w, N)
         Weighted images.
     tau : tensor, shape (N,)
@@ -49,56 +45,103 @@ def negative_log_likelihood(
     sigma : tensor, shape (b,)
         Noise standard deviation in the unit of S.
     model : SignalModel
-
-    Returns
-    -------
-    L : tensor, shape (b, h, w)
+    coordinates : str
+        Of u; see `relaxnet.coordinates`.
+    rician : tensor, shape (b,), optional
+        1 where noise is Rician and 0 where it is Gaussian; None: it is Gaussian everywhere.
     """
-    residual = (S - model.forward(kappa, tau, tf)) / sigma[:, None, None, None]
-    return 0.5 * tf.reduce_sum(residual**2, axis=-1)
 
+    S: Any
+    tau: Any
+    sigma: Any
+    model: SignalModel
+    coordinates: str
+    rician: Any = None
 
-def nll_gradient(
-    u: Any, S: Any, tau: Any, sigma: Any, model: SignalModel, coordinates: str
-) -> tf.Tensor:
-    """Gradient of the negative log-likelihood with respect to u, by automatic differentiation.
+    def negative_log(self, u: Any) -> tf.Tensor:
+        """Gaussian negative log-likelihood of each voxel less its constant, shape (b, h, w).
 
-    Parameters are those of `negative_log_likelihood`, with kappa in the scaled `coordinates`.
+        ``L = sum_n (S_n - f_n(kappa))^2 / (2 sigma^2)`` (paper, section 2.2.1); u is
+        (b, h, w, Q).
+        """
+        kappa = to_kappa(u, self.model, self.coordinates)
+        signal = self.model.forward(kappa, self.tau, tf)
+        residual = (self.S - signal) / self.sigma[:, None, None, None]
+        return 0.5 * tf.reduce_sum(residual**2, axis=-1)
 
-    Returns
-    -------
-    gradient : tensor, shape (b, h, w, Q)
-    """
-    with tf.GradientTape() as tape:
-        tape.watch(u)
-        kappa = to_kappa(u, model, coordinates)
-        total = tf.reduce_sum(negative_log_likelihood(kappa, S, tau, sigma, model))
-    return tape.gradient(total, u)
+    def gradient(self, u: Any) -> tf.Tensor:
+        """Gradient of `negative_log` with respect to u, (b, h, w, Q), by `tf.GradientTape`."""
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            total = tf.reduce_sum(self.negative_log(u))
+        return tape.gradient(total, u)
 
+    def gradient_and_information(self, u: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Gradient of the negative log-likelihood and Fisher information, from the Jacobian.
 
-def gradient_and_information(
-    u: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    rician: Any = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradient of the negative log-likelihood and Fisher information, from the Jacobian.
+        Returns
+        -------
+        gradient : tensor, shape (b, h, w, Q)
+            Under Gaussian noise equal to `gradient`.
+        information : tensor, shape (b, h, w, Q, Q)
+            ``sum_n J_nq J_nr / sigma^2`` with respect to u.
+        """
+        g, F, _ = self._sums(u)
+        return tf.stack(g, axis=-1), tf.stack([tf.stack(row, axis=-1) for row in F], axis=-2)
 
-    `rician`, a tensor of shape (b,), is 1 where noise is Rician and 0 where it is Gaussian; None:
-    it is Gaussian everywhere.
+    def whitened(self, u: Any) -> tf.Tensor:
+        """`whitened` of `gradient_and_information`, without the matrices between them."""
+        g, F, _ = self._sums(u)
+        return tf.stack(_whitened(g, F)[0], axis=-1)
 
-    Returns
-    -------
-    gradient : tensor, shape (b, h, w, Q)
-        Equal to `nll_gradient`.
-    information : tensor, shape (b, h, w, Q, Q)
-        ``sum_n J_nq J_nr / sigma^2`` with respect to u.
-    """
-    g, F, _ = _sums(u, S, tau, sigma, model, coordinates, rician)
-    return tf.stack(g, axis=-1), tf.stack([tf.stack(row, axis=-1) for row in F], axis=-2)
+    def whitened_and_steps(self, u: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """`Likelihood.whitened`, what the neighbourhood says, and the steps of fits.
+
+        Returns
+        -------
+        features : tensor, shape (b, h, w, 3 Q + C + 1)
+            With the C channels of `relaxnet.neighbourhood`, of which some models have none, and
+            the logarithm of the residuals' spread over sigma: 0 at a good fit if sigma is true.
+        steps : tensor, shape (b, h, w, K, Q)
+            Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a
+            parameter that neighbours share, of the fit with the neighbourhood's.
+        """
+        g, F, square = self._sums(u)
+        features, own = _whitened(g, F)
+        steps = [tf.stack(own, axis=-1)]
+        if neighbourhood.num_channels(self.model):
+            seen, shared = neighbourhood.features_and_step(u, g, F, self.model)
+            features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
+        features.append(_misfit(square, tf.size(self.tau), self.model))
+        bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
+        return tf.stack(features, axis=-1), bounded
+
+    def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
+        """Entries of gradient and information, and the sum of squared residuals over sigma.
+
+        Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
+        after the sum.
+        """
+        model, noise = self.model, self.sigma[:, None, None]
+        kappa = to_kappa(u, model, self.coordinates)
+        of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
+        g, F, square = of_kappa(kappa, self._residual, self.tau, model)
+        slopes = tf.unstack(derivative(kappa, model, self.coordinates), axis=-1)
+        d = [slope / noise for slope in slopes]
+        Q = range(model.num_parameters)
+        gradient = [d[q] / noise * g[q] for q in Q]
+        return gradient, [[d[q] * d[r] * F[q][r] for r in Q] for q in Q], square / noise**2
+
+    def _residual(self, signal: Any) -> Any:
+        """Signal less samples, of which a modulus gets the signal's sign; (b, h, w, N)."""
+        seen = self.S if self.rician is None else self._in_phase(signal)
+        return signal - (seen * tf.sign(signal) if self.model.magnitude else seen)
+
+    def _in_phase(self, signal: Any) -> Any:
+        """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
+        z = tf.maximum(self.S, 0.0) * tf.abs(signal)
+        z /= tf.square(self.sigma)[:, None, None, None]
+        return self.S * (1.0 - self.rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
 
 
 def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tensor:
@@ -116,51 +159,6 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
     return tf.stack(_whitened(tf.unstack(gradient, axis=-1), rows, damping)[0], axis=-1)
 
 
-def whitened_gradient(
-    u: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    rician: Any = None,
-) -> tf.Tensor:
-    """`whitened` of `gradient_and_information`, without the matrices between them."""
-    g, F, _ = _sums(u, S, tau, sigma, model, coordinates, rician)
-    return tf.stack(_whitened(g, F)[0], axis=-1)
-
-
-def whitened_and_steps(
-    u: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    rician: Any = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """`whitened_gradient`, what the neighbourhood says, and the steps that fits would take.
-
-    Returns
-    -------
-    features : tensor, shape (b, h, w, 3 Q + C + 1)
-        With the C channels of `relaxnet.neighbourhood`, of which some models have none, and the
-        logarithm of the residuals' spread over sigma: 0 at a good fit if sigma is true.
-    steps : tensor, shape (b, h, w, K, Q)
-        Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a parameter
-        that neighbours share, of the fit with the neighbourhood's.
-    """
-    g, F, square = _sums(u, S, tau, sigma, model, coordinates, rician)
-    features, own = _whitened(g, F)
-    steps = [tf.stack(own, axis=-1)]
-    if neighbourhood.num_channels(model):
-        seen, shared = neighbourhood.features_and_step(u, g, F, model)
-        features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
-    features.append(_misfit(square, tf.size(tau), model))
-    bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
-    return tf.stack(features, axis=-1), bounded
-
-
 def bessel_ratio(z: Any) -> Any:
     """``I1(z) / I0(z)`` for z >= 0, at most 0.012 too large.
 
@@ -168,42 +166,6 @@ def bessel_ratio(z: Any) -> Any:
     of Computation 28:239); TensorFlow's own Bessel functions are scalar.
     """
     return z / (2.0 + z * z / (1.5 + tf.sqrt(z * z + 6.25)))
-
-
-def _sums(
-    u: Any,
-    S: Any,
-    tau: Any,
-    sigma: Any,
-    model: SignalModel,
-    coordinates: str,
-    rician: Any = None,
-) -> tuple[list[Any], list[list[Any]], Any]:
-    """Entries of the gradient and of the information, and the sum of squared residuals over sigma.
-
-    Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
-    after the sum.
-    """
-    kappa = to_kappa(u, model, coordinates)
-    of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
-    noise = sigma[:, None, None]
-
-    def residual_of(signal: Any) -> Any:
-        seen = S if rician is None else _in_phase(S, signal, noise, rician)
-        # A modulus gets the signal's sign.
-        return signal - (seen * tf.sign(signal) if model.magnitude else seen)
-
-    g, F, square = of_kappa(kappa, residual_of, tau, model)
-    d = [column / noise for column in tf.unstack(derivative(kappa, model, coordinates), axis=-1)]
-    Q = range(model.num_parameters)
-    gradient = [d[q] / noise * g[q] for q in Q]
-    return gradient, [[d[q] * d[r] * F[q][r] for r in Q] for q in Q], square / noise**2
-
-
-def _in_phase(S: Any, signal: Any, noise: Any, rician: Any) -> Any:
-    """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
-    z = tf.maximum(S, 0.0) * tf.abs(signal) / tf.square(noise)[..., None]
-    return S * (1.0 - rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
 
 
 def _sums_of_jacobian(

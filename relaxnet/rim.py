@@ -13,7 +13,7 @@ from relaxnet import neighbourhood
 from relaxnet.conv_gru import ConvGRUCell
 from relaxnet.coordinates import from_kappa, to_kappa
 from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
-from relaxnet.likelihood import nll_gradient, whitened_and_steps, whitened_gradient
+from relaxnet.likelihood import Likelihood
 from relaxsim.signals import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
@@ -198,8 +198,7 @@ class RIM(keras.Model):
     def with_std(self, inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The last step's kappa and its standard deviations, each (b, h, w, Q)."""
         u, states = self.last(inputs)
-        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
-        seen = head_inputs(u, states, S, tau, sigma, self.model, self.coordinates, *rician)
+        seen = head_inputs(u, states, self.likelihood(inputs))
         std = std_of(self.error_head(*seen), u, self.model, self.coordinates)
         return to_kappa(u, self.model, self.coordinates), std
 
@@ -239,30 +238,33 @@ class RIM(keras.Model):
 
     def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
         """U after each step, and the cell's last states."""
-        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
+        likelihood = self.likelihood(inputs)
+        S = likelihood.S
         mip = tf.reduce_max(tf.abs(S) if self.signed else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         states = (zeros, zeros)
         estimates = []
         for _ in range(self.num_steps):
-            features, fits = self.likelihood_features(u, S, tau, sigma, *rician)
+            features, fits = self.likelihood_features(u, likelihood)
             outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
             u = u + self._update(outputs, fits)
             estimates.append(u)
         return estimates, states
 
-    def likelihood_features(
-        self, u: Any, S: Any, tau: Any, sigma: Any, rician: Any = None
-    ) -> tuple[Any, Any]:
+    def likelihood(self, inputs: Any) -> Likelihood:
+        """Likelihood of what the network is called with."""
+        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
+        return Likelihood(S, tau, sigma, self.model, self.coordinates, *rician)
+
+    def likelihood_features(self, u: Any, likelihood: Likelihood) -> tuple[Any, Any]:
         """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
         if self.gradient == "raw":
-            return nll_gradient(u, S, tau, sigma, self.model, self.coordinates), None
-        arguments = (S, tau, sigma, self.model, self.coordinates, rician)
+            return likelihood.gradient(u), None
         u = tf.stop_gradient(u)
         if not self.fit_steps:
-            return tf.stop_gradient(whitened_gradient(u, *arguments)), None
-        features, fits = whitened_and_steps(u, *arguments)
+            return tf.stop_gradient(likelihood.whitened(u)), None
+        features, fits = likelihood.whitened_and_steps(u)
         return tf.stop_gradient(features), tf.stop_gradient(fits)
 
     def _update(self, outputs: Any, fits: Any) -> tf.Tensor:

@@ -54,7 +54,7 @@ def test_default_is_the_packages_network():
 def test_hidden_channels_are_zero(gradient, channels):
     b, network = batch(), trial(steps="none", gradient=gradient)
     u = network.scaled(tf.constant(b.kappa * np.float32([1.1, 0.9, 1.2])))
-    seen, fits = network.likelihood_features(u, b.S, b.tau, b.sigma, b.rician)
+    seen, fits = network.likelihood_features(u, network.likelihood(inputs()))
     assert fits is None
     assert np.all(np.asarray(seen)[..., channels:] == 0)
     assert np.all(np.asarray(seen)[..., :channels].std(axis=(0, 1, 2)) > 0)
@@ -63,7 +63,8 @@ def test_hidden_channels_are_zero(gradient, channels):
 def test_own_steps_hide_the_neighbourhood():
     b, network = batch(), trial(steps="own")
     u = network.scaled(tf.constant(b.kappa * np.float32([1.1, 0.9, 1.2])))
-    seen, fits = (np.asarray(x) for x in network.likelihood_features(u, b.S, b.tau, b.sigma))
+    told = network.likelihood(inputs())
+    seen, fits = (np.asarray(x) for x in network.likelihood_features(u, told))
     assert np.all(seen[..., 9:-1] == 0)
     assert np.all(seen[..., -1] != 0)
     assert np.all(fits[..., 1, :] == 0)

@@ -31,12 +31,7 @@ import tensorflow as tf
 
 from relaxnet.coordinates import to_kappa
 from relaxnet.dataset import PURE, Batch, load_batch, read_infos
-from relaxnet.likelihood import (
-    gradient_and_information,
-    nll_gradient,
-    whitened_and_steps,
-    whitened_gradient,
-)
+from relaxnet.likelihood import Likelihood
 from relaxnet.rim import RIM
 from relaxnet.scale import patch_scale
 from relaxnet.training import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
@@ -125,19 +120,16 @@ class Trial(RIM):
             kernel = self.cell.conv_4.kernel
             kernel.assign(keras.initializers.HeNormal(0)(kernel.shape))
 
-    def likelihood_features(
-        self, u: Any, S: Any, tau: Any, sigma: Any, rician: Any = None
-    ) -> tuple[Any, Any]:
+    def likelihood_features(self, u: Any, likelihood: Likelihood) -> tuple[Any, Any]:
         """What the cell sees of the likelihood at u, and the steps that it may take."""
         u = u if self.variant.through else tf.stop_gradient(u)
-        arguments = (u, S, tau, sigma, self.model, self.coordinates)
         if self.variant.gradient == "raw":
-            return nll_gradient(*arguments), None
+            return likelihood.gradient(u), None
         if not self.fit_steps:
             shown = CHANNELS[self.variant.gradient] * self.model.num_parameters
-            seen = whitened_gradient(*arguments, rician)
+            seen = likelihood.whitened(u)
             return seen * tf.constant([float(c < shown) for c in range(seen.shape[-1])]), None
-        seen, fits = whitened_and_steps(*arguments, rician)
+        seen, fits = likelihood.whitened_and_steps(u)
         if self.variant.steps == "own":
             # Channels and the step of the neighbourhood come after the voxel's own.
             own = 3 * self.model.num_parameters
@@ -175,7 +167,7 @@ def kappa_of(u: Any, trial: Trial) -> tf.Tensor:
 def crlb(u: Any, tau: Any, sigma: Any, trial: Trial) -> tf.Tensor:
     """Cramer-Rao bound of the variance of each coordinate at u, shape (b, h, w, Q)."""
     clean = trial.model.forward(kappa_of(u, trial), tau, tf)
-    _, F = gradient_and_information(u, clean, tau, sigma, trial.model, trial.coordinates)
+    _, F = trial.likelihood([clean, tau, sigma]).gradient_and_information(u)
     d = tf.sqrt(tf.linalg.diag_part(F)) + 1e-6
     C = F / (d[..., :, None] * d[..., None, :])
     inverse = tf.linalg.inv(C + 1e-5 * tf.eye(C.shape[-1]))

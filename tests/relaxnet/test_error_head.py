@@ -17,7 +17,7 @@ def test_new_head_gives_the_bound_of_a_voxel():
     S = rim.model.forward(kappa, TAU, np).astype(np.float32)
     u = rim.scaled(kappa)
     noise = np.float32([0.002])
-    _, log_bound = head_inputs(u, (), S, TAU, noise, rim.model, "log")
+    _, log_bound = head_inputs(u, (), rim.likelihood([S, TAU, noise]))
     expected = crlb(kappa, TAU, 0.002, rim.model) / [1.0, 1.0, 900.0]
     np.testing.assert_allclose(np.exp(log_bound), expected, rtol=0.02)
     head = ErrorHead(3)
@@ -29,7 +29,7 @@ def test_bound_without_signal_is_the_prior():
     rim = RIM(uncertainty=True)
     S = np.zeros((1, 2, 2, 4), np.float32)
     u = rim.scaled(np.full((1, 2, 2, 3), 1e-3, np.float32))
-    _, log_bound = head_inputs(u, (), S, TAU, sigma(1), rim.model, "log")
+    _, log_bound = head_inputs(u, (), rim.likelihood([S, TAU, sigma(1)]))
     assert np.isfinite(log_bound).all()
     assert np.exp(log_bound).max() < 1.01
 
@@ -90,8 +90,9 @@ def test_slices_come_with_their_std_in_one_pass():
 
 def test_inputs_are_as_many_as_said():
     rim = RIM("t2_decay", features=8, uncertainty=True)
-    u, states = rim.last([images(), TAU, sigma()])
-    inputs, bound = head_inputs(u, states, images(), TAU, sigma(), rim.model, "log")
+    told = [images(), TAU, sigma()]
+    u, states = rim.last(told)
+    inputs, bound = head_inputs(u, states, rim.likelihood(told))
     assert inputs.shape[-1] == num_inputs(2, 8)
     assert bound.shape[-1] == 2
 

@@ -6,14 +6,7 @@ import tensorflow as tf
 from scipy import special
 
 from relaxnet.coordinates import COORDINATES, derivative, from_kappa, to_kappa
-from relaxnet.likelihood import (
-    bessel_ratio,
-    gradient_and_information,
-    negative_log_likelihood,
-    nll_gradient,
-    whitened,
-    whitened_gradient,
-)
+from relaxnet.likelihood import Likelihood, bessel_ratio, whitened
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 TAU = np.array([100.0, 300.0, 700.0, 1500.0, 2500.0], np.float32)
@@ -47,8 +40,9 @@ def test_coordinates_round_trip(model, coordinates):
 def test_jacobian_path_equals_tape(model, coordinates):
     kappa, S, sigma = problem(model)
     u = from_kappa(kappa * 1.1, model, coordinates)
-    tape = nll_gradient(u, S, TAU, sigma, model, coordinates)
-    fast, _ = gradient_and_information(u, S, TAU, sigma, model, coordinates)
+    likelihood = Likelihood(S, TAU, sigma, model, coordinates)
+    tape = likelihood.gradient(u)
+    fast, _ = likelihood.gradient_and_information(u)
     np.testing.assert_allclose(fast, tape, rtol=2e-4, atol=2e-3 * np.abs(tape).max())
 
 
@@ -73,16 +67,19 @@ def test_gradient_under_rician_noise(model):
         log_likelihood = tf.math.log(tf.math.bessel_i0e(z)) + z - (S**2 + f**2) / (2 * noise**2)
         total = -tf.reduce_sum(log_likelihood)
     exact = tape.gradient(total, u).numpy()
-    arguments = (u, S, TAU, sigma, model, "log")
-    found, information = gradient_and_information(*arguments, np.float32([1, 1]))
-    gaussian, same = gradient_and_information(*arguments)
+
+    def looked_at(*rician):
+        return Likelihood(S, TAU, sigma, model, "log", *rician).gradient_and_information(u)
+
+    found, information = looked_at(np.float32([1, 1]))
+    gaussian, same = looked_at()
     # Each sample's part is off by 0.012 S J / sigma^2 at most; Cauchy and Schwarz sum them.
     root = np.sqrt(np.asarray(tf.linalg.diag_part(information)))
     limit = 0.012 * root * np.linalg.norm(S / noise, axis=-1, keepdims=True)
     assert (np.abs(found - exact) < limit + 1e-3 * np.abs(exact)).all()
     assert (np.abs(gaussian - exact) > 2 * limit).any()
     np.testing.assert_array_equal(information, same)
-    mixed, _ = gradient_and_information(*arguments, np.float32([0, 1]))
+    mixed, _ = looked_at(np.float32([0, 1]))
     np.testing.assert_allclose(mixed[0], gaussian[0], rtol=1e-5)
     np.testing.assert_allclose(mixed[1], found[1], rtol=1e-5)
 
@@ -93,9 +90,11 @@ def test_sums_of_an_exponential_are_those_of_the_jacobian(model, magnitude):
     kappa, S, sigma = problem(model)
     model = replace(model, magnitude=magnitude)
     u = from_kappa(kappa * 1.1, model, "log")
-    fast = gradient_and_information(u, S, TAU, sigma, model, "log")
     general = replace(model, exponential=None)
-    for a, b in zip(fast, gradient_and_information(u, S, TAU, sigma, general, "log"), strict=True):
+    fast, slow = (
+        Likelihood(S, TAU, sigma, m, "log").gradient_and_information(u) for m in (model, general)
+    )
+    for a, b in zip(fast, slow, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
@@ -116,10 +115,10 @@ def test_features_are_those_of_the_matrices(model, coordinates):
     C = F / (d[..., :, None] * d[..., None, :]) + 0.05 * np.eye(F.shape[-1])
     step = np.linalg.solve(C, (g / d)[..., None])[..., 0] / d
     expected = np.concatenate([np.arcsinh(g / d), 0.3 * np.log(d), np.arcsinh(2 * step)], -1)
-    arguments = u, S, TAU, sigma, model, coordinates
-    compiled = tf.function(lambda: whitened_gradient(*arguments))()
+    likelihood = Likelihood(S, TAU, sigma, model, coordinates)
+    compiled = tf.function(lambda: likelihood.whitened(u))()
     np.testing.assert_allclose(compiled, expected, rtol=1e-3, atol=1e-3)
-    pair = gradient_and_information(*arguments)
+    pair = likelihood.gradient_and_information(u)
     np.testing.assert_allclose(pair[1], F, rtol=1e-3, atol=1e-4 * F.max())
     np.testing.assert_allclose(whitened(*pair), compiled, rtol=1e-4, atol=1e-4)
 
@@ -128,15 +127,13 @@ def test_gradient_is_the_slope_of_the_likelihood():
     model = T2_DECAY
     kappa, S, sigma = problem(model)
     u = from_kappa(kappa * 1.2, model, "log").numpy().astype(np.float32)
-    gradient = nll_gradient(tf.constant(u), S, TAU, sigma, model, "log").numpy()
+    likelihood = Likelihood(S, TAU, sigma, model, "log")
+    gradient = likelihood.gradient(tf.constant(u)).numpy()
     step = 1e-3
     for q in range(2):
         shift = np.zeros(2, np.float32)
         shift[q] = step
-        up, down = (
-            negative_log_likelihood(to_kappa(u + s, model, "log"), S, TAU, sigma, model).numpy()
-            for s in (shift, -shift)
-        )
+        up, down = (likelihood.negative_log(u + s).numpy() for s in (shift, -shift))
         slope = (up.astype(float) - down) / (2 * step)
         np.testing.assert_allclose(slope, gradient[..., q], rtol=0.02, atol=0.5)
 
@@ -149,7 +146,7 @@ def test_information_is_the_gradients_covariance():
     noise = np.random.default_rng(1).standard_normal((1, 200, 200, 5))
     S = (model.forward(kappa, TAU) + 0.05 * noise).astype(np.float32)
     u = from_kappa(kappa, model, "log")
-    gradient, information = gradient_and_information(u, S, TAU, sigma, model, "log")
+    gradient, information = Likelihood(S, TAU, sigma, model, "log").gradient_and_information(u)
     covariance = np.cov(gradient.numpy().reshape(-1, 2).T)
     np.testing.assert_allclose(covariance, information[0, 0, 0], rtol=0.05)
 
@@ -161,7 +158,7 @@ def test_whitened_features_do_not_depend_on_scale():
     for factor in (1.0, 8.0):
         scaled = kappa * np.array([factor, 1, 1], np.float32)
         u = from_kappa(scaled * 1.05, model, "log")
-        pair = gradient_and_information(u, factor * S, TAU, factor * sigma, model, "log")
+        pair = Likelihood(factor * S, TAU, factor * sigma, model, "log").gradient_and_information(u)
         features.append(whitened(*pair).numpy())
     np.testing.assert_allclose(features[0], features[1], atol=2e-3)
 
@@ -173,7 +170,8 @@ def test_newton_step_leads_to_the_truth():
     truth = from_kappa(kappa, model, "log")
     u = truth + 0.02
     S = model.forward(kappa, TAU).astype(np.float32)
-    features = whitened(*gradient_and_information(u, S, TAU, sigma, model, "log"), damping=1e-4)
+    likelihood = Likelihood(S, TAU, sigma, model, "log")
+    features = whitened(*likelihood.gradient_and_information(u), damping=1e-4)
     step = np.sinh(features[..., 4:].numpy()) / 2.0
     np.testing.assert_allclose(step, 0.02, rtol=0.15)
 
@@ -182,5 +180,6 @@ def test_newton_step_leads_to_the_truth():
 def test_empty_voxels_give_finite_features(model):
     S = np.zeros((1, 3, 3, 5), np.float32)
     u = from_kappa(model.start_from(np.zeros((1, 3, 3), np.float32), np), model, "log")
-    pair = gradient_and_information(u, S, TAU, np.array([1e-4], np.float32), model, "log")
+    likelihood = Likelihood(S, TAU, np.float32([1e-4]), model, "log")
+    pair = likelihood.gradient_and_information(u)
     assert np.isfinite(whitened(*pair).numpy()).all()

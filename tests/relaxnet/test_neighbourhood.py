@@ -6,7 +6,7 @@ import tensorflow as tf
 from test_networks import TAU, images, randomised, sigma
 
 from relaxnet.coordinates import from_kappa, to_kappa
-from relaxnet.likelihood import LONGEST, whitened_and_steps, whitened_gradient
+from relaxnet.likelihood import LONGEST, Likelihood
 from relaxnet.models import load_network
 from relaxnet.neighbourhood import REACH, num_channels, window_sums
 from relaxnet.rim import RIM
@@ -31,9 +31,9 @@ def series(B, noise, shape=(30, 34), seed=0, tis=TIS):
 def features(kappa, S, noise, tis=TIS):
     u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
     level = np.array([noise], np.float32)
-    arguments = (u, S, tis, level, INVERSION_RECOVERY, "log")
-    seen, steps = whitened_and_steps(*arguments)
-    np.testing.assert_array_equal(seen[..., :9], whitened_gradient(*arguments))
+    likelihood = Likelihood(S, tis, level, INVERSION_RECOVERY, "log")
+    seen, steps = likelihood.whitened_and_steps(u)
+    np.testing.assert_array_equal(seen[..., :9], likelihood.whitened(u))
     assert np.abs(steps).max() <= LONGEST
     return np.asarray(seen)[0, ..., 9:], np.asarray(steps)[0]
 
@@ -71,9 +71,9 @@ def test_steps_lead_to_the_fit_that_shares_b():
     kappa, S = series(B=1.8, noise=0.0)
     u = from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log")
     u = u + tf.constant([0.03, -0.03, 0.05])
-    level = np.array([0.01], np.float32)
+    likelihood = Likelihood(S, TIS, np.float32([0.01]), INVERSION_RECOVERY, "log")
     for _ in range(8):
-        u = u + whitened_and_steps(u, S, TIS, level, INVERSION_RECOVERY, "log")[1][..., 1, :]
+        u = u + likelihood.whitened_and_steps(u)[1][..., 1, :]
     found = np.asarray(to_kappa(u, INVERSION_RECOVERY, "log"))
     inside = kappa[..., 0] > 0
     np.testing.assert_allclose(found[inside][:, 1:], kappa[inside][:, 1:], rtol=5e-3)
@@ -105,8 +105,9 @@ def test_own_steps_lead_to_the_fit_of_each_voxel():
     tau = np.array([10.0, 30, 60, 110, 180], np.float32)
     S = T2_DECAY.forward(kappa, tau).astype(np.float32)
     u = tf.constant(from_kappa((kappa * 1.2).astype(np.float32), T2_DECAY, "log"))
+    likelihood = Likelihood(S, tau, np.float32([0.01]), T2_DECAY, "log")
     for _ in range(10):
-        seen, steps = whitened_and_steps(u, S, tau, np.float32([0.01]), T2_DECAY, "log")
+        seen, steps = likelihood.whitened_and_steps(u)
         assert steps.shape[-2:] == (1, 2)
         assert seen.shape[-1] == 7
         u = u + steps[..., 0, :]
@@ -139,8 +140,8 @@ def test_a_voxel_that_is_not_finite_harms_its_neighbourhood_alone():
     clean, clean_steps = features(kappa, S, 0.05)
     S[0, 3, 5] = np.inf
     u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
-    level = np.array([0.05], np.float32)
-    seen, steps = whitened_and_steps(u, S, TIS, level, INVERSION_RECOVERY, "log")
+    likelihood = Likelihood(S, TIS, np.float32([0.05]), INVERSION_RECOVERY, "log")
+    seen, steps = likelihood.whitened_and_steps(u)
     far = np.zeros((40, 44), bool)
     far[3 + REACH + 1 :, 5 + REACH + 1 :] = True
     np.testing.assert_allclose(np.asarray(seen)[0, ..., 9:][far], clean[far], rtol=1e-4, atol=1e-5)
