@@ -9,7 +9,7 @@ eliminated in closed form, all polarities of magnitude data included, and what i
 along the relaxation time. The algebra is in `relaxnet.separable`.
 
 For magnitude images of low signal-to-noise ratio there is the Rician likelihood, whose minimum is
-refined from Gaussian ones (`relaxnet.rician`).
+refined from Gaussian ones (`relaxnet.rician_fit`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from relaxnet.fit import (
 from relaxnet.fit_input import Bounds, check_mask, check_series, check_sigma, fit_bounds
 from relaxnet.minimum import global_minimum
 from relaxnet.parallel import in_chunks
-from relaxnet.rician import refine_rician, without_floor
+from relaxnet.rician import without_floor
+from relaxnet.rician_fit import least_of_descents
 from relaxnet.search import Grid, make_grid
 from relaxnet.separable import Problem, make_problem
 from relaxnet.uncertainty import fisher_information, inverse_std, unit_std
@@ -198,11 +199,7 @@ def _fit_rician(
     kappa[:, amplitudes] /= scale[:, None]
     starts = [kappa, global_minimum(problem, grid, without_floor(S, sigma))[1]]
     bounds = np.broadcast_to(problem.bounds, (len(S), *problem.bounds.shape))
-    results = [
-        refine_rician(S, problem.tau, problem.model, start, sigma, bounds) for start in starts
-    ]
-    second = results[1][0] < results[0][0]
-    kappa = np.where(second[:, None], results[1][1], results[0][1])
+    _, kappa = least_of_descents(S, problem.tau, problem.model, starts, sigma, bounds)
     free = problem.bounds[:, 1] > problem.bounds[:, 0]
     information = fisher_information(kappa, problem.tau, sigma, problem.model, "rician")
     std = np.zeros(kappa.shape)

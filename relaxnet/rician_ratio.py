@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from relaxnet.fixed_ratio import Dictionary, solve_at_ratio
-from relaxnet.rician import derivatives, refine_rician, without_floor
+from relaxnet.rician import without_floor
+from relaxnet.rician_fit import cost_and_derivatives, least_of_descents
 from relaxnet.separable import Problem
 
 
@@ -42,16 +43,12 @@ def solve_rician_at_ratio(
     """
     bounds = np.repeat(problem.bounds[None], len(S), axis=0)
     bounds[:, 1] = r[:, None]
-
-    def refined(start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return refine_rician(S, problem.tau, problem.model, start, sigma, bounds)
-
-    if near is not None:
-        return refined(near)
-    nll, kappa = refined(solve_at_ratio(problem, dictionary, S, r)[1])
-    other, other_kappa = refined(solve_at_ratio(problem, dictionary, without_floor(S, sigma), r)[1])
-    second = other < nll
-    return np.where(second, other, nll), np.where(second[:, None], other_kappa, kappa)
+    if near is None:
+        samples = (S, without_floor(S, sigma))
+        starts = [solve_at_ratio(problem, dictionary, y, r)[1] for y in samples]
+    else:
+        starts = [near]
+    return least_of_descents(S, problem.tau, problem.model, starts, sigma, bounds)
 
 
 def rician_along_ratio(
@@ -60,7 +57,7 @@ def rician_along_ratio(
     """First derivative along r of the least cost over A and T, and a positive second one.
 
     The second is the Schur complement of the curvature that the fit's steps use
-    (`relaxnet.rician.derivatives`). A or T on a bound stay there.
+    (`relaxnet.rician_fit.cost_and_derivatives`). A or T on a bound stay there.
 
     Parameters
     ----------
@@ -73,7 +70,7 @@ def rician_along_ratio(
     -------
     slope, curvature : arrays, shape (n,)
     """
-    gradient, F = derivatives(np.maximum(S, 0.0), problem.tau, problem.model, kappa, sigma)
+    _, gradient, F = cost_and_derivatives(S, problem.tau, problem.model, kappa, sigma)
     low, high = problem.bounds[[0, 2]].T
     beside = kappa[:, [0, 2]]
     held = (beside <= low * (1 + 1e-9)) | (beside >= high * (1 - 1e-9))

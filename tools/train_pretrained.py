@@ -106,11 +106,12 @@ RECIPES: dict[str, dict[str, str]] = {
     "resnet-cine31": one_protocol("cine31", 12),
     "resnet-fse6": FSE6,
 }
+PAPERS = "the paper's recipe, for comparison"
 SUMMARY = {
     "rim-t1": "T1, M0 and B from any list of inversion times",
     "rim-t2": "T2 and M0 from any list of echo times",
     "rim-fse6": "T2 and M0 from the six echo times of fse6",
-    "rim-fse6-paper": "the paper's recipe: T2 and M0 from the six echo times of fse6",
+    "rim-fse6-paper": f"{PAPERS}: T2 and M0 from the six echo times of fse6",
     "resnet-cine31": "baseline: T1, M0 and B from the 31 inversion times of cine31",
     "resnet-fse6": "baseline: T2 and M0 from the six echo times of fse6",
 }
@@ -119,7 +120,7 @@ SUMMARY |= {
     for name in ("cine23", "cine25", "cine31")
 }
 SUMMARY |= {
-    f"rim-{name}-paper": f"the paper's recipe: T1, M0 and B from the inversion times of {name}"
+    f"rim-{name}-paper": f"{PAPERS}: T1, M0 and B from the inversion times of {name}"
     for name in ("cine23", "cine25", "cine31")
 }
 
