@@ -48,6 +48,8 @@ class Settings:
         Repetition time in ms, for ``mle``.
     likelihood : str or None
         ``gaussian`` or ``rician``, for ``mle``; None: as the noise asks for.
+    lambda_b : float, "auto" or None
+        Weight of the penalty on B, for ``mle`` of inversion recovery.
     report : bool
         Also write a report for each series.
     overwrite : bool
@@ -65,6 +67,7 @@ class Settings:
     mask: str = "auto"
     tr: float | Literal["sidecar"] | None = None
     likelihood: str | None = None
+    lambda_b: float | str | None = None
     report: bool = False
     overwrite: bool = False
     command: str = ""
@@ -81,8 +84,10 @@ class Settings:
         """What decides the maps of a series, to be compared with those in place."""
         network = self.network(collection)
         if self.method == "mle":
-            tr = self.tr if collection.suffix == "IRT1" else None
-            own: dict[str, Any] = {"Likelihood": self.likelihood, "RepetitionTime": tr}
+            own: dict[str, Any] = {"Likelihood": self.likelihood}
+            recovery = collection.suffix == "IRT1"
+            own["RepetitionTime"] = self.tr if recovery else None
+            own["LambdaB"] = self.lambda_b if recovery else None
         else:
             own = {"NetworkSHA256": checksum(find_model(network))}
         return {"Method": self.method, **own, "Mask": self.mask}
@@ -120,10 +125,12 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
     if settings.method == "mle":
         if settings.networks:
             raise BidsError("--model goes with a network; --method mle takes none.")
-        _fit(settings, None if settings.tr == "sidecar" else settings.tr)
+        _fit(settings, "IRT1", None if settings.tr == "sidecar" else settings.tr)
         return
-    if settings.tr is not None or settings.likelihood is not None:
-        raise BidsError("--tr and --likelihood are options of the fit: give --method mle.")
+    if any(x is not None for x in (settings.tr, settings.likelihood, settings.lambda_b)):
+        raise BidsError(
+            "--tr, --likelihood and --lambda-b are options of the fit: give --method mle."
+        )
     for collection in {c.suffix: c for c in collections}.values():
         name = settings.network(collection)
         kind = network_kind(name)
@@ -279,7 +286,7 @@ def _map(
         method=settings.method,
         network="" if fitted else settings.network(collection),
         mask=mask,
-        fit=_fit(settings, acquisition.tr) if fitted else FitOptions(),
+        fit=_fit(settings, collection.suffix, acquisition.tr) if fitted else FitOptions(),
         command=settings.command,
         notes=(*acquisition.notes, *([collection.note] if collection.note else [])),
         report=settings.report,
@@ -293,8 +300,12 @@ def _map(
     return maps, (*maps.notes, *maps.warnings)
 
 
-def _fit(settings: Settings, tr: float | str | None) -> FitOptions:
-    return FitOptions(likelihood=settings.likelihood, tr=None if tr is None else float(tr))
+def _fit(settings: Settings, suffix: str, tr: float | str | None) -> FitOptions:
+    return FitOptions(
+        likelihood=settings.likelihood,
+        lambda_b=settings.lambda_b if suffix == "IRT1" else None,
+        tr=None if tr is None else float(tr),
+    )
 
 
 def _words(maps: Maps, seconds: float) -> str:

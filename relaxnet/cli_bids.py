@@ -70,6 +70,11 @@ from relaxnet.command import import_tensorflow, one_line_errors
     type=click.Choice(["gaussian", "rician"]),
     help="Of mle.  [default: rician for magnitudes of SNR below 100, else gaussian]",
 )
+@click.option(
+    "--lambda-b",
+    metavar="X|auto",
+    help="mle of IRT1: Laplacian penalty on B in the mask (the paper's weight: 500).",
+)
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
 @click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")
 @click.option("--overwrite", is_flag=True, help="Map again what is in place.")
@@ -158,6 +163,7 @@ def _split(labels: tuple[str, ...]) -> tuple[str, ...]:
 def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
     from relaxnet.bids_repetition import repetition_time
     from relaxnet.bids_run import Settings
+    from relaxnet.fit_options import weight_of
 
     networks, kind = _networks(options["models"])
     return Settings(
@@ -168,6 +174,7 @@ def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
         mask=options["mask"],
         tr=repetition_time(options["tr"]),
         likelihood=options["likelihood"],
+        lambda_b=weight_of(options["lambda_b"]),
         report=options["report"],
         overwrite=options["overwrite"],
         command=shlex.join(["relaxnet", *sys.argv[1:]]),

@@ -118,12 +118,13 @@ def predict(
 
     from relaxnet.bids_repetition import repetition_time
     from relaxnet.file_prediction import Listener, predict_files
-    from relaxnet.fit_options import FitOptions
+    from relaxnet.fit_options import FitOptions, weight_of
 
     fit = {name: options.pop(name) for name in _FIT_OPTIONS}
+    fit["lambda_b"] = weight_of(fit["lambda_b"])
     options["tr"] = repetition_time(fit.pop("tr"))
     limits = None if bounds is None else _bounds(bounds, _times(series, options), options["tr"])
-    options["fit"] = FitOptions(bounds=limits, **_weight(fit))
+    options["fit"] = FitOptions(bounds=limits, **fit)
     with contextlib.ExitStack() as bars:
 
         def progress(total: int, unit: str) -> Callable[[int], object]:
@@ -162,17 +163,6 @@ def _sigma(text: str) -> float | str | None:
         raise ValueError(
             f"--sigma {text}: expected a number, a NIfTI file or auto; there is no such file."
         ) from None
-
-
-def _weight(fit: dict[str, Any]) -> dict[str, Any]:
-    """Options of the fit, the penalty's weight as a number or ``auto``."""
-    text = fit["lambda_b"]
-    if text is None or text == "auto":
-        return fit
-    try:
-        return {**fit, "lambda_b": float(text)}
-    except ValueError:
-        raise ValueError(f"--lambda-b {text}: expected a number or auto.") from None
 
 
 def _times(series: tuple[str, ...], options: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Coordinates: the scaled parameters u in which networks update and compare kappa.
 
-``linear`` (paper recipe): A and B as they are, T in units of its start, T1 of 1000 ms and T2 of
-100 ms, so that all are of order one. ``log`` (default): the logarithm of A and of T in seconds, B
-as it is; A and T then stay positive by construction, and a difference in u is a relative error.
+``linear`` (paper recipe): A and B as they are, T in seconds. ``log`` (default): the logarithm of
+A and of T in seconds, B as it is; A and T then stay positive by construction, and a difference in
+u is a relative error.
 """
 
 from __future__ import annotations
@@ -30,19 +30,13 @@ def is_logarithmic(model: SignalModel, coordinates: str) -> list[bool]:
     ]
 
 
-def unit_of_T(model: SignalModel, coordinates: str) -> float:
-    """Relaxation time in ms that is 1 in the coordinates, before a logarithm."""
-    return 1000.0 if coordinates == "log" else float(model.start[-1] or 1000.0)
-
-
 def from_kappa(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """U of kappa, shape (..., Q); A in units of the series' scale, T in ms."""
     columns = tf.unstack(kappa, axis=-1)
-    unit = unit_of_T(model, coordinates)
-    columns[-1] = columns[-1] / unit
+    columns[-1] = columns[-1] / 1000.0
     for q, log in enumerate(is_logarithmic(model, coordinates)):
         if log:
-            floor = SMALLEST_A if q != model.num_parameters - 1 else T_LIMITS[0] / unit
+            floor = SMALLEST_A if q != model.num_parameters - 1 else T_LIMITS[0] / 1000.0
             columns[q] = tf.math.log(tf.maximum(columns[q], floor))
     return tf.stack(columns, axis=-1)
 
@@ -50,13 +44,12 @@ def from_kappa(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
 def to_kappa(u: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """Kappa of u, shape (..., Q)."""
     columns = tf.unstack(u, axis=-1)
-    unit = unit_of_T(model, coordinates)
-    low, high = (t / unit for t in T_LIMITS)
+    low, high = (t / 1000.0 for t in T_LIMITS)
     logarithmic = is_logarithmic(model, coordinates)
     for q, log in enumerate(logarithmic):
         if log:
             columns[q] = tf.exp(tf.clip_by_value(columns[q], -10.0, 10.0))
-    columns[-1] = unit * tf.clip_by_value(columns[-1], low, high)
+    columns[-1] = 1000.0 * tf.clip_by_value(columns[-1], low, high)
     return tf.stack(columns, axis=-1)
 
 
@@ -66,7 +59,6 @@ def derivative(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     logarithmic = is_logarithmic(model, coordinates)
     for q, log in enumerate(logarithmic):
         if not log:
-            last = q == model.num_parameters - 1
-            scale = unit_of_T(model, coordinates) if last else 1.0
+            scale = 1000.0 if q == model.num_parameters - 1 else 1.0
             columns[q] = keras.ops.full_like(columns[q], scale)
     return tf.stack(columns, axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 from relaxnet.fit import Fit
 from relaxnet.fit_input import Bounds
 from relaxnet.mle import fit_voxelwise
-from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxnet.regularised import check_weight, fit_fixed, fit_regularised, fit_shared
 from relaxsim.signals import SignalModel
 
 #: Below this signal-to-noise ratio (of the series' scale) Rician noise is told from Gaussian: at
@@ -55,6 +55,8 @@ class FitOptions:
         named = [self.lambda_b is not None, self.fix_b is not None, self.share_b]
         if sum(named) > 1:
             raise ValueError("--lambda-b, --fix-b and --share-b exclude each other; give one.")
+        if self.lambda_b is not None:
+            check_weight(self.lambda_b)
         low, high = (0.0, 1.0) if self.tr is not None else (0.5, 2.5)
         if self.fix_b is not None and not low <= self.fix_b <= high:
             what = (
@@ -132,3 +134,19 @@ class FitOptions:
 
 #: The default: every voxel alone, the model's bounds.
 VOXELWISE = FitOptions()
+
+
+def weight_of(text: str | None) -> float | str | None:
+    """Weight of ``--lambda-b``: a number, ``auto``, or None where it is not given.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--lambda-b {text}: expected a number or auto.") from None

@@ -156,7 +156,7 @@ def fit_regularised(
         As `relaxnet.mle.fit_voxelwise`; for a parameter that is no ratio of the model, a negative
         weight, or a repetition time with another model than inversion recovery.
     """
-    weight = _check_weight(lambda_b)
+    weight = check_weight(lambda_b)
     series = _prepare(
         S, tau, model, sigma, mask, parameter, signed, bounds, tr, likelihood, progress
     )
@@ -235,8 +235,8 @@ def fit_fixed(
     return _result(series, state.kappa, _residual(series, state, 1), known, np.inf)
 
 
-def _check_weight(lambda_b: float | str) -> float | None:
-    """The weight, or None for an automatic one."""
+def check_weight(lambda_b: float | str) -> float | None:
+    """The weight, or None for an automatic one; refuses what is no weight (ValueError)."""
     if lambda_b == "auto":
         return None
     try:

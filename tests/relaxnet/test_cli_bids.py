@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -202,6 +203,15 @@ def test_repetition_time_of_the_sidecars(raw):
     assert "TR" not in card(out / "sub-01_T2map.json")["EstimationAlgorithm"]
 
 
+def test_penalty_on_b(raw):
+    call(*MLE, "--lambda-b", "500", "--participant-label", "01", out="new")
+    said = {s: card(Path(f"new/sub-01/anat/sub-01_{s}map.json")) for s in ("T1", "T2")}
+    assert said["T1"]["Relaxnet"]["Fit"].endswith("B regularised, lambda 500.0")
+    assert said["T2"]["Relaxnet"]["Fit"].endswith("voxel-wise")
+    call(*MLE, "--lambda-b", "50", "--participant-label", "01", out="new", code=1)
+    refused("lambda_b must be a number >= 0", *MLE, "--lambda-b", "-1")
+
+
 def test_labels(raw):
     assert "2 series of 1 subject" in call(*MLE, "--participant-label", "sub-01")
     said = call(*MLE, "--participant-label", "01,02", "--session-label", "b", code=1)
@@ -274,7 +284,8 @@ class TestRefusals:
     def test_options(self, raw):
         RIM(features=4, num_steps=2).save(raw / "net.keras")
         refused("--method mle takes none", *MLE, "--model", "net.keras")
-        refused("--tr and --likelihood are options of the fit", "--tr", "sidecar")
+        refused("are options of the fit: give --method mle", "--tr", "sidecar")
+        refused("are options of the fit: give --method mle", "--lambda-b", "500")
         refused("--tr x: expected a number of ms, or sidecar", *MLE, "--tr", "x")
         refused("both for inversion_recovery", "--model", "net.keras", "--model", "net.keras")
         refused("is a rim, but --method is resnet", "--model", "net.keras", "--method", "resnet")
