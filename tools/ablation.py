@@ -78,10 +78,13 @@ PAPER: dict[str, Any] = {
     "last_layer": "he",
     "sigma_error": 1.0,
 }
+ZEROS = {**PAPER, "last_layer": "zeros"}
 VARIANTS = (
     Variant("default"),
     Variant("paper recipe", **PAPER),
-    Variant("paper recipe, last layer zeros", **{**PAPER, "last_layer": "zeros"}),
+    Variant("paper recipe, last layer zeros", **ZEROS),
+    Variant("paper recipe, last layer zeros, clipped", **{**ZEROS, "clip": 1.0}),
+    Variant("paper recipe, last layer zeros, log coordinates", **{**ZEROS, "coordinates": "log"}),
     Variant("steps of fits: the voxel's own alone", steps="own"),
     Variant("steps of fits: none", steps="none"),
     Variant("no steps; gradient: whitened, log information", steps="none", gradient="information"),
