@@ -19,9 +19,14 @@ TISSUES = ("GM", "WM")
 
 
 def figures(rows: list[dict[str, str]], name: str) -> dict[str, Any]:
-    """Bias, CV and RMSE of the relaxation time in grey and white matter, per cent, by SNR."""
+    """Bias, CV and RMSE of the relaxation time in grey and white matter, per cent, by SNR.
+
+    B varies smoothly, as in a scanner, if the table has such rows.
+    """
     own = [r for r in rows if r["method"] == name and r["parameter"] in ("T1", "T2")]
-    own = [r for r in own if r["tissue"] in TISSUES and r["b_field"] == own[0]["b_field"]]
+    fields = {r["b_field"] for r in own}
+    field = "smooth" if "smooth" in fields else min(fields, default="")
+    own = [r for r in own if r["tissue"] in TISSUES and r["b_field"] == field]
     if not own:
         raise click.ClickException(f"the table has no rows of {name}.")
     first = own[0]
