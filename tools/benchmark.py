@@ -70,7 +70,7 @@ STEP = f"""{NETWORK}
 from relaxnet.training import Settings, make_optimizer, make_steps, patch_loss
 step, _ = make_steps(network, make_optimizer(network, Settings(("",))), patch_loss)
 batch = [series(24, 40, 40), np.ones((24, 40, 40, 3)) * [1, 1.9, 900], np.full(24, 0.02),
-         np.ones((24, 40, 40)), tau]
+         np.ones((24, 40, 40)), tau, np.ones(24)]
 batch = [tf.constant(x, tf.float32) for x in batch]
 print(times(lambda: float(step(*batch))))
 """
