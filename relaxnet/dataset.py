@@ -211,7 +211,7 @@ def _normalised(
         turn(present.astype(np.float32)),
         shard.info.tau.astype(np.float32),
         which,
-        np.full(len(rows), shard.info.settings.get("noise") == "rician", np.float32),
+        np.full(len(rows), shard.info.rician, np.float32),
         turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),
     )
 

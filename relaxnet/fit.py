@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,13 @@ def empty_fit(shape: tuple[int, ...], num_parameters: int) -> Fit:
         np.zeros(shape, dtype=np.float32),
         np.full(shape, NO_SIGNAL, dtype=np.uint8),
     )
+
+
+def store(fit: Fit, voxels: np.ndarray, values: Sequence[np.ndarray]) -> None:
+    """Put kappa, std, residual and status of some voxels, an index or a mask, into a fit."""
+    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
+        for target, value in zip(vars(fit).values(), values, strict=True):
+            target[voxels] = value
 
 
 def signal_status(S: np.ndarray) -> np.ndarray:

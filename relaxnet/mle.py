@@ -31,6 +31,7 @@ from relaxnet.fit import (
     estimate_sigma,
     flag_loose,
     signal_status,
+    store,
 )
 from relaxnet.fit_input import Bounds, check_mask, check_series, check_sigma, fit_bounds
 from relaxnet.minimum import global_minimum
@@ -116,7 +117,7 @@ def fit_voxelwise(
     S, tau = np.asarray(S), np.asarray(tau, dtype=np.float64)
     check_series(S, tau, model)
     limits = fit_bounds(model, bounds)
-    check_likelihood(likelihood, signed)
+    _check_likelihood(likelihood, signed)
     inside = check_mask(mask, S.shape[:-1])
     noise = None if sigma is None else check_sigma(sigma, inside)
     problem, order = make_problem(tau, model, limits, model.magnitude and not signed)
@@ -130,11 +131,11 @@ def fit_voxelwise(
         fit.status[chunk] = code
         good = chunk[code == CONVERGED]
         if good.size:
-            _store(fit, good, _fit_gaussian(problem, grid, samples[code == CONVERGED]))
+            store(fit, good, _fit_gaussian(problem, grid, samples[code == CONVERGED]))
 
     def rician(chunk: np.ndarray) -> None:
         samples = flat[chunk][:, order].astype(np.float64)
-        _store(fit, chunk, _fit_rician(problem, grid, samples, fit.kappa[chunk], noise_of[chunk]))
+        store(fit, chunk, _fit_rician(problem, grid, samples, fit.kappa[chunk], noise_of[chunk]))
 
     one_pass = likelihood == "gaussian"
     in_chunks(gaussian, voxels, flat.shape[1], progress if one_pass else None)
@@ -153,20 +154,13 @@ def fit_voxelwise(
     return Fit(*(v.reshape(inside.shape + v.shape[1:]) for v in vars(fit).values()))
 
 
-def check_likelihood(likelihood: str, signed: bool) -> None:
-    """Refuse a likelihood that is none, or does not suit signed data (ValueError)."""
+def _check_likelihood(likelihood: str, signed: bool) -> None:
     if likelihood not in LIKELIHOODS:
         raise ValueError(
             f"no likelihood is called {likelihood!r}; there are: {', '.join(LIKELIHOODS)}."
         )
     if likelihood == "rician" and signed:
         raise ValueError("the Rician likelihood is one of magnitudes; these data are signed.")
-
-
-def _store(fit: Fit, voxels: np.ndarray, values: tuple[np.ndarray, ...]) -> None:
-    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
-        for target, value in zip(vars(fit).values(), values, strict=True):
-            target[voxels] = value
 
 
 def _fit_gaussian(problem: Problem, grid: Grid, S: np.ndarray) -> tuple[np.ndarray, ...]:

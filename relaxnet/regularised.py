@@ -48,6 +48,7 @@ from relaxnet.fit import (
     empty_fit,
     estimate_sigma,
     flag_loose,
+    store,
 )
 from relaxnet.fit_input import Bounds, check_mask, check_series, check_sigma, fit_bounds
 from relaxnet.fixed_ratio import make_dictionary
@@ -353,8 +354,7 @@ def _result(
     start = series.start
     fit = empty_fit(start.status.shape, kappa.shape[1])
     fit.status[...] = start.status
-    for target, values in zip(vars(fit).values(), (out, std, residual, status), strict=True):
-        target[series.fitted] = values
+    store(fit, series.fitted, (out, std, residual, status))
     fit = flag_loose(fit, bounds[2, 1] - bounds[2, 0])
     ratio = np.zeros_like(start.residual)
     ratio[series.fitted] = kappa[:, 1]

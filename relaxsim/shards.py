@@ -68,6 +68,11 @@ class ShardInfo:
     settings: dict[str, Any]
     version: str
 
+    @property
+    def rician(self) -> bool:
+        """Whether its noise is Rician, not Gaussian."""
+        return self.settings.get("noise") == "rician"
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -254,7 +254,7 @@ def errors_of_patches(
     S = shard.S[rows].astype(np.float32)
     scale = patch_scale(S, labels > 0).astype(np.float32)
     S /= scale[:, None, None, None]
-    rician = np.full(len(S), shard.info.settings.get("noise") == "rician", np.float32)
+    rician = np.full(len(S), shard.info.rician, np.float32)
     tau = shard.info.tau.astype(np.float32)
     T = estimate(S, tau, (shard.sigma[rows] / scale).astype(np.float32), rician)[..., -1].numpy()
     error = np.clip(T, *bounds) / np.where(truth > 0, truth, 1) - 1

@@ -5,6 +5,7 @@ from scipy.stats import rice
 
 from relaxnet.mle import fit_voxelwise
 from relaxnet.rician import rician_nll
+from relaxnet.rician_fit import cost_and_derivatives
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
@@ -21,6 +22,19 @@ def test_nll_is_that_of_the_rice_distribution():
     S, f, sigma = np.array([0.2, 0.7, 1.5]), np.array([0.1, -0.9, 1.2]), 0.3
     expected = -rice.logpdf(S, np.abs(f) / sigma, scale=sigma) + np.log(S / sigma**2)
     assert rician_nll(S, f, sigma) == pytest.approx(expected.sum())
+
+
+def test_cost_of_the_descent_is_that_of_the_likelihood():
+    rng = np.random.default_rng(0)
+    kappa = np.stack([rng.uniform(0.5, 1, 20), rng.uniform(30, 500, 20)], axis=-1)
+    sigma = rng.uniform(0.02, 0.5, 20)
+    signal = T2_DECAY.signed(kappa, FSE6, np)
+    S = np.hypot(*(x + sigma[:, None] * rng.normal(size=signal.shape) for x in (signal, 0.0)))
+    found, gradient, _ = cost_and_derivatives(S, FSE6, T2_DECAY, kappa, sigma)
+    np.testing.assert_allclose(found, rician_nll(S, signal, sigma[:, None]), rtol=1e-9)
+    moved = kappa * [1.0, np.exp(1e-5)]
+    slope = (cost_and_derivatives(S, FSE6, T2_DECAY, moved, sigma)[0] - found) / 1e-5
+    np.testing.assert_allclose(gradient[:, 1], slope, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("snr", [1e-3, 1.0, 1e4, 1e8])
