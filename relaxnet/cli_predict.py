@@ -86,7 +86,11 @@ from relaxnet.command import import_tensorflow, one_line_errors
 @click.option("--rois", metavar="LABELS", help="Label map (NIfTI); write a table, rois.csv.")
 @click.option("--roi-names", metavar="FILE", help="Lines of label,name for --rois.")
 @click.option("--report", is_flag=True, help="Write report.html beside the maps.")
-@click.option("--force", is_flag=True, help="Take a network far outside of its training.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Take a network far outside of its training, and a --sigma that the data contradict.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace maps that are there.")
 @click.option("--verbose", is_flag=True, help="Say more.")
 @one_line_errors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,13 +19,13 @@ FLOOR = 1e-4
 AGREE = 1.25
 #: Residuals count against the background if they are chi-squared distributed within this.
 NOISE_ALONE = 0.06
-#: A given sigma is doubted if the residuals are this many times larger or smaller; not below the
+#: Residuals contradict a given sigma if they are this many times larger or smaller; not below the
 #: least ratio, where the data have no noise to speak of.
-DOUBTED, NOISELESS = 1.4, 0.02
+CONTRADICTED, NOISELESS = 1.4, 0.02
 #: Share of negative samples that magnitudes may have.
 NEGATIVE_SHARE = 1e-3
 #: Voxels that tell such factors; a tenth of those that sigma itself is found from.
-DOUBT_VOXELS = VOXELS // 10
+FEWER_VOXELS = VOXELS // 10
 
 
 @dataclass(frozen=True)
@@ -131,29 +131,51 @@ def is_rician(samples: np.ndarray) -> bool:
     return float((samples < 0).mean()) <= NEGATIVE_SHARE
 
 
-def doubt_of_sigma(
-    S: np.ndarray, tau: np.ndarray, model: SignalModel, mask: np.ndarray, noise: Noise
-) -> str | None:
-    """One line if the residuals of a voxel-wise fit contradict a sigma that was given.
+def settle_sigma(
+    S: np.ndarray,
+    tau: np.ndarray,
+    model: SignalModel,
+    mask: np.ndarray,
+    noise: Noise,
+    keep: bool = False,
+) -> tuple[Noise, str | None]:
+    """The noise to go by where the residuals of a voxel-wise fit contradict a sigma that was given.
 
-    Larger residuals contradict it only if noise alone explains them; else the model is at fault.
+    It is then scaled to the residuals, unless it is to be kept; half or twice the true sigma costs
+    a network up to half of its precision. Larger residuals contradict it only if noise alone
+    explains them; else the model is at fault. The arguments but `keep` are those of `find_noise`.
+
+    Parameters
+    ----------
+    S, tau, model, mask
+    noise : Noise
+    keep : bool
+        Go by the given one in any case.
+
+    Returns
+    -------
+    noise : Noise
+    words : str or None
+        One line to warn with, if the two contradict each other.
     """
     if noise.source != "given" or S.shape[-1] <= model.num_parameters:
-        return None
-    voxels = np.unravel_index(_thinned(np.flatnonzero(mask), DOUBT_VOXELS), mask.shape)
+        return noise, None
+    voxels = np.unravel_index(_thinned(np.flatnonzero(mask), FEWER_VOXELS), mask.shape)
     sigma = np.broadcast_to(noise.sigma, mask.shape)[voxels]
     typical = float(np.median(sigma))
     # Of a map of sigma, in units in which it is the same everywhere.
     sample = S[voxels] * (typical / sigma)[:, None]
     found, misfit = residual_sigma(sample, tau, model, noise.signed, noise.rician)
     ratio = found / typical
-    too_large = NOISELESS < ratio < 1 / DOUBTED
-    if not too_large and not (ratio > DOUBTED and misfit < NOISE_ALONE):
-        return None
-    return (
-        f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}: estimates and "
-        "uncertainties suffer if it is wrong (docs/noise.md); --sigma auto finds it"
-    )
+    too_large = NOISELESS < ratio < 1 / CONTRADICTED
+    if not too_large and not (ratio > CONTRADICTED and misfit < NOISE_ALONE):
+        return noise, None
+    words = f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}"
+    if keep:
+        return noise, f"{words}: estimates and uncertainties suffer if it is wrong (docs/noise.md)"
+    source = f"fit residuals, which contradict the {typical:.4g} given"
+    settled = replace(noise, sigma=noise.sigma * ratio, source=source)
+    return settled, f"{words}, which is used (docs/noise.md); --force keeps the given one"
 
 
 def _thinned(voxels: np.ndarray, most: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from relaxnet.look_locker import check_method, check_model
 from relaxnet.maps import Maps
 from relaxnet.masks import automatic_mask
 from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, read_card
-from relaxnet.noise import Noise, checked_sigma, doubt_of_sigma, find_noise
+from relaxnet.noise import Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.scale import series_scale
 from relaxnet.status import OK, input_status
 from relaxsim.protocols import check_times
@@ -71,7 +71,8 @@ def predict(
         file, or the name of a shipped one; default: the one shipped for `model`.
     sigma : float or array, shape (X, Y, Z), optional
         Noise standard deviation in the unit of S; default: found in the data
-        (`relaxnet.noise.find_noise`). Of an array, networks take each slice's median.
+        (`relaxnet.noise.find_noise`). Of an array, networks take each slice's median. One that the
+        residuals of a fit contradict is scaled to them (`relaxnet.noise.settle_sigma`).
     mask : bool array, shape (X, Y, Z), optional
         Default: every voxel is mapped; scale and noise are those of the foreground
         (`relaxnet.masks.automatic_mask`).
@@ -94,7 +95,7 @@ def predict(
     save_fit : bool
         Keep the signal of the estimates in `Maps.predicted`.
     force : bool
-        Take a network far outside its envelope.
+        Take a network far outside its envelope, and a sigma that the data contradict.
 
     Returns
     -------
@@ -131,12 +132,12 @@ def predict(
     scale = series_scale(S, counted)
     level = None if sigma is None else checked_sigma(sigma, status == OK)
     noise = find_noise(S, tau, model, counted, scale, level, signed)
+    noise, contradiction = settle_sigma(S, tau, model, counted, noise, keep=force)
     typical = float(np.median(np.broadcast_to(noise.sigma, status.shape)[counted]))
-    doubt = doubt_of_sigma(S, tau, model, counted, noise)
     warnings = (
         *_envelope_warnings(envelope, tau, typical / scale, force),
         *series_cautions(S, tau, counted, typical, model),
-        *([doubt] if doubt else []),
+        *([contradiction] if contradiction else []),
     )
     fit = fit.for_noise(noise.rician, scale / typical)
     if network is None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relaxnet.background import background_noise
-from relaxnet.noise import checked_sigma, doubt_of_sigma, find_noise
+from relaxnet.noise import checked_sigma, find_noise, settle_sigma
 from relaxnet.residual_noise import residual_sigma, rice_moments
 from relaxnet.scale import series_scale
 from relaxsim.noise import add_noise
@@ -133,34 +133,46 @@ def test_moments_of_rice():
 
 @pytest.mark.parametrize("kind", ["gaussian", "rician", "real"])
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.2, 2.0])
-def test_a_given_sigma_is_doubted_if_residuals_say_another(kind, factor):
+def test_a_given_sigma_gives_way_to_residuals_that_contradict_it(kind, factor):
     S, disc = noisy(kind, 20)
     given = found(S, TIS, IR, disc, sigma=np.asarray(factor * 0.75 / 20), signed=kind == "real")
-    doubt = doubt_of_sigma(S, TIS, IR, disc, given)
-    assert (doubt is not None) == (factor in (0.5, 2.0))
-    if doubt:
-        assert f"{factor * 0.75 / 20:.4g}" in doubt
+    noise, words = settle_sigma(S, TIS, IR, disc, given)
+    kept, doubt = settle_sigma(S, TIS, IR, disc, given, keep=True)
+    assert kept == given
+    if factor in (0.5, 2.0):
+        assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
+        told = f"{factor * 0.75 / 20:.4g}"
+        for line in (noise.source, words, doubt):
+            assert told in line
+    else:
+        assert (noise, words, doubt) == (given, None, None)
 
 
-def test_a_sigma_map_is_doubted_as_a_whole():
+def test_a_sigma_map_is_scaled_as_a_whole():
     S, disc = noisy("gaussian", 20)
     level = np.full(disc.shape, 0.75 / 20)
     level[:36] *= 3.0
     S[:36] += np.random.default_rng(1).normal(0, np.sqrt(8) * 0.75 / 20, S[:36].shape)
-    assert doubt_of_sigma(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=level)) is None
-    assert doubt_of_sigma(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=2 * level)) is not None
+    right = found(S, TIS, IR, disc, sigma=level)
+    assert settle_sigma(S, TIS, IR, disc, right) == (right, None)
+    noise, words = settle_sigma(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=2 * level))
+    np.testing.assert_allclose(noise.sigma, level, rtol=0.06)
+    assert words
 
 
-def test_misfit_of_the_model_and_clean_data_are_no_reason_to_doubt():
+def test_misfit_of_the_model_and_clean_data_contradict_no_sigma():
     clean, disc = head()
     S = np.abs(clean).astype(np.float32)
-    assert doubt_of_sigma(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=np.asarray(0.01))) is None
+
+    def contradiction(series, tau):
+        given = found(series, tau, IR, disc, sigma=np.asarray(0.01))
+        return settle_sigma(series, tau, IR, disc, given)[1]
+
+    assert contradiction(S, TIS) is None
     mixed = S + np.where(disc[..., None], 0.15 * np.sin(TIS), 0).astype(np.float32)
-    given = found(mixed, TIS, IR, disc, sigma=np.asarray(0.01))
-    assert doubt_of_sigma(mixed, TIS, IR, disc, given) is None
+    assert contradiction(mixed, TIS) is None
     few = [0, 2, 4]
-    given = found(S[..., few], TIS[few], IR, disc, sigma=np.asarray(0.01))
-    assert doubt_of_sigma(S[..., few], TIS[few], IR, disc, given) is None
+    assert contradiction(S[..., few], TIS[few]) is None
 
 
 def test_given_sigma_is_kept():

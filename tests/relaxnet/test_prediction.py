@@ -222,15 +222,27 @@ def test_sigma_map_is_used_voxel_by_voxel(network):
     sigma[disc] = 8.0
     sigma[:7][disc[:7]] = 16.0
     gaussian = FitOptions(likelihood="gaussian")
-    out, flat = (maps(S, mask=disc, sigma=s, fit=gaussian) for s in (sigma, 8.0))
+    out, flat = (maps(S, mask=disc, sigma=s, fit=gaussian, force=True) for s in (sigma, 8.0))
     np.testing.assert_array_equal(out.kappa, flat.kappa)
     np.testing.assert_allclose(out.std[:7], 2 * flat.std[:7], rtol=1e-5)
     np.testing.assert_allclose(out.residual[7:], flat.residual[7:], rtol=1e-5)
-    assert maps(S, "rim", disc, network=network, sigma=sigma).sigma in (8.0, 12.0, 16.0)
+    median = maps(S, "rim", disc, network=network, sigma=sigma, force=True).sigma
+    assert median in (8.0, 12.0, 16.0)
     with pytest.raises(ValueError, match="sigma has shape"):
         maps(S, mask=disc, sigma=sigma[:-1])
     with pytest.raises(ValueError, match="expected a positive number"):
         maps(S, sigma=sigma)
+
+
+def test_sigma_that_the_residuals_contradict_is_replaced_unless_forced(network):
+    S, _, disc = series()
+    right = maps(S, "rim", disc, network=network, sigma=8.0)
+    settled = maps(S, "rim", disc, network=network, sigma=24.0)
+    assert settled.sigma == pytest.approx(right.sigma, rel=0.1)
+    assert "contradict the 24 given" in settled.sigma_source
+    assert any("--force keeps the given one" in line for line in settled.warnings)
+    forced = maps(S, "rim", disc, network=network, sigma=24.0, force=True)
+    assert (forced.sigma, forced.sigma_source) == (24.0, "given")
 
 
 def test_noise_needs_more_images_than_parameters():
