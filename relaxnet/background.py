@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage, special
 
 #: Voxels that are looked at, at most: evenly spaced slices.
 MOST_VOXELS = 500_000
@@ -40,12 +40,10 @@ BELOW, ABOVE = (3.5, 0.25), (2.0, 0.1)
 #: Quantiles of that average at which the search for air begins.
 BEGIN = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
-#: What air may be, by name: degrees of freedom of a sample, distribution of a sample's modulus.
-KINDS = {
-    "Rayleigh": (2, stats.rayleigh),
-    "Gaussian": (1, stats.halfnorm),
-    "half-normal": (1, stats.halfnorm),
-}
+#: What air may be, by name: degrees of freedom of a sample. Its modulus is chi distributed.
+KINDS = {"Rayleigh": 2, "Gaussian": 1, "half-normal": 1}
+#: Density of the modulus at one sigma, by its degrees of freedom.
+DENSITY = {2: 0.607, 1: 0.484}
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def _of_kind(
     samples: np.ndarray, power: np.ndarray, nearby: np.ndarray, level: float, kind: str
 ) -> Background | str:
     """Air of a kind whose power is near `level`, or why there is none."""
-    per_sample, modulus = KINDS[kind]
+    per_sample = KINDS[kind]
     dof = per_sample * samples.shape[1]
     deviation = np.sqrt(2 / (dof * SIDE**2))
     low, high = (max(times * deviation, least) for times, least in (BELOW, ABOVE))
@@ -164,17 +162,19 @@ def _of_kind(
     air, sigma = samples[inside], float(np.sqrt(level / per_sample))
     if len(air) < max(LEAST_VOXELS, LEAST_SHARE * len(samples)):
         return ""
-    if (air == 0).mean() > ZEROS + float(modulus.cdf(0.5 * _grain(air) / sigma)):
+    half_grain = 0.5 * _grain(air) / sigma
+    if (air == 0).mean() > ZEROS + special.chdtr(per_sample, half_grain**2):
         return "zeros (masked or thresholded images)"
     levels = np.sqrt((air**2).mean(axis=0) / per_sample) / sigma
     if np.abs(levels - 1).max() > STEADY + 3 / np.sqrt(2 * len(air)):
         return "it changes from image to image (tissue or ghosts)"
     pooled = np.sort(air.reshape(-1)[:: max(1, air.size // 50_000)]) / sigma
-    expected = stats.norm.cdf(pooled) if kind == "Gaussian" else modulus.cdf(pooled)
-    if _distance(expected) > SHAPE + 0.5 * _grain(air) / sigma * modulus.pdf(1.0):
+    signed = kind == "Gaussian"
+    expected = special.ndtr(pooled) if signed else special.chdtr(per_sample, pooled**2)
+    if _distance(expected) > SHAPE + half_grain * DENSITY[per_sample]:
         return "it is neither Rayleigh nor Gaussian (filtered or several channels)"
     spread = 0.5 * np.diff(np.quantile(nearby[inside], [0.16, 0.84]))[0] / level / deviation
-    shares = stats.chi2.cdf(np.sort(power[inside]) * samples.shape[1] / sigma**2, dof)
+    shares = special.chdtr(dof, np.sort(power[inside]) * samples.shape[1] / sigma**2)
     end = 1 + high + low + high
     crowd = ((nearby > (1 + high) * level) & (nearby < end * level)).sum() / len(air)
     if spread > SPREAD or crowd > CROWD or _distance(shares) > POWER:

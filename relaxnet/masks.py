@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage, special
 
 from relaxnet.background import KINDS, background_noise
 from relaxnet.scale import largest_modulus
@@ -108,7 +108,7 @@ def _above_air(S: np.ndarray) -> np.ndarray | None:
     with np.errstate(over="ignore", invalid="ignore"):
         for n in range(S.shape[-1]):
             power += (S[..., n].astype(np.float64) / air.sigma) ** 2
-    limit = stats.chi2.isf(FALSE_ALARMS, KINDS[air.kind][0] * S.shape[-1])
+    limit = special.chdtri(KINDS[air.kind] * S.shape[-1], FALSE_ALARMS)
     mask = np.isfinite(power) & (power > limit)
     expected = FALSE_ALARMS * mask.size
     parts, _ = ndimage.label(mask)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy.special import i0e, i1e
-from scipy.stats import chi2
+from scipy.special import chdtr, chdtri, i0e, i1e
 
 from relaxnet.fit import AT_BOUND, NO_SIGNAL, Fit
 from relaxnet.mle import fit_voxelwise
@@ -137,8 +136,8 @@ def _pooled(
     else:
         dofs = dof + (fit.status[fitted] == AT_BOUND)
     squares = squares[fitted]
-    cut = chi2.ppf(CUT, np.arange(dof, sample.shape[1] + 1))[dofs - dof]
-    mean = dofs * chi2.cdf(cut, dofs + 2) / CUT
+    cut = chdtri(np.arange(dof, sample.shape[1] + 1), 1 - CUT)[dofs - dof]
+    mean = dofs * chdtr(dofs + 2, cut) / CUT
     variance = float(np.median(squares / dofs))
     for _ in range(200):
         keep = squares <= cut * variance
@@ -149,7 +148,7 @@ def _pooled(
             break
     if not variance > 0:
         return 0.0, 1.0
-    shares = np.sort(chi2.cdf(squares / variance, dofs))
+    shares = np.sort(chdtr(dofs, squares / variance))
     steps = np.arange(1, len(shares) + 1) / len(shares)
     return float(np.sqrt(variance)), float(np.abs(shares - steps).max())
 

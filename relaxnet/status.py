@@ -8,7 +8,7 @@ data, and the agreement with a second method.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from relaxnet import mle
 from relaxnet.scale import largest_modulus
@@ -128,7 +128,7 @@ def poor_fit(
         return np.zeros(np.shape(residual), bool)
     square = np.asarray(residual, np.float64) ** 2
     beyond = np.maximum(square - dof / num_images, 0.0)
-    unlikely = num_images * square > stats.chi2.isf(FALSE_ALARM, dof)
+    unlikely = num_images * square > special.chdtri(dof, FALSE_ALARM)
     return unlikely & (np.sqrt(beyond) * sigma > MISFIT * largest)
 
 
@@ -162,7 +162,7 @@ def disagreement(T: np.ndarray, T_fit: np.ndarray, std_fit: np.ndarray) -> np.nd
     [False, True]
     """
     difference = np.abs(np.asarray(T, np.float64) - T_fit)
-    limit = stats.norm.isf(FALSE_ALARM / 2)
+    limit = -special.ndtri(FALSE_ALARM / 2)
     return (difference > limit * std_fit) & (difference > RELEVANT * T_fit)
 
 
