@@ -223,7 +223,7 @@ def fit(head: ErrorHead, errors: Errors, settings: Settings) -> Iterator[float]:
     shape = NUM_GROUPS, len(SHARES), head.num_parameters
     levels = tf.Variable(np.broadcast_to(SHARES[:, None], shape))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(inputs: Any, log_bound: Any, log_error: Any, group: Any) -> tf.Tensor:
         with tf.GradientTape() as tape:
             excess = log_error - head(inputs, log_bound)
@@ -305,7 +305,7 @@ def save(
 def _looking(network: RIM) -> Callable[..., Any]:
     """Compiled: what the head sees of a batch's voxels, and the logarithm of their errors."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def look(S: Any, tau: Any, sigma: Any, rician: Any, kappa: Any) -> tuple[Any, Any, Any]:
         told = [S, tau, sigma, rician]
         u, states = network.last(told)

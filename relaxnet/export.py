@@ -133,7 +133,7 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
         tf.TensorSpec((1,), tf.float32, name="sigma"),
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def estimate(S: Any, sigma: Any) -> dict[str, Any]:
         inputs = [S, tf.constant(times), sigma, *([] if _signed(network) else [tf.ones(1)])]
         if getattr(network, "has_std", False):

@@ -168,7 +168,7 @@ def _box(mask: np.ndarray) -> Region | None:
 
 
 def _compiled(network: Any, rician: bool) -> Callable[..., Any]:
-    """The last step's estimate; of a Keras model one trace, which serves every size."""
+    """The last step's estimate; of a Keras model one graph, which serves every size."""
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(network, keras.Model):
         return _traced(network, rician)
@@ -177,6 +177,7 @@ def _compiled(network: Any, rician: bool) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=4)
 def _traced(network: Any, rician: bool) -> Callable[..., Any]:
+    """Compiled without autograph, whose conversion would take longer than a slice."""
     import tensorflow as tf
 
     N = network.num_images
@@ -186,7 +187,7 @@ def _traced(network: Any, rician: bool) -> Callable[..., Any]:
         tf.TensorSpec((1,), tf.float32),
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def estimate(S: Any, tau: Any, sigma: Any) -> Any:
         inputs = [S, tau, sigma, *([tf.ones(1)] if rician else [])]
         if getattr(network, "has_std", False):

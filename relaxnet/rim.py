@@ -203,9 +203,22 @@ class RIM(keras.Model):
         return to_kappa(u, self.model, self.coordinates), std
 
     def last(self, inputs: Any) -> tuple[tf.Tensor, Any]:
-        """The last u (b, h, w, Q), and the cell's last states."""
-        estimates, states = self._unrolled(inputs)
-        return estimates[-1], states
+        """The last u (b, h, w, Q), and the cell's last states.
+
+        As a loop in the graph, which is built in a sixth of the time of `steps`.
+        """
+        likelihood = self.likelihood(inputs)
+
+        def step(j: Any, u: Any, h1: Any, h2: Any) -> tuple[Any, Any, Any, Any]:
+            u, (h1, h2) = self._step(u, (h1, h2), likelihood)
+            return j + 1, u, h1, h2
+
+        u, states = self._start(likelihood)
+        loop = (tf.constant(0), u, *states)
+        _, u, *states = tf.while_loop(
+            lambda j, *_: j < self.num_steps, step, loop, parallel_iterations=1
+        )
+        return u, tuple(states)
 
     def with_error_head(self) -> RIM:
         """A copy of this network with a new error head."""
@@ -234,23 +247,27 @@ class RIM(keras.Model):
 
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
         """U after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
-        return self._unrolled(inputs)[0]
-
-    def _unrolled(self, inputs: Any) -> tuple[list[tf.Tensor], Any]:
-        """U after each step, and the cell's last states."""
         likelihood = self.likelihood(inputs)
+        u, states = self._start(likelihood)
+        estimates = []
+        for _ in range(self.num_steps):
+            u, states = self._step(u, states, likelihood)
+            estimates.append(u)
+        return estimates
+
+    def _start(self, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
+        """The u from which the network goes, and the cell's empty states."""
         S = likelihood.S
         mip = tf.reduce_max(tf.abs(S) if self.signed else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
-        states = (zeros, zeros)
-        estimates = []
-        for _ in range(self.num_steps):
-            features, fits = self.likelihood_features(u, likelihood)
-            outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
-            u = u + self._update(outputs, fits)
-            estimates.append(u)
-        return estimates, states
+        return u, (zeros, zeros)
+
+    def _step(self, u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
+        """U and the cell's states after one step more."""
+        features, fits = self.likelihood_features(u, likelihood)
+        outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
+        return u + self._update(outputs, fits), states
 
     def likelihood(self, inputs: Any) -> Likelihood:
         """Likelihood of what the network is called with."""

@@ -190,7 +190,7 @@ def train(
     optimizer.build(weights)
     loss = loss_of(trial)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any, rician: Any) -> tf.Tensor:
         with tf.GradientTape() as tape:
             estimates = trial.steps([S, tau, sigma, rician], training=True)
