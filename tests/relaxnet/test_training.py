@@ -23,6 +23,7 @@ from relaxnet.dataset import (
 from relaxnet.models import load_network
 from relaxnet.rim import RIM
 from relaxnet.training import (
+    BIAS_WEIGHT,
     LEAST_ERROR,
     Settings,
     TrainingError,
@@ -31,6 +32,8 @@ from relaxnet.training import (
     patch_loss,
     run,
     squared_loss,
+    tissue_bias,
+    tissues_of,
 )
 from relaxsim.shards import DATASETS, ShardError, read_shard, shard_path, write_shard
 from relaxsim.signals import T2_DECAY
@@ -96,7 +99,9 @@ def test_losses_are_zero_at_the_truth_and_leave_out_the_background():
     assert float(squared_loss([wrong], target, weight)) < 1e-9
     assert float(patch_loss([wrong], target, weight)) == pytest.approx(LEAST_ERROR, rel=1e-3)
     assert float(squared_loss([target + 0.5], target, weight)) == pytest.approx(0.75, rel=1e-3)
-    assert float(patch_loss([target + 0.5], target, weight)) == pytest.approx(0.5, rel=1e-2)
+    # An error that is common to a tissue counts as the voxels' and as the tissue's.
+    common = 0.5 * np.sqrt(1 + BIAS_WEIGHT)
+    assert float(patch_loss([target + 0.5], target, weight)) == pytest.approx(common, rel=1e-2)
 
 
 def test_a_share_of_a_patchs_error_counts_the_same_in_any_patch():
@@ -112,7 +117,26 @@ def test_a_share_of_a_patchs_error_counts_the_same_in_any_patch():
     assert loss([0.5, 1.0]) == pytest.approx(loss([1.0, 1.0]) / np.sqrt(2), rel=0.02)
     # A patch without a voxel that counts is no patch.
     weight[1] = 0
-    assert loss([1.0, 1.0]) == pytest.approx(0.2, rel=0.02)
+    assert loss([1.0, 1.0]) == pytest.approx(0.2 * np.sqrt(1 + BIAS_WEIGHT), rel=0.02)
+
+
+def test_the_mean_error_of_a_tissue_counts_beside_its_voxels():
+    target = np.zeros((1, 4, 4, 3), np.float32)
+    target[:, :2, :, 2] = 1.0  # two tissues
+    weight = np.ones((1, 4, 4), np.float32)
+    alternating = np.where(np.arange(4) % 2, -0.3, 0.3).astype(np.float32)[None, None, :, None]
+    noise = np.broadcast_to(alternating, target.shape)
+    bias = np.where(target[..., 2:] > 0, 0.3, -0.3).astype(np.float32)
+
+    def loss(error):
+        return float(patch_loss([target + error], target, weight))
+
+    assert loss(noise) == pytest.approx(0.3, rel=0.01)
+    assert loss(bias) == pytest.approx(0.3 * np.sqrt(1 + BIAS_WEIGHT), rel=0.01)
+    # What does not count belongs to no tissue.
+    tissues = weight[..., None] * tissues_of(target[..., -1])
+    np.testing.assert_allclose(tissue_bias(noise, 0 * tissues), 0.0, atol=1e-9)
+    np.testing.assert_allclose(tissue_bias(bias, tissues), 0.09, rtol=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
