@@ -106,7 +106,9 @@ def squared_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tenso
     return total / (len(estimates) * (tf.reduce_sum(weight) + 1e-6))
 
 
-def patch_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tensor:
+def patch_loss(
+    estimates: Sequence[Any], target: Any, weight: Any, bias_weight: float = BIAS_WEIGHT
+) -> tf.Tensor:
     """Root mean square error of each patch and parameter: geometric mean of these, mean over steps.
 
     Within a patch it is Eq. 6's squared error. Between patches a share of the error counts the
@@ -127,7 +129,7 @@ def patch_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tensor:
     for u in estimates:
         error = u - target
         mean_square = tf.reduce_sum(weight * error**2, axis=(1, 2)) / count
-        square = mean_square + BIAS_WEIGHT * tissue_bias(error, tissues)
+        square = mean_square + bias_weight * tissue_bias(error, tissues)
         logs = 0.5 * tf.math.log(square + LEAST_ERROR**2)
         total += any_used * tf.exp(tf.reduce_sum(used * logs) / number)
     return total / len(estimates)

@@ -72,7 +72,14 @@ def test_own_steps_hide_the_neighbourhood():
 
 
 @pytest.mark.parametrize(
-    "name", ["paper recipe", "default", "loss: relative", "loss: over the CRLB"]
+    "name",
+    [
+        "paper recipe",
+        "default",
+        "loss: of voxels, not of tissues",
+        "loss: relative",
+        "loss: over the CRLB",
+    ],
 )
 def test_variants_train(name):
     (variant,) = (v for v in ablation.VARIANTS if v.name == name)

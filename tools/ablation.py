@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import csv
+import functools
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,7 @@ VARIANTS = (
     Variant("no steps; gradient: whitened alone", steps="none", gradient="whitened"),
     Variant("no steps; gradient: raw, with sigma", steps="none", gradient="raw"),
     Variant("coordinates: linear", coordinates="linear"),
+    Variant("loss: of voxels, not of tissues", loss="voxels"),
     Variant("loss: Eq. 6", loss="squared"),
     Variant("loss: relative", loss="relative"),
     Variant("loss: over the CRLB", loss="crlb"),
@@ -144,8 +146,13 @@ class Trial(RIM):
 def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
     """``loss(estimates, kappa, sigma, weight, tau)`` of a variant, estimates being u."""
     kind = trial.variant.loss
-    if kind in ("squared", "patch"):
-        compare = squared_loss if kind == "squared" else patch_loss
+    plain = {
+        "squared": squared_loss,
+        "patch": patch_loss,
+        "voxels": functools.partial(patch_loss, bias_weight=0.0),
+    }
+    if kind in plain:
+        compare = plain[kind]
         return lambda estimates, kappa, sigma, weight, tau: compare(
             estimates, trial.scaled(kappa), weight
         )
@@ -229,6 +236,7 @@ def crops(
 def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, float]:
     """Relative RMSE (per cent) of the relaxation time: medians over patches, and pooled.
 
+    `bias` is the median over patches and tissues (grey, white) of the mean error's modulus.
     Estimates are cut to the signal model's bounds, as those of maps are.
     """
     estimate = tf.function(lambda *inputs: kappa_of(trial.last(inputs)[0], trial))
@@ -237,19 +245,22 @@ def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, flo
         for first in range(0, min(patches, len(shard.S)), 12):
             rows = slice(first, min(first + 12, patches))
             found += errors_of_patches(estimate, shard, rows, trial.model.bounds[-1])
+    both = [(snr, np.concatenate(tissues)) for snr, tissues, _ in found]
     table = {}
     for name, (low, high) in SNR_CLASSES.items():
-        table[name] = _typical([tissue for snr, tissue, _ in found if low <= snr < high])
-    table["all SNR"] = _typical([tissue for _, tissue, _ in found])
+        table[name] = _typical([tissue for snr, tissue in both if low <= snr < high])
+    table["all SNR"] = _typical([tissue for _, tissue in both])
     table["brain"] = _typical([brain for *_, brain in found])
-    table["pooled"] = _rms(np.concatenate([tissue for _, tissue, _ in found]))
+    table["pooled"] = _rms(np.concatenate([tissue for _, tissue in both]))
+    means = [e.mean() for _, tissues, _ in found for e in tissues if e.size >= SMALLEST_PATCH]
+    table["bias"] = 100.0 * float(np.median(np.abs(means)))
     return table
 
 
 def errors_of_patches(
     estimate: Callable[..., tf.Tensor], shard: Shard, rows: slice, bounds: tuple[float, float]
-) -> list[tuple[float, np.ndarray, np.ndarray]]:
-    """Of each patch its SNR and the relative errors of its pure tissue and brain voxels."""
+) -> list[tuple[float, list[np.ndarray], np.ndarray]]:
+    """Of each patch its SNR, and the errors of pure voxels, relative: of each tissue, of brain."""
     labels, truth = shard.labels[rows], shard.kappa[rows][..., -1]
     S = shard.S[rows].astype(np.float32)
     scale = patch_scale(S, labels > 0).astype(np.float32)
@@ -259,9 +270,10 @@ def errors_of_patches(
     T = estimate(S, tau, (shard.sigma[rows] / scale).astype(np.float32), rician)[..., -1].numpy()
     error = np.clip(T, *bounds) / np.where(truth > 0, truth, 1) - 1
     pure = shard.purity[rows] > PURE
-    use = [pure & np.isin(labels, members) for members in (TISSUE, BRAIN)]
+    tissues = [pure & (labels == label) for label in TISSUE]
+    brain = pure & np.isin(labels, BRAIN)
     return [
-        (0.75 / sigma, *(error[k][used[k]] for used in use))
+        (0.75 / sigma, [error[k][used[k]] for used in tissues], error[k][brain[k]])
         for k, sigma in enumerate(shard.sigma[rows])
     ]
 
@@ -275,7 +287,7 @@ def _rms(error: np.ndarray) -> float:
     return 100.0 * float(np.sqrt(np.mean(error**2)))
 
 
-COLUMNS = (*SNR_CLASSES, "all SNR", "brain", "pooled")
+COLUMNS = (*SNR_CLASSES, "all SNR", "brain", "pooled", "bias")
 KEY = ("variant", "seed", "iterations", "batch_size", "crop", "learning_rate")
 
 
