@@ -52,6 +52,12 @@ def main() -> None:
     type=click.Choice(["default", "paper"]),
     help="'paper': raw gradient, linear units, squared loss, constant learning rate.",
 )
+@click.option(
+    "--bias-weight",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Weight in the loss of tissues' mean errors beside voxels' errors.",
+)
 @click.option("--features", default=36, type=click.IntRange(1, 512), help="Channels of the RIM.")
 @click.option("--num-steps", default=6, type=click.IntRange(1, 64), help="Steps J of the RIM.")
 @click.option("--init", default="", metavar="FILE|NAME", help="Network to start from.")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,8 +37,6 @@ VALIDATE_EVERY = 100
 SIGMA_ERROR = 2.0
 #: Of a patch, in the loss: shares of A and T, and the unit of B. Less is not told apart.
 LEAST_ERROR = 0.02
-#: Weight, beside a voxel's squared error, of the squared mean error of its tissue in the patch.
-BIAS_WEIGHT = 4.0
 #: Width of a tissue in the last coordinate: voxels of a patch whose true T falls in one such bin.
 TISSUE_WIDTH = 0.35
 #: Bins told apart: with T from 5 to 5000 ms none is used twice.
@@ -71,6 +70,14 @@ class Settings:
     precision : str
         ``float32``, or ``mixed_bfloat16``: convolutions in bfloat16; weights, likelihood and the
         saved network in float32.
+    bias_weight : float
+        Of the squared mean error of a patch's tissues, beside the squared error of its voxels
+        (`patch_loss`): above 0, less bias for more variance. Not in the paper's recipe.
+
+    Raises
+    ------
+    ValueError
+        If the paper's recipe is given a bias weight.
     """
 
     data: tuple[str, ...]
@@ -86,6 +93,13 @@ class Settings:
     seed: int = 0
     deterministic: bool = False
     precision: str = "float32"
+    bias_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.bias_weight and self.recipe == "paper":
+            raise ValueError(
+                f"--bias-weight {self.bias_weight:g} is not for --recipe paper: its loss is Eq. 6."
+            )
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ def squared_loss(estimates: Sequence[Any], target: Any, weight: Any) -> tf.Tenso
 
 
 def patch_loss(
-    estimates: Sequence[Any], target: Any, weight: Any, bias_weight: float = BIAS_WEIGHT
+    estimates: Sequence[Any], target: Any, weight: Any, bias_weight: float = 0.0
 ) -> tf.Tensor:
     """Root mean square error of each patch and parameter: geometric mean of these, mean over steps.
 
@@ -115,21 +129,22 @@ def patch_loss(
     same wherever it is gained: with a plain mean the noisy patches, whose errors are ten times
     larger and mostly beyond help, outweigh the rest. Errors far below `LEAST_ERROR` count no more.
 
-    The mean error of each tissue (`tissue_bias`) counts beside the voxels' own: the estimate of
-    least squared error leans towards what is common, so that a tissue's mean, from which noise has
-    gone, would still be off.
+    With `bias_weight` the mean error of each tissue (`tissue_bias`) counts beside the voxels' own:
+    the estimate of least squared error leans towards what is common, so that a tissue's mean, from
+    which noise has gone, is still off.
     """
     weight = weight[..., None]
     count = tf.reduce_sum(weight, axis=(1, 2)) + 1e-6
     used = tf.cast(count[:, 0] > 1.0, tf.float32)[:, None]
     any_used = tf.reduce_max(used)
     number = target.shape[-1] * (tf.reduce_sum(used) + 1e-6)
-    tissues = weight * tissues_of(target[..., -1])
+    tissues = weight * tissues_of(target[..., -1]) if bias_weight else None
     total = 0.0
     for u in estimates:
         error = u - target
-        mean_square = tf.reduce_sum(weight * error**2, axis=(1, 2)) / count
-        square = mean_square + bias_weight * tissue_bias(error, tissues)
+        square = tf.reduce_sum(weight * error**2, axis=(1, 2)) / count
+        if tissues is not None:
+            square += bias_weight * tissue_bias(error, tissues)
         logs = 0.5 * tf.math.log(square + LEAST_ERROR**2)
         total += any_used * tf.exp(tf.reduce_sum(used * logs) / number)
     return total / len(estimates)
@@ -156,9 +171,11 @@ def tissue_bias(error: Any, tissues: Any) -> tf.Tensor:
     return tf.reduce_sum(share * means**2, axis=1) / (tf.reduce_sum(share, axis=1) + 1e-6)
 
 
-def loss_of(recipe: str) -> Callable[..., tf.Tensor]:
-    """Loss of a recipe."""
-    return squared_loss if recipe == "paper" else patch_loss
+def loss_of(settings: Settings) -> Callable[..., tf.Tensor]:
+    """Loss of a run."""
+    if settings.recipe == "paper":
+        return squared_loss
+    return functools.partial(patch_loss, bias_weight=settings.bias_weight)
 
 
 def learning_rate_of(settings: Settings) -> Any:
@@ -233,7 +250,7 @@ def train(
     TrainingError
         If a loss is not finite; names the shard. The network keeps the last good weights.
     """
-    step, validate = make_steps(network, optimizer, loss_of(settings.recipe))
+    step, validate = make_steps(network, optimizer, loss_of(settings))
     held_out: list[Any] = []
     began = time.monotonic()
     told = SIGMA_ERROR if settings.model == "rim" and settings.recipe == "default" else 1.0

@@ -76,7 +76,7 @@ def test_own_steps_hide_the_neighbourhood():
     [
         "paper recipe",
         "default",
-        "loss: of voxels, not of tissues",
+        "loss: bias weight 4",
         "loss: relative",
         "loss: over the CRLB",
     ],

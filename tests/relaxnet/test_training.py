@@ -23,7 +23,6 @@ from relaxnet.dataset import (
 from relaxnet.models import load_network
 from relaxnet.rim import RIM
 from relaxnet.training import (
-    BIAS_WEIGHT,
     LEAST_ERROR,
     Settings,
     TrainingError,
@@ -99,9 +98,7 @@ def test_losses_are_zero_at_the_truth_and_leave_out_the_background():
     assert float(squared_loss([wrong], target, weight)) < 1e-9
     assert float(patch_loss([wrong], target, weight)) == pytest.approx(LEAST_ERROR, rel=1e-3)
     assert float(squared_loss([target + 0.5], target, weight)) == pytest.approx(0.75, rel=1e-3)
-    # An error that is common to a tissue counts as the voxels' and as the tissue's.
-    common = 0.5 * np.sqrt(1 + BIAS_WEIGHT)
-    assert float(patch_loss([target + 0.5], target, weight)) == pytest.approx(common, rel=1e-2)
+    assert float(patch_loss([target + 0.5], target, weight)) == pytest.approx(0.5, rel=1e-2)
 
 
 def test_a_share_of_a_patchs_error_counts_the_same_in_any_patch():
@@ -117,7 +114,7 @@ def test_a_share_of_a_patchs_error_counts_the_same_in_any_patch():
     assert loss([0.5, 1.0]) == pytest.approx(loss([1.0, 1.0]) / np.sqrt(2), rel=0.02)
     # A patch without a voxel that counts is no patch.
     weight[1] = 0
-    assert loss([1.0, 1.0]) == pytest.approx(0.2 * np.sqrt(1 + BIAS_WEIGHT), rel=0.02)
+    assert loss([1.0, 1.0]) == pytest.approx(0.2, rel=0.02)
 
 
 def test_the_mean_error_of_a_tissue_counts_beside_its_voxels():
@@ -129,14 +126,19 @@ def test_the_mean_error_of_a_tissue_counts_beside_its_voxels():
     bias = np.where(target[..., 2:] > 0, 0.3, -0.3).astype(np.float32)
 
     def loss(error):
-        return float(patch_loss([target + error], target, weight))
+        return float(patch_loss([target + error], target, weight, bias_weight=3.0))
 
     assert loss(noise) == pytest.approx(0.3, rel=0.01)
-    assert loss(bias) == pytest.approx(0.3 * np.sqrt(1 + BIAS_WEIGHT), rel=0.01)
+    assert loss(bias) == pytest.approx(0.6, rel=0.01)
     # What does not count belongs to no tissue.
     tissues = weight[..., None] * tissues_of(target[..., -1])
     np.testing.assert_allclose(tissue_bias(noise, 0 * tissues), 0.0, atol=1e-9)
     np.testing.assert_allclose(tissue_bias(bias, tissues), 0.09, rtol=1e-4)
+
+
+def test_the_papers_loss_takes_no_bias_weight():
+    with pytest.raises(ValueError, match="not for --recipe paper"):
+        Settings(("",), recipe="paper", bias_weight=1.0)
 
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
