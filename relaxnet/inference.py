@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 #: Size of the largest piece that a network sees at once: voxels times (`_INNER` + images). It
-#: takes up to 0.7 GB with the default network, and holds a slice of 384 x 384 with 40 images.
-MAX_VALUES = 16_000_000
+#: takes up to 0.6 GB with the default network, and holds a slice of 512 x 512 with 31 images.
+MAX_VALUES = 25_000_000
 #: What a voxel holds inside a network, in images.
 _INNER = 64
 #: Sides of tiles are not cut below this.

@@ -23,7 +23,7 @@ from relaxsim.signals import SignalModel
 #: The parameter that neighbours share.
 SHARED = "B"
 #: Voxels on each side that count.
-REACH = 12
+REACH = 24
 #: Information with which a voxel's other parameters are held to their present values: that of a
 #: standard deviation of 0.45 in the logarithm. Where the times hardly tell B from T (times that end
 #: below T1) the two may not wander far together; elsewhere it is nothing beside the data.
