@@ -68,15 +68,14 @@ def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
     Raises
     ------
     ShardError
-        If a folder holds none, a shard is damaged, or they mix signal models or patch sizes.
+        If a folder holds none, a shard is damaged, or they mix signal models.
     """
     infos = [read_info(path) for folder in folders for path in list_shards(folder)]
     for info in infos[1:]:
-        if info.signal_model != infos[0].signal_model or info.patch_size != infos[0].patch_size:
+        if info.signal_model != infos[0].signal_model:
             raise ShardError(
-                f"{info.path} holds {info.signal_model.name} patches of {info.patch_size} voxels, "
-                f"{infos[0].path} {infos[0].signal_model.name} ones of {infos[0].patch_size}. "
-                "Train on one kind."
+                f"{info.path} holds {info.signal_model.name} patches, "
+                f"{infos[0].path} {infos[0].signal_model.name} ones. Train on one kind."
             )
     return infos
 
@@ -104,6 +103,7 @@ def load_batch(
 ) -> Batch:
     """Batch number `iteration`.
 
+    It has `batch_size` of the smallest patches, or as many voxels of larger ones (`batch_sizes`).
     Each patch is divided by its scale (`relaxnet.scale`). With `jitter` this scale is changed by
     a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches, and the
     batch is mirrored and transposed at random: a brain has no orientation in a series. A quarter
@@ -114,7 +114,8 @@ def load_batch(
     ShardError
         If a shard cannot be read, or none holds `batch_size` patches.
     """
-    per_shard = tuple(info.num_patches // batch_size for info in infos)
+    sizes = batch_sizes(infos, batch_size)
+    per_shard = tuple(info.num_patches // size for info, size in zip(infos, sizes, strict=True))
     if not any(per_shard):
         raise ShardError(
             f"no shard holds a batch of {batch_size} patches "
@@ -122,15 +123,21 @@ def load_batch(
         )
     epoch, position = divmod(iteration, sum(per_shard))
     which, number = schedule(per_shard, seed, epoch)[position]
-    shard = _read(str(infos[which].path))
+    shard, size = _read(str(infos[which].path)), sizes[which]
     order = np.random.default_rng([seed, epoch, which]).permutation(infos[which].num_patches)
-    rows = np.sort(order[number * batch_size : (number + 1) * batch_size])
+    rows = np.sort(order[number * size : (number + 1) * size])
     rng = np.random.default_rng([seed, iteration, 7])
     batch = _normalised(shard, rows, int(which), rng if jitter else None)
     if sigma_error == 1.0:
         return batch
-    wrong = sigma_error ** (rng.uniform(-1, 1, batch_size) * (rng.random(batch_size) < MISTOLD))
+    wrong = sigma_error ** (rng.uniform(-1, 1, size) * (rng.random(size) < MISTOLD))
     return replace(batch, sigma=(batch.sigma * wrong).astype(np.float32))
+
+
+def batch_sizes(infos: Sequence[ShardInfo], batch_size: int) -> list[int]:
+    """Patches of a batch of each shard: about as many voxels as `batch_size` smallest ones have."""
+    smallest = min(info.patch_size for info in infos)
+    return [max(1, batch_size * smallest**2 // info.patch_size**2) for info in infos]
 
 
 def batches(
@@ -144,7 +151,8 @@ def batches(
 ) -> tf.data.Dataset:
     """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, rician, shard)."""
     Q = infos[0].signal_model.num_parameters
-    P = infos[0].patch_size
+    P = infos[0].patch_size if len({info.patch_size for info in infos}) == 1 else None
+    b = None if P is None else batch_size
 
     def load(iteration: np.ndarray) -> tuple[np.ndarray, ...]:
         batch = load_batch(infos, batch_size, seed, int(iteration), jitter, sigma_error)
@@ -161,7 +169,6 @@ def batches(
     def shaped(iteration: tf.Tensor) -> tuple[tf.Tensor, ...]:
         kinds = [tf.float32] * 6 + [tf.int64]
         out = tf.numpy_function(load, [iteration], kinds)
-        b = batch_size
         shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), (b,), ()]
         return tuple(tf.ensure_shape(x, s) for x, s in zip(out, shapes, strict=True))
 

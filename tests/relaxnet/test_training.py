@@ -14,6 +14,7 @@ from small_shards import TAU, make_shards
 
 from relaxnet.dataset import (
     VALIDATION_BATCHES,
+    batch_sizes,
     batches,
     load_batch,
     read_infos,
@@ -369,6 +370,18 @@ def test_shards_of_two_models_are_refused(shards, tmp_path):
     other = make_shards(tmp_path / "t2", model=T2_DECAY, tau=TAU / 10)
     with pytest.raises(ShardError, match="Train on one kind"):
         read_infos([shards, other])
+
+
+def test_a_batch_of_larger_patches_has_fewer_of_them(shards, tmp_path):
+    large = make_shards(tmp_path / "large", size=24)
+    infos = read_infos([shards, large])
+    assert batch_sizes(infos, 4) == [4, 4, 1, 1]
+    found = list(batches(infos, 4, seed=0, start=0, stop=20))  # an epoch: 2 + 2 and 8 + 8
+    assert {tuple(batch[0].shape[:3]) for batch in found} == {(4, 12, 12), (1, 24, 24)}
+    assert sum(len(batch[0]) for batch in found) == 32
+    settings = Settings((str(shards), str(large)), iterations=4, **SMALL)
+    losses = [progress.loss for progress in run(settings, tmp_path / "run")]
+    assert np.isfinite(losses).all()
 
 
 def test_too_large_a_batch_is_refused(shards):
