@@ -110,11 +110,21 @@ class Likelihood:
         features, own = _whitened(g, F)
         steps = [tf.stack(own, axis=-1)]
         if neighbourhood.num_channels(self.model):
-            seen, shared = neighbourhood.features_and_step(u, g, F, self.model)
+            presence = self.presence()
+            seen, shared = neighbourhood.features_and_step(u, g, F, presence, self.model)
             features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
         features.append(_misfit(square, tf.size(self.tau), self.model))
         bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
         return tf.stack(features, axis=-1), bounded
+
+    def presence(self) -> tf.Tensor:
+        """Share of a voxel's mean square that is signal, squared, shape (b, h, w): 0 in the air.
+
+        Noise alone has a mean square of sigma^2, of Rician noise twice that.
+        """
+        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)[:, None, None]
+        of_noise = 1.0 if self.rician is None else 1.0 + self.rician[:, None, None]
+        return tf.square(tf.nn.relu(1.0 - of_noise / tf.maximum(power, 1e-6)))
 
     def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
         """Entries of gradient and information, and the sum of squared residuals over sigma.

@@ -148,6 +148,29 @@ def test_a_voxel_that_is_not_finite_harms_its_neighbourhood_alone():
     np.testing.assert_allclose(np.asarray(steps)[0][far], clean_steps[far], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("rician", [0.0, 1.0])
+def test_air_tells_nothing_of_b(rician):
+    """At SNR 4 the common B beside air is that beside nothing."""
+    noise = 0.2
+    kappa, S = series(B=1.8, noise=noise, shape=(40, 40))
+    rng = np.random.default_rng(2)
+    air = noise * rng.standard_normal((2, 40, 20, len(TIS)))
+    S[0, :, 20:] = np.hypot(*air) if rician else air[0]
+    guess = kappa.copy()
+    guess[0, :, 20:] = 0.15, 1.5, 400.0  # what a network makes of noise
+    u = tf.constant(from_kappa(np.maximum(guess, 1e-3), INVERSION_RECOVERY, "log"))
+
+    def to_common(images):
+        level, kind = np.float32([noise]), np.float32([rician])
+        likelihood = Likelihood(images, TIS, level, INVERSION_RECOVERY, "log", kind)
+        seen, _ = likelihood.whitened_and_steps(u)
+        return np.sinh(np.asarray(seen)[0, :, :20, 9]) / 10
+
+    nothing = S.copy()
+    nothing[0, :, 20:] = 0.0
+    np.testing.assert_allclose(to_common(S), to_common(nothing), atol=0.004)
+
+
 def test_models_without_b_share_none():
     assert num_channels(T2_DECAY) == 0
     plain = RIM("t2_decay", features=6, num_steps=2)
