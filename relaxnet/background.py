@@ -43,7 +43,7 @@ BEGIN = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: What air may be, by name: degrees of freedom of a sample. Its modulus is chi distributed.
 KINDS = {"Rayleigh": 2, "Gaussian": 1, "half-normal": 1}
 #: Density of the modulus at one sigma, by its degrees of freedom.
-DENSITY = {2: 0.607, 1: 0.484}
+DENSITY = {2: np.exp(-0.5), 1: np.sqrt(2 / np.pi) * np.exp(-0.5)}
 
 
 @dataclass(frozen=True)

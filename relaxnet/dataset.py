@@ -179,15 +179,16 @@ def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batc
     """The batches that a network is judged on: the same number from every shard, always the same.
 
     They are `VALIDATION_BATCHES` in all, but at least one a shard; of more than twice that many
-    shards evenly spaced ones serve. Nothing is jittered. A shard of fewer than `batch_size`
-    patches gives one smaller batch.
+    shards evenly spaced ones serve. Nothing is jittered. A batch is as large as in training
+    (`batch_sizes`); a shard of fewer patches gives one smaller batch.
     """
+    sizes = batch_sizes(infos, batch_size)
     used = np.unique(np.linspace(0, len(infos) - 1, 2 * VALIDATION_BATCHES).round().astype(int))
     found = []
     for which in used:
         shard = read_shard(infos[which].path)
         order = np.random.default_rng([0, int(which)]).permutation(shard.info.num_patches)
-        size = min(batch_size, len(order))
+        size = min(sizes[which], len(order))
         for k in range(min(max(1, VALIDATION_BATCHES // len(used)), len(order) // size)):
             rows = np.sort(order[k * size : (k + 1) * size])
             found.append(_normalised(shard, rows, int(which), None))

@@ -139,7 +139,7 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
         if getattr(network, "has_std", False):
             kappa, std = network.with_std(inputs)
             return {"kappa": tf.identity(kappa, "kappa"), "std": tf.identity(std, "std")}
-        return {"kappa": tf.identity(network(inputs, training=False)[-1], "kappa")}
+        return {"kappa": tf.identity(network.estimate(inputs), "kappa")}
 
     return estimate
 

@@ -192,6 +192,6 @@ def _traced(network: Any, rician: bool) -> Callable[..., Any]:
         inputs = [S, tau, sigma, *([tf.ones(1)] if rician else [])]
         if getattr(network, "has_std", False):
             return tf.concat(network.with_std(inputs), axis=-1)
-        return network(inputs, training=False)[-1]
+        return network.estimate(inputs)
 
     return estimate

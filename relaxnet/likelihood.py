@@ -14,7 +14,7 @@ those of expectation maximisation, which no sample near the zero crossing leads 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -49,6 +49,9 @@ class Likelihood:
         Of u; see `relaxnet.coordinates`.
     rician : tensor, shape (b,), optional
         1 where noise is Rician and 0 where it is Gaussian; None: it is Gaussian everywhere.
+    presence : tensor, shape (b, h, w)
+        Share of a voxel's mean square that is signal, squared: 0 in the air. Noise alone has a mean
+        square of sigma^2, of Rician noise twice that.
     """
 
     S: Any
@@ -57,6 +60,13 @@ class Likelihood:
     model: SignalModel
     coordinates: str
     rician: Any = None
+    presence: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)[:, None, None]
+        of_noise = 1.0 if self.rician is None else 1.0 + self.rician[:, None, None]
+        presence = tf.square(tf.nn.relu(1.0 - of_noise / tf.maximum(power, 1e-6)))
+        object.__setattr__(self, "presence", presence)
 
     def negative_log(self, u: Any) -> tf.Tensor:
         """Gaussian negative log-likelihood of each voxel less its constant, shape (b, h, w).
@@ -110,21 +120,11 @@ class Likelihood:
         features, own = _whitened(g, F)
         steps = [tf.stack(own, axis=-1)]
         if neighbourhood.num_channels(self.model):
-            presence = self.presence()
-            seen, shared = neighbourhood.features_and_step(u, g, F, presence, self.model)
+            seen, shared = neighbourhood.features_and_step(u, g, F, self.presence, self.model)
             features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
         features.append(_misfit(square, tf.size(self.tau), self.model))
         bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
         return tf.stack(features, axis=-1), bounded
-
-    def presence(self) -> tf.Tensor:
-        """Share of a voxel's mean square that is signal, squared, shape (b, h, w): 0 in the air.
-
-        Noise alone has a mean square of sigma^2, of Rician noise twice that.
-        """
-        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)[:, None, None]
-        of_noise = 1.0 if self.rician is None else 1.0 + self.rician[:, None, None]
-        return tf.square(tf.nn.relu(1.0 - of_noise / tf.maximum(power, 1e-6)))
 
     def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
         """Entries of gradient and information, and the sum of squared residuals over sigma.

@@ -145,6 +145,10 @@ class ResNet(keras.Model):
         u = self.steps(inputs, training)[0]
         return to_kappa(u, self.model, self.coordinates)[None]
 
+    def estimate(self, inputs: Any) -> tf.Tensor:
+        """Kappa, shape (b, h, w, Q)."""
+        return self(inputs)[-1]
+
     def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
         """The one estimate u (b, h, w, Q), in a list."""
         S = tf.abs(inputs[0]) if self.model.magnitude else inputs[0]

@@ -195,6 +195,10 @@ class RIM(keras.Model):
         steps = self.steps(inputs)
         return tf.stack([to_kappa(u, self.model, self.coordinates) for u in steps])
 
+    def estimate(self, inputs: Any) -> tf.Tensor:
+        """The last step's kappa, shape (b, h, w, Q)."""
+        return to_kappa(self.last(inputs)[0], self.model, self.coordinates)
+
     def with_std(self, inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """The last step's kappa and its standard deviations, each (b, h, w, Q)."""
         u, states = self.last(inputs)

@@ -239,7 +239,7 @@ def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, flo
     `bias` is the median over patches and tissues (grey, white) of the mean error's modulus.
     Estimates are cut to the signal model's bounds, as those of maps are.
     """
-    estimate = tf.function(lambda *inputs: kappa_of(trial.last(inputs)[0], trial))
+    estimate = tf.function(lambda *inputs: trial.estimate(inputs), autograph=False)
     found = []
     for shard in shards:
         for first in range(0, min(patches, len(shard.S)), 12):
