@@ -27,6 +27,8 @@ ANY = "--sigma-range 0.00375 0.25 --shapes 0.15 --voxel-size 0.5:2"
 WIDE = f"{ANY} --tissues wide"
 #: Structures about a voxel wide, which networks must not smooth away.
 SMALL = "--details 0.4"
+#: SNR 25 to 200: errors of a few per cent count there too.
+FINE = f"--sigma-range 0.00375 0.03 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
 KNOWN_TIS = (
     "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "
     "--tis tools/times/nist3t.txt"
@@ -93,6 +95,7 @@ RECIPES: dict[str, dict[str, str]] = {
         "rician80": f"{KNOWN_TIS} --b-field slow --noise rician --seed 76 --patches 600 {WIDE} "
         f"{LARGE}",
         "wide80": f"--tis random --b-field wide --seed 77 --patches 600 {WIDE} {LARGE}",
+        "fine": f"--tis random --b-field smooth --seed 78 --patches 2400 {FINE}",
         "val-slow": f"--tis random --b-field slow --seed 91 --patches 240 {WIDE}",
         "val-tissue": f"--tis random --b-field slow --seed 95 --patches 240 {ANY}",
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
@@ -102,6 +105,8 @@ RECIPES: dict[str, dict[str, str]] = {
         "tissue": f"--tes random --seed 23 --patches 2400 {ANY} {SMALL}",
         "rician": f"--tes random --noise rician --seed 24 --patches 1200 {WIDE}",
         "known": f"{KNOWN_TES} --seed 22 --patches 1200 {WIDE}",
+        "known-rician": f"{KNOWN_TES} --noise rician --seed 27 --patches 1200 {WIDE}",
+        "fine": f"--tes random --seed 26 --patches 2400 {FINE}",
         "known-tissue": f"{KNOWN_TES} --seed 25 --patches 2400 {ANY} {SMALL}",
         "val-any": f"--tes random --seed 94 --patches 240 {WIDE}",
         "val-tissue": f"--tes random --seed 96 --patches 240 {ANY}",

@@ -18,7 +18,7 @@ from any_protocol import ANY
 from figures import PAGE, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, fit_method, models_option, networks_for, parse_files
-from patches import MEAN_A, Patches, draw_places
+from patches import MEAN_A, QUICK_SIZE, SIZE, Patches, draw_places
 from slices import brains_option, quick_option, seed_option
 from sweep import Panel, Setup, draw_panels, measured, score_table
 from text_tables import write_markdown
@@ -87,7 +87,7 @@ def panels(rows: Rows, metric: str = "rmse") -> list[Panel]:
 @click.command(help=__doc__)
 @brains_option
 @click.option("--snr", default=30.0, show_default=True)
-@click.option("--patches", default=16, type=click.IntRange(1), help="Draws of kappa.")
+@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
 @click.option("--repeats", default=4, type=click.IntRange(2), help="Draws of noise.")
 @models_option
 @seed_option
@@ -107,10 +107,9 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    size = 40
     if quick:
-        patches, repeats, size = min(patches, 2), 2, 24
-    places = draw_places(brains, patches, seed, size)
+        patches, repeats = min(patches, 2), 2
+    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}images"
     rows: Rows = []
     methods: dict[str, Method] = {}

@@ -19,7 +19,7 @@ from any_protocol import NAMED, methods_of
 from figures import PAGE, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, models_option, parse_files
-from patches import draw_places
+from patches import QUICK_SIZE, SIZE, draw_places
 from slices import brains_option, quick_option, seed_option
 from sweep import Panel, Setup, draw_panels, measured, score_table
 from text_tables import write_markdown
@@ -98,7 +98,7 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figures."""
-    patches, size = (min(patches, 2), 24) if quick else (patches, 40)
+    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
     places = draw_places(brains, patches, seed, size)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}inversion"
     rows: Rows = []

@@ -16,7 +16,7 @@ from any_protocol import methods_of
 from figures import PAGE, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, fit_method, models_option, parse_files
-from patches import draw_places
+from patches import QUICK_SIZE, SIZE, draw_places
 from slices import PROTOCOLS, brains_option, quick_option, seed_option
 from sweep import Panel, Setup, draw_panels, measured, score_table
 from text_tables import write_markdown
@@ -42,7 +42,7 @@ def panels(rows: Rows) -> list[Panel]:
 
 @click.command(help=__doc__)
 @brains_option
-@click.option("--patches", default=16, type=click.IntRange(1), help="Draws of kappa.")
+@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
 @click.option("--repeats", default=4, type=click.IntRange(2), help="Draws of noise.")
 @models_option
 @seed_option
@@ -61,10 +61,9 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    size = 40
     if quick:
-        patches, repeats, size = min(patches, 2), 2, 24
-    places = draw_places(brains, patches, seed, size)
+        patches, repeats = min(patches, 2), 2
+    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}likelihood"
     rows: Rows = []
     methods: dict[str, Method] = {}

@@ -22,7 +22,7 @@ from any_protocol import methods_of, protocols_of
 from figures import COLUMN, legend_below, save_figure, subplots, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, models_option, parse_files
-from patches import MEAN_A, Patches, draw_places
+from patches import MEAN_A, QUICK_SIZE, SIZE, Patches, draw_places
 from slices import brains_option, quick_option, seed_option
 from sweep import Setup, measured
 from text_tables import table, write_markdown
@@ -129,7 +129,7 @@ def draw(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], path:
 @click.command(help=__doc__)
 @brains_option
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 30 100.")
-@click.option("--patches", default=24, type=click.IntRange(1), help="Draws of kappa.")
+@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
 @click.option("--repeats", default=2, type=click.IntRange(1), help="Draws of noise.")
 @models_option
 @seed_option
@@ -149,10 +149,9 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    size = 40
     if quick:
-        patches, snrs, size = min(patches, 3), snrs or (100.0,), 24
-    places = draw_places(brains, patches, seed, size)
+        patches, snrs = min(patches, 3), snrs or (100.0,)
+    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}long_t2"
     rows: Rows = []
     methods: dict[str, Method] = {}

@@ -20,7 +20,7 @@ from any_protocol import methods_of
 from figures import PAGE, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, models_option, parse_files
-from patches import Patches, draw_places, scores
+from patches import QUICK_SIZE, SIZE, Patches, draw_places, scores
 from scipy import ndimage
 from slices import PROTOCOLS, brains_option, quick_option, seed_option
 from sweep import Panel, Setup, draw_panels, measured, score_table
@@ -82,7 +82,7 @@ def panels(rows: Rows) -> list[Panel]:
 @click.command(help=__doc__)
 @brains_option
 @click.option("--snr", default=30.0, show_default=True)
-@click.option("--patches", default=16, type=click.IntRange(1), help="Draws of kappa and motion.")
+@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa and motion.")
 @click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
 @models_option
 @seed_option
@@ -102,7 +102,7 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    patches, size = (min(patches, 2), 24) if quick else (patches, 40)
+    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
     places = draw_places(brains, patches, seed, size)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}motion"
     rows: Rows = []

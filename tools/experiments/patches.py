@@ -22,6 +22,9 @@ from relaxsim.tissues import read_tissues
 #: mm; finer than the networks for any times have seen at least, coarser than at most.
 VOXEL_SIZE = 0.85
 SPREAD = 0.03
+#: Width of a patch in voxels; B varies over it as over a part of a slice.
+SIZE = 96
+QUICK_SIZE = 24
 #: Groups of labels that are reported.
 TISSUES = {"CSF": (1,), "GM": (2,), "WM": (3,), "GM and WM": (2, 3)}
 #: Mean A of grey and white matter: SNR = 0.75 / sigma.
@@ -73,7 +76,7 @@ def draw_places(
     anatomies: Sequence[Path],
     num: int,
     seed: int = 0,
-    size: int = 40,
+    size: int = SIZE,
     voxel_size: float = VOXEL_SIZE,
 ) -> Places:
     """Patches with centres in the brain, shared out evenly over the anatomies.
@@ -121,7 +124,7 @@ def simulate(
     tau: np.ndarray,
     model: SignalModel,
     seed: int = 0,
-    b_field: str | float = "smooth",
+    b_field: str | float = "slow",
     tr: float | None = None,
     change: Callable[[TissueValues, np.random.Generator], TissueValues] | None = None,
 ) -> Patches:

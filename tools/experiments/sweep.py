@@ -47,7 +47,7 @@ class Setup:
     tau: tuple[float, ...]
     model: SignalModel
     snr: float
-    b_field: str | float = "smooth"
+    b_field: str | float = "slow"
     tr: float | None = None
     noise: str = "gaussian"
     wrong: float = 1.0

@@ -16,7 +16,7 @@ from any_protocol import methods_of
 from figures import COLUMN, PAGE, write_rows
 from kept import Rows, cache_option, out_option
 from methods import Method, fit_method, models_option, parse_files
-from patches import draw_places
+from patches import QUICK_SIZE, SIZE, draw_places
 from slices import PROTOCOLS, brains_option, quick_option, seed_option
 from sweep import Panel, Setup, draw_panels, measured, score_table
 from text_tables import write_markdown
@@ -62,7 +62,7 @@ def growth(rows: Rows) -> list[str]:
 
 @click.command(help=__doc__)
 @brains_option
-@click.option("--patches", default=16, type=click.IntRange(1), help="Draws of kappa.")
+@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
 @click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
 @models_option
 @seed_option
@@ -81,7 +81,7 @@ def main(
     out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    patches, size = (min(patches, 2), 24) if quick else (patches, 40)
+    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
     places = draw_places(brains, patches, seed, size)
     files, stem = parse_files(models), f"{'quick_' if quick else ''}wrong_sigma"
     rows: Rows = []
