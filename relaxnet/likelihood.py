@@ -119,12 +119,18 @@ class Likelihood:
         g, F, square = self._sums(u)
         features, own = _whitened(g, F)
         steps = [tf.stack(own, axis=-1)]
+        freedom = self._freedom()
         if neighbourhood.num_channels(self.model):
-            seen, shared = neighbourhood.features_and_step(u, g, F, self.presence, self.model)
+            counts = self.presence * _explained(square / freedom, freedom)
+            seen, shared = neighbourhood.features_and_step(u, g, F, counts, self.model)
             features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
-        features.append(_misfit(square, tf.size(self.tau), self.model))
+        features.append(_misfit(square / freedom))
         bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
         return tf.stack(features, axis=-1), bounded
+
+    def _freedom(self) -> Any:
+        """Degrees of freedom of a voxel's residuals, at least 1."""
+        return tf.maximum(tf.cast(tf.size(self.tau), tf.float32) - self.model.num_parameters, 1.0)
 
     def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
         """Entries of gradient and information, and the sum of squared residuals over sigma.
@@ -239,10 +245,19 @@ def _times(values: Any, rows: Any) -> list[Any]:
     return [tf.reshape(column, shape[:-1]) for column in tf.unstack(flat, axis=-1)]
 
 
-def _misfit(square: Any, num_images: Any, model: SignalModel) -> Any:
+def _misfit(chi_square: Any) -> Any:
     """Half the logarithm of the reduced chi-square, of which 0.01 is not told from less."""
-    freedom = tf.maximum(tf.cast(num_images, tf.float32) - model.num_parameters, 1.0)
-    return 0.5 * tf.math.log(square / freedom + 0.01)
+    return 0.5 * tf.math.log(chi_square + 0.01)
+
+
+def _explained(chi_square: Any, freedom: Any) -> Any:
+    """What a voxel counts for its neighbours, from 0 to 1: less where no kappa explains it.
+
+    Where tissues mix, no single T fits, and the B that fits best is of neither. What the reduced
+    `chi_square` is above 1 by more than its standard deviation is added to the noise's variance.
+    """
+    chance = tf.sqrt(2.0 / freedom)
+    return 1.0 / (1.0 + tf.nn.relu(chi_square - 1.0 - chance))
 
 
 def _whitened(

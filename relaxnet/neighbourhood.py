@@ -7,9 +7,10 @@ gradient g_v and the profile information i_v in B, and
 
 ``B_common = (sum_v w_v i_v B_v - sum_v w_v g_v) / sum_v w_v i_v``
 
-where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis, times the voxel's
-presence: noise alone tells of a B as well, of a wrong one, and a slice has much air. A network sees
-this and may take the step (`relaxnet.rim`).
+where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis, times what the
+voxel counts: noise alone tells of a B as well, of a wrong one, and a slice has much air; so does a
+voxel of two tissues, which no single T explains. A network sees this and may take the step
+(`relaxnet.rim`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def features_and_step(
     u: Any,
     gradient: list[Any],
     information: list[list[Any]],
-    presence: Any,
+    counts: Any,
     model: SignalModel,
 ) -> tuple[list[Any], list[Any]]:
     """What the network sees of its neighbourhood, and the step of a fit with B_common.
@@ -57,7 +58,7 @@ def features_and_step(
         Of the negative log-likelihood with respect to u.
     information : list of lists of tensors, shape (b, h, w)
         Fisher information with respect to u.
-    presence : tensor, shape (b, h, w)
+    counts : tensor, shape (b, h, w)
         What a voxel counts, from 0 to 1.
     model : SignalModel
 
@@ -79,7 +80,7 @@ def features_and_step(
     for i, scale in enumerate(d[:-1]):
         C[i][i] = C[i][i] + _ROUNDING + _HELD / scale**2
     profile = _profile(C, g, d)
-    known, to_common, off = _common(u[..., shared], *profile, presence, model.start[shared])
+    known, to_common, off = _common(u[..., shared], *profile, counts, model.start[shared])
     steps = _steps_beside(C, g, d, to_common)
     seen = [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off)]
     step = [*steps[:shared], to_common, *steps[shared:]]
@@ -94,14 +95,14 @@ def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
 
 
 def _common(
-    B: Any, gradient: Any, information: Any, presence: Any, start: Any
+    B: Any, gradient: Any, information: Any, counts: Any, start: Any
 ) -> tuple[Any, Any, Any]:
     """Information of the neighbourhood, step to B_common, and the own step's distance from it.
 
     B_common is `start` where nothing is known.
     """
-    pull = presence * (information * (B - start) - gradient)
-    known, pull = window_sums([_finite(presence * information), _finite(pull)])
+    pull = counts * (information * (B - start) - gradient)
+    known, pull = window_sums([_finite(counts * information), _finite(pull)])
     to_common = pull / (known + 1.0) + start - B
     own = -gradient / (information + _LEAST)
     return known, to_common, (own - to_common) * tf.sqrt(information)

@@ -171,6 +171,26 @@ def test_air_tells_nothing_of_b(rician):
     np.testing.assert_allclose(to_common(S), to_common(nothing), atol=0.004)
 
 
+def test_a_voxel_of_two_tissues_tells_little_of_b(monkeypatch):
+    """A third of the voxels are half fluid: the common B of the others is closer to the truth."""
+    kappa, S = series(B=1.8, noise=0.01, shape=(40, 40))
+    mixed = np.random.default_rng(3).random((1, 40, 40)) < 0.33
+    fluid = np.full_like(kappa[mixed], (1.5, 1.8, 4000.0))
+    pair = (INVERSION_RECOVERY.signed(k, TIS, np) for k in (kappa[mixed], fluid))
+    S[mixed] = np.abs(sum(pair)) / 2
+
+    def error_of_b():
+        u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
+        likelihood = Likelihood(S, TIS, np.float32([0.01]), INVERSION_RECOVERY, "log")
+        for _ in range(12):
+            u = u + likelihood.whitened_and_steps(u)[1][..., 1, :]
+        return abs(np.median(np.asarray(u)[~mixed][:, 1]) - 1.8)
+
+    weighted = error_of_b()
+    monkeypatch.setattr("relaxnet.likelihood._explained", lambda chi_square, _: chi_square * 0 + 1)
+    assert weighted < 0.5 * error_of_b()
+
+
 def test_models_without_b_share_none():
     assert num_channels(T2_DECAY) == 0
     plain = RIM("t2_decay", features=6, num_steps=2)
