@@ -230,7 +230,8 @@ def make_steps(
     def validation_step(
         S: Any, kappa: Any, sigma: Any, weight: Any, tau: Any, rician: Any
     ) -> tf.Tensor:
-        return loss(network.steps([S, tau, sigma, rician])[-1:], network.scaled(kappa), weight)
+        last = network.scaled(network.estimate([S, tau, sigma, rician]))
+        return loss([last], network.scaled(kappa), weight)
 
     return train_step, validation_step
 
