@@ -27,6 +27,7 @@ ANY = "--sigma-range 0.00375 0.25 --shapes 0.15 --voxel-size 0.5:2"
 WIDE = f"{ANY} --tissues wide"
 #: Structures about a voxel wide, which networks must not smooth away.
 SMALL = "--details 0.4"
+ALL = "--details 1"
 #: SNR 25 to 200: errors of a few per cent count there too.
 FINE = f"--sigma-range 0.00375 0.03 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
 KNOWN_TIS = (
@@ -52,6 +53,7 @@ def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
         f"{small} {LARGE}",
         "rician80": f"--tis {times} --b-field slow --noise rician --seed {seed + 61} "
         f"--patches {patches // 8} {small} {LARGE}",
+        "dense": f"--tis {times} --b-field slow --seed {seed + 62} --patches {half} {OWN} {ALL}",
         "val-slow": f"--tis {times} --b-field slow --seed 97 --patches 240 --voxel-size 0.85",
         "val-patch": f"--tis {times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
     }
@@ -96,6 +98,7 @@ RECIPES: dict[str, dict[str, str]] = {
         f"{LARGE}",
         "wide80": f"--tis random --b-field wide --seed 77 --patches 600 {WIDE} {LARGE}",
         "fine": f"--tis random --b-field smooth --seed 78 --patches 2400 {FINE}",
+        "dense": f"{KNOWN_TIS} --b-field slow --seed 79 --patches 2400 {ANY} {ALL}",
         "val-slow": f"--tis random --b-field slow --seed 91 --patches 240 {WIDE}",
         "val-tissue": f"--tis random --b-field slow --seed 95 --patches 240 {ANY}",
         "val-tr": f"--tis random --b-field wide --tr 1000:10000 --seed 92 --patches 120 {WIDE}",
