@@ -23,14 +23,11 @@ from typing import Any
 import click
 import numpy as np
 from figures import PAGE, legend_below, save_figure, subplots, write_rows
-from kept import cache_option, out_option
-from methods import Method, fit_method, models_option, networks_for, parse_files
-from patches import QUICK_SIZE, SIZE, draw_places
-from slices import brains_option, quick_option, seed_option
-from sweep import Setup, measured
+from methods import Method, fit_method, networks_for
+from sweep import Setup
+from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxsim.protocols import Protocol, random_protocol, read_protocol
 from relaxsim.signals import model_for_times
 
@@ -223,13 +220,10 @@ def _times_of(name: str, method: Method) -> tuple[str, ...]:
     return ("tes",) if name == "rim-t2" or "fse" in name or "t2" in name else ("tis",)
 
 
-@click.command(help=__doc__)
+@sweep_command("any_protocol", __doc__)
 @click.option("--times", "kinds", multiple=True, type=click.Choice(["tis", "tes"]))
-@brains_option
 @click.option("--random", default=20, type=click.IntRange(0), help="Random protocols of each kind.")
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 5 10 30 100.")
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
 @click.option(
     "--b-field",
     default="slow",
@@ -237,54 +231,31 @@ def _times_of(name: str, method: Method) -> tuple[str, ...]:
     show_default=True,
     help="B varies as over a slice of 256 voxels, or as over the patch.",
 )
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
-    kinds: tuple[str, ...],
-    brains: tuple[Path, ...],
-    random: int,
-    snrs: tuple[float, ...],
-    patches: int,
-    repeats: int,
-    b_field: str,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
+    sweep: Sweep, kinds: tuple[str, ...], random: int, snrs: tuple[float, ...], b_field: str
 ) -> None:
     """Run the experiment, write its tables and draw its figures."""
-    if quick:
-        patches, random, snrs = min(patches, 2), min(random, 2), snrs or (10.0,)
-    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}any_protocol"
-    stem += "" if b_field == "slow" else f"_{b_field}"
+    if sweep.quick:
+        random, snrs = min(random, 2), snrs or (10.0,)
+    field = "" if b_field == "slow" else f"_{b_field}"
     rows: list[dict[str, Any]] = []
-    methods: dict[str, Method] = {}
     for times in kinds or ("tis", "tes"):
         for protocol in protocols_of(times, random):
-            chosen = methods_of(protocol, files)
-            methods |= {method.name: method for method in chosen}
+            chosen = methods_of(protocol, sweep.files)
             for snr in snrs or SNRS:
-                setup = setup_of(protocol, snr, b_field)
-                for method in chosen:
-                    rows += measured("any_protocol", setup, method, places, repeats, seed, cache)
-    write_rows(out / f"{stem}.csv", rows)
+                rows += sweep.rows(setup_of(protocol, snr, b_field), chosen)
+    write_rows(sweep.path(f"{field}.csv"), rows)
     ratios = compared(rows)
-    write_rows(out / f"{stem}_ratios.csv", ratios)
+    write_rows(sweep.path(f"{field}_ratios.csv"), ratios)
     for times in dict.fromkeys(row["times"] for row in rows):
         some = [row for row in rows if row["times"] == times]
         for metric in WINDOWS:
-            draw(some, methods, metric, out / f"{stem}_{times}_{metric}.png")
+            draw(some, sweep.methods, metric, sweep.path(f"{field}_{times}_{metric}.png"))
     lines = verdicts(ratios)
     parts = [("", [f"- {line}" for line in lines])]
     for times, parameter in (("tis", "T1"), ("tes", "T2")):
         parts.append((parameter, table([r for r in ratios if r["times"] == times], COLUMNS)))
-    write_markdown(out / f"{stem}.md", "Networks for any times", parts)
+    write_markdown(sweep.path(f"{field}.md"), "Networks for any times", parts)
     for line in lines:
         click.echo(line)
 

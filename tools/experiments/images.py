@@ -10,20 +10,17 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import numpy as np
 from any_protocol import ANY
 from figures import PAGE, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, fit_method, models_option, networks_for, parse_files
-from patches import MEAN_A, QUICK_SIZE, SIZE, Patches, draw_places
-from slices import brains_option, quick_option, seed_option
-from sweep import Panel, Setup, draw_panels, measured, score_table
+from kept import Rows
+from methods import Method, fit_method, networks_for
+from patches import MEAN_A, Patches
+from sweep import Panel, Setup, draw_panels, score_table
+from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxnet.uncertainty import crlb
 from relaxsim.signals import model_for_times
 
@@ -84,52 +81,27 @@ def panels(rows: Rows, metric: str = "rmse") -> list[Panel]:
     return out
 
 
-@click.command(help=__doc__)
-@brains_option
+@sweep_command("images", __doc__, repeats=4)
 @click.option("--snr", default=30.0, show_default=True)
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=4, type=click.IntRange(2), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    snr: float,
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def main(sweep: Sweep, snr: float) -> None:
     """Run the experiment, write its table and draw its figure."""
-    if quick:
-        patches, repeats = min(patches, 2), 2
-    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}images"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     for times, network in ANY.items():
-        given = {name: path for name, path in files.items() if name == network}
+        given = {name: path for name, path in sweep.files.items() if name == network}
         chosen = [*networks_for([network], given), fit_method("mle")]
-        methods |= {method.name: method for method in chosen}
-        for setup in setups(times, snr, quick):
-            for method in chosen:
-                rows += measured("images", setup, method, places, repeats, seed, cache)
-            bounds = bound_rows(setup, setup.patches(places, seed))
+        for setup in setups(times, snr, sweep.quick):
+            rows += sweep.rows(setup, chosen)
+            bounds = bound_rows(setup, setup.patches(sweep.places, sweep.seed))
             rows += [{**dict.fromkeys(rows[-1], ""), **row} for row in bounds]
-    write_rows(out / f"{stem}.csv", rows)
+    write_rows(sweep.path(".csv"), rows)
     keys = {"varied": "varied", "images": "images", "last_ms": "longest time (ms)"}
     parts = [
         (parameter, score_table([r for r in rows if r["times"] == times], keys))
         for times, parameter in (("tis", "T1"), ("tes", "T2"))
     ]
-    write_markdown(out / f"{stem}.md", "Number of images and longest time", parts)
-    draw_panels(panels(rows), methods | {BOUND.name: BOUND}, out / f"{stem}.png", 2, PAGE)
+    write_markdown(sweep.path(".md"), "Number of images and longest time", parts)
+    methods = sweep.methods | {BOUND.name: BOUND}
+    draw_panels(panels(rows), methods, sweep.path(".png"), 2, PAGE)
 
 
 if __name__ == "__main__":

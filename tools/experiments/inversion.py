@@ -11,20 +11,15 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import numpy as np
 from any_protocol import NAMED, methods_of
 from figures import PAGE, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, models_option, parse_files
-from patches import QUICK_SIZE, SIZE, draw_places
-from slices import brains_option, quick_option, seed_option
-from sweep import Panel, Setup, draw_panels, measured, score_table
+from kept import Rows
+from sweep import Panel, Setup, draw_panels, score_table
+from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxsim.protocols import Protocol, read_protocol
 from relaxsim.signals import INVERSION_RECOVERY
 
@@ -75,52 +70,27 @@ def panels(rows: Rows, metric: str) -> list[Panel]:
     return out
 
 
-@click.command(help=__doc__)
-@brains_option
+@sweep_command("inversion", __doc__)
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 30 100.")
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    snrs: tuple[float, ...],
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def main(sweep: Sweep, snrs: tuple[float, ...]) -> None:
     """Run the experiment, write its table and draw its figures."""
-    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
-    places = draw_places(brains, patches, seed, size)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}inversion"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     protocols = [GEOMETRIC, *(read_protocol(name, "tis") for name in PROTOCOLS)]
-    for protocol in protocols[:1] if quick else protocols:
-        chosen = methods_of(protocol, files)
-        methods |= {method.name: method for method in chosen}
-        for snr in snrs or (SNRS[1:] if quick else SNRS):
-            for setup in setups(protocol, snr, quick):
-                for method in chosen:
-                    rows += measured("inversion", setup, method, places, repeats, seed, cache)
-    write_rows(out / f"{stem}.csv", rows)
+    for protocol in protocols[:1] if sweep.quick else protocols:
+        chosen = methods_of(protocol, sweep.files)
+        for snr in snrs or (SNRS[1:] if sweep.quick else SNRS):
+            for setup in setups(protocol, snr, sweep.quick):
+                rows += sweep.rows(setup, chosen)
+    write_rows(sweep.path(".csv"), rows)
     for snr in dict.fromkeys(row["snr"] for row in rows):
         some = [row for row in rows if row["snr"] == snr]
         for metric in ("bias", "rmse"):
-            path = out / f"{stem}_snr{snr:g}_{metric}.png"
-            draw_panels(panels(some, metric), methods, path, 2, PAGE)
+            path = sweep.path(f"_snr{snr:g}_{metric}.png")
+            draw_panels(panels(some, metric), sweep.methods, path, 2, PAGE)
     lines = verdicts(rows)
     keys = {"protocol": "protocol", "varied": "varied", "value": "B or TR (ms; 0: infinite)"}
     parts = [("", [f"- {line}" for line in lines]), ("", score_table(rows, keys))]
-    write_markdown(out / f"{stem}.md", "B far from 2, and short TR", parts)
+    write_markdown(sweep.path(".md"), "B far from 2, and short TR", parts)
     for line in lines:
         click.echo(line)
 

@@ -9,19 +9,15 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import click
 from any_protocol import methods_of
 from figures import PAGE, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, fit_method, models_option, parse_files
-from patches import QUICK_SIZE, SIZE, draw_places
-from slices import PROTOCOLS, brains_option, quick_option, seed_option
-from sweep import Panel, Setup, draw_panels, measured, score_table
+from kept import Rows
+from methods import fit_method
+from slices import PROTOCOLS
+from sweep import Panel, Setup, draw_panels, score_table
+from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import model_for_times
 
@@ -40,46 +36,21 @@ def panels(rows: Rows) -> list[Panel]:
     return out
 
 
-@click.command(help=__doc__)
-@brains_option
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=4, type=click.IntRange(2), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+@sweep_command("likelihood", __doc__, repeats=4)
+def main(sweep: Sweep) -> None:
     """Run the experiment, write its table and draw its figure."""
-    if quick:
-        patches, repeats = min(patches, 2), 2
-    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}likelihood"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     for name in ("cine31", "fse6"):
         protocol = read_protocol(name, PROTOCOLS[name])
-        chosen = [*methods_of(protocol, files), fit_method("mle-rician")]
-        methods |= {method.name: method for method in chosen}
-        for snr in SNRS[::3] if quick else SNRS:
+        chosen = [*methods_of(protocol, sweep.files), fit_method("mle-rician")]
+        for snr in SNRS[::3] if sweep.quick else SNRS:
             model = model_for_times(protocol.times)
             setup = Setup({"protocol": name}, tuple(protocol.tau), model, snr, noise="rician")
-            for method in chosen:
-                rows += measured("likelihood", setup, method, places, repeats, seed, cache)
-    write_rows(out / f"{stem}.csv", rows)
+            rows += sweep.rows(setup, chosen)
+    write_rows(sweep.path(".csv"), rows)
     lines = score_table(rows, {"protocol": "protocol"})
-    write_markdown(out / f"{stem}.md", "Rician noise at low SNR", [("", lines)])
-    draw_panels(panels(rows), methods, out / f"{stem}.png", 2, PAGE)
+    write_markdown(sweep.path(".md"), "Rician noise at low SNR", [("", lines)])
+    draw_panels(panels(rows), sweep.methods, sweep.path(".png"), 2, PAGE)
 
 
 if __name__ == "__main__":

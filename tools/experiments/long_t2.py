@@ -20,14 +20,13 @@ import click
 import numpy as np
 from any_protocol import methods_of, protocols_of
 from figures import COLUMN, legend_below, save_figure, subplots, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, models_option, parse_files
-from patches import MEAN_A, QUICK_SIZE, SIZE, Patches, draw_places
-from slices import brains_option, quick_option, seed_option
-from sweep import Setup, measured
+from kept import Rows
+from methods import Method
+from patches import MEAN_A, Patches
+from sweep import Setup
+from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxnet.uncertainty import crlb
 from relaxsim.maps import TissueValues
 from relaxsim.signals import T2_DECAY
@@ -126,43 +125,18 @@ def draw(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], path:
     save_figure(figure, path)
 
 
-@click.command(help=__doc__)
-@brains_option
+@sweep_command("long_t2", __doc__)
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 30 100.")
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=2, type=click.IntRange(1), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    snrs: tuple[float, ...],
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def main(sweep: Sweep, snrs: tuple[float, ...]) -> None:
     """Run the experiment, write its table and draw its figure."""
-    if quick:
-        patches, snrs = min(patches, 3), snrs or (100.0,)
-    places = draw_places(brains, patches, seed, QUICK_SIZE if quick else SIZE)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}long_t2"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     for protocol in protocols_of("tes", random=0):
-        chosen = methods_of(protocol, files)
-        methods |= {method.name: method for method in chosen}
-        for snr in snrs or (30.0, 100.0):
+        chosen = methods_of(protocol, sweep.files)
+        for snr in snrs or ((100.0,) if sweep.quick else (30.0, 100.0)):
             columns = {"protocol": protocol.name, "last_ms": float(protocol.tau.max())}
             setup = Setup(columns, tuple(protocol.tau), T2_DECAY, snr, change=log_uniform)
             for method in chosen:
-                new = measured("long_t2", setup, method, places, repeats, seed, cache, line_rows)
+                new = sweep.rows(setup, [method], line_rows)
                 rows += [
                     {
                         **dict.fromkeys(COLUMNS.split(), ""),
@@ -176,10 +150,10 @@ def main(
                     f"{protocol.name} SNR {snr:g} {method.name}: bias {first['bias']:+.1f} %, "
                     f"slope {first['slope']:.2f}"
                 )
-    write_rows(out / f"{stem}.csv", rows)
+    write_rows(sweep.path(".csv"), rows)
     whole = [row for row in rows if not row["bin_ms"]]
-    write_markdown(out / f"{stem}.md", "T2 from 500 to 2500 ms", [("", table(whole, TABLE))])
-    draw(rows, methods, out / f"{stem}.png")
+    write_markdown(sweep.path(".md"), "T2 from 500 to 2500 ms", [("", table(whole, TABLE))])
+    draw(rows, sweep.methods, sweep.path(".png"))
 
 
 if __name__ == "__main__":

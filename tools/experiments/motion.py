@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import numpy as np
 from any_protocol import methods_of
 from figures import PAGE, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, models_option, parse_files
-from patches import QUICK_SIZE, SIZE, Patches, draw_places, scores
+from kept import Rows
+from patches import Patches, scores
 from scipy import ndimage
-from slices import PROTOCOLS, brains_option, quick_option, seed_option
-from sweep import Panel, Setup, draw_panels, measured, score_table
+from slices import PROTOCOLS
+from sweep import Panel, Setup, draw_panels, score_table
+from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import model_for_times
 
@@ -79,52 +77,25 @@ def panels(rows: Rows) -> list[Panel]:
     return out
 
 
-@click.command(help=__doc__)
-@brains_option
+@sweep_command("motion", __doc__)
 @click.option("--snr", default=30.0, show_default=True)
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa and motion.")
-@click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    snr: float,
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def main(sweep: Sweep, snr: float) -> None:
     """Run the experiment, write its table and draw its figure."""
-    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
-    places = draw_places(brains, patches, seed, size)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}motion"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     for name, counts in MOVED.items():
         protocol = read_protocol(name, PROTOCOLS[name])
-        model, chosen = model_for_times(protocol.times), methods_of(protocol, files)
-        methods |= {method.name: method for method in chosen}
-        for count in counts[:3] if quick else counts:
-            alter = functools.partial(moved, count=count, seed=seed)
+        model, chosen = model_for_times(protocol.times), methods_of(protocol, sweep.files)
+        for count in counts[:3] if sweep.quick else counts:
+            alter = functools.partial(moved, count=count, seed=sweep.seed)
             columns = {"protocol": name, "moved": count}
             setup = Setup(columns, tuple(protocol.tau), model, snr, alter=alter)
-            for method in chosen:
-                rows += measured(
-                    "motion", setup, method, places, repeats, seed, cache, scores_by_place
-                )
-    write_rows(out / f"{stem}.csv", rows)
+            rows += sweep.rows(setup, chosen, scores_by_place)
+    write_rows(sweep.path(".csv"), rows)
     lines = score_table(
         rows, {"protocol": "protocol", "where": "voxels", "moved": "shifted images"}
     )
-    write_markdown(out / f"{stem}.md", "Motion between images", [("", lines)])
-    draw_panels(panels(rows), methods, out / f"{stem}.png", 2, PAGE)
+    write_markdown(sweep.path(".md"), "Motion between images", [("", lines)])
+    draw_panels(panels(rows), sweep.methods, sweep.path(".png"), 2, PAGE)
 
 
 if __name__ == "__main__":

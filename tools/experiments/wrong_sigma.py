@@ -9,19 +9,16 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from any_protocol import methods_of
 from figures import COLUMN, PAGE, write_rows
-from kept import Rows, cache_option, out_option
-from methods import Method, fit_method, models_option, parse_files
-from patches import QUICK_SIZE, SIZE, draw_places
-from slices import PROTOCOLS, brains_option, quick_option, seed_option
-from sweep import Panel, Setup, draw_panels, measured, score_table
+from kept import Rows
+from methods import fit_method
+from slices import PROTOCOLS
+from sweep import Panel, Setup, draw_panels, score_table
+from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import model_for_times
 
@@ -60,52 +57,27 @@ def growth(rows: Rows) -> list[str]:
     return lines
 
 
-@click.command(help=__doc__)
-@brains_option
-@click.option("--patches", default=12, type=click.IntRange(1), help="Draws of kappa.")
-@click.option("--repeats", default=2, type=click.IntRange(2), help="Draws of noise.")
-@models_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
-def main(
-    brains: tuple[Path, ...],
-    patches: int,
-    repeats: int,
-    models: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+@sweep_command("wrong_sigma", __doc__)
+def main(sweep: Sweep) -> None:
     """Run the experiment, write its table and draw its figure."""
-    patches, size = (min(patches, 2), QUICK_SIZE) if quick else (patches, SIZE)
-    places = draw_places(brains, patches, seed, size)
-    files, stem = parse_files(models), f"{'quick_' if quick else ''}wrong_sigma"
     rows: Rows = []
-    methods: dict[str, Method] = {}
     for name in ("cine31", "fse6"):
         protocol = read_protocol(name, PROTOCOLS[name])
         model = model_for_times(protocol.times)
-        chosen = [m for m in methods_of(protocol, files) if m.kind != "mle"]
+        chosen = [m for m in methods_of(protocol, sweep.files) if m.kind != "mle"]
         chosen += [fit_method("mle-500")] if "B" in model.parameters else []
-        methods |= {method.name: method for method in chosen}
-        for snr in SNRS[1:2] if quick else SNRS:
-            for factor in FACTORS[1:4] if quick else FACTORS:
+        for snr in SNRS[1:2] if sweep.quick else SNRS:
+            for factor in FACTORS[1:4] if sweep.quick else FACTORS:
                 columns = {"protocol": name, "factor": factor}
                 setup = Setup(columns, tuple(protocol.tau), model, snr, wrong=factor)
-                for method in chosen:
-                    rows += measured("wrong_sigma", setup, method, places, repeats, seed, cache)
-    write_rows(out / f"{stem}.csv", rows)
-    draw_panels(
-        panels(rows), methods, out / f"{stem}.png", 1 if quick else 3, COLUMN if quick else PAGE
-    )
+                rows += sweep.rows(setup, chosen)
+    write_rows(sweep.path(".csv"), rows)
+    columns, width = (1, COLUMN) if sweep.quick else (3, PAGE)
+    draw_panels(panels(rows), sweep.methods, sweep.path(".png"), columns, width)
     lines = growth(rows)
     keys = {"protocol": "protocol", "factor": "sigma told / true"}
     parts = [("", [f"- {line}" for line in lines]), ("", score_table(rows, keys))]
-    write_markdown(out / f"{stem}.md", "A wrong noise level", parts)
+    write_markdown(sweep.path(".md"), "A wrong noise level", parts)
     for line in lines:
         click.echo(line)
 
