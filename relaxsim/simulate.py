@@ -153,10 +153,10 @@ def noise_free(
 ) -> NoiseFree:
     """Simulate signed signals without noise; parameters as `simulate`.
 
-    The reference kappa of a mixed voxel is the single-compartment kappa whose signed signal is
-    nearest to the voxel's in the least-squares sense: what an ideal voxel-wise fit of noise-free
-    data returns. Where that leaves the model's bounds (short times and very different tissues) or
-    the times cannot tell, it is the mean of its tissues, weighted by their A.
+    The reference kappa of a mixed voxel is the single-compartment kappa with the place's B whose
+    signed signal is nearest to the voxel's in the least-squares sense: what an ideal fit of
+    noise-free data with known B returns. Where the times cannot tell, it is the mean of its
+    tissues, weighted by their A.
     """
     size = int(np.prod(mixture.shape))
     tau = np.asarray(tau, np.float32)
@@ -222,11 +222,7 @@ def reference_kappa(
         return kappa
     T = tissue_kappa[:, -1]
     bracket = np.minimum.reduceat(T, first)[mixed], np.maximum.reduceat(T, first)[mixed]
-    nearest = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model)
-    inside = np.ones(len(nearest), bool)
-    for q, (low, high) in enumerate(model.bounds[1:], start=1):  # those of A are relative
-        inside &= (nearest[:, q] >= low) & (nearest[:, q] <= high)
-    kappa[mixed] = np.where(inside[:, None], nearest, kappa[mixed])
+    kappa[mixed] = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model)
     return kappa
 
 

@@ -76,6 +76,7 @@ class Scene:
             "matrix": self.matrix,
             "spread": self.spread,
             "table": self.table.text,
+            "mixed voxels": "nearest kappa with the place's B",
             **({} if self.noise_kind == "gaussian" else {"noise": self.noise_kind}),
         }
 
