@@ -88,8 +88,8 @@ def phantom() -> None:
       T1map (or T2map), M0map, Bmap   the truth, in ms; 0 in the background
       mask, labels, purity       brain or spheres; tissues or sphere numbers; share of the label
 
-    The truth of a voxel with several tissues is the single compartment nearest to its signal; in
-    an evaluation, tell such voxels apart by purity.
+    The truth of a voxel with several tissues is the single compartment with the place's B that is
+    nearest to its signal; in an evaluation, tell such voxels apart by purity.
     """  # noqa: D301
 
 
