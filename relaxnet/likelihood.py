@@ -121,7 +121,8 @@ class Likelihood:
         steps = [tf.stack(own, axis=-1)]
         freedom = self._freedom()
         if neighbourhood.num_channels(self.model):
-            counts = self.presence * _explained(square / freedom, freedom)
+            least = tf.nn.relu(square - _decrease(g, own))
+            counts = self.presence * _explained(least / freedom, freedom)
             seen, shared = neighbourhood.features_and_step(u, g, F, counts, self.model)
             features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
         features.append(_misfit(square / freedom))
@@ -248,6 +249,11 @@ def _times(values: Any, rows: Any) -> list[Any]:
 def _misfit(chi_square: Any) -> Any:
     """Half the logarithm of the reduced chi-square, of which 0.01 is not told from less."""
     return 0.5 * tf.math.log(chi_square + 0.01)
+
+
+def _decrease(gradient: list[Any], step: list[Any]) -> Any:
+    """By how much a Newton step lowers the sum of squared residuals over sigma."""
+    return -tf.add_n([g * x for g, x in zip(gradient, step, strict=True)])
 
 
 def _explained(chi_square: Any, freedom: Any) -> Any:

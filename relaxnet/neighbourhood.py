@@ -9,8 +9,17 @@ gradient g_v and the profile information i_v in B, and
 
 where w falls linearly from 1 at the voxel to 0 beyond `REACH` along each axis, times what the
 voxel counts: noise alone tells of a B as well, of a wrong one, and a slice has much air; so does a
-voxel of two tissues, which no single T explains. A network sees this and may take the step
-(`relaxnet.rim`).
+voxel of two tissues, which no single T explains.
+
+With a short repetition time B follows T1, and neighbours of different tissue do not share it. By
+how much the B of a neighbourhood vary, beyond what their noise explains, is
+
+``t = max(0, sum_v w_v i_v (B_v' - B_common)^2 - sum_v w_v) / sum_v w_v i_v``
+
+with B_v' the voxel's own fit (DerSimonian and Laird 1986, Controlled Clinical Trials 7:177). The
+step leads to what is then most likely for the voxel, ``B_common`` where t is 0, and its own B where
+neighbours differ more than it is uncertain: ``(B_common + t i_v B_v') / (1 + t i_v)``. A network
+sees this and may take the step (`relaxnet.rim`).
 """
 
 from __future__ import annotations
@@ -34,6 +43,8 @@ _HELD = 5.0
 _ROUNDING = 1e-5
 #: Added to what divides.
 _LEAST = 1e-3
+#: An own B farther than this from the start counts as that far in the spread of a neighbourhood.
+_FARTHEST = 1.0
 
 
 def num_channels(model: SignalModel) -> int:
@@ -67,9 +78,9 @@ def features_and_step(
     channels : list of tensors, shape (b, h, w)
         Of order one: how far B_common is from B; the logarithm of what the neighbourhood knows of
         B; by how many standard deviations the voxel's own B is off B_common; and the Newton step of
-        each other parameter with B moved to B_common.
+        each other parameter with B moved as `step` moves it.
     step : list of Q tensors, shape (b, h, w)
-        Of u: to B_common, and those steps.
+        Of u: towards B_common as far as neighbours share it, and those steps.
     """
     shared = model.parameters.index(SHARED)
     order = [*(q for q in range(model.num_parameters) if q != shared), shared]
@@ -80,10 +91,10 @@ def features_and_step(
     for i, scale in enumerate(d[:-1]):
         C[i][i] = C[i][i] + _ROUNDING + _HELD / scale**2
     profile = _profile(C, g, d)
-    known, to_common, off = _common(u[..., shared], *profile, counts, model.start[shared])
-    steps = _steps_beside(C, g, d, to_common)
+    known, to_common, off, moved = _common(u[..., shared], *profile, counts, model.start[shared])
+    steps = _steps_beside(C, g, d, moved)
     seen = [asinh(10.0 * to_common), 0.3 * tf.math.log(known + 1.0), asinh(off)]
-    step = [*steps[:shared], to_common, *steps[shared:]]
+    step = [*steps[:shared], moved, *steps[shared:]]
     return [*seen, *(asinh(2.0 * x) for x in steps)], step
 
 
@@ -96,16 +107,24 @@ def _profile(C: list[list[Any]], g: list[Any], d: list[Any]) -> tuple[Any, Any]:
 
 def _common(
     B: Any, gradient: Any, information: Any, counts: Any, start: Any
-) -> tuple[Any, Any, Any]:
-    """Information of the neighbourhood, step to B_common, and the own step's distance from it.
+) -> tuple[Any, Any, Any, Any]:
+    """Information of the neighbourhood, step to B_common, the own step's distance from it, step.
 
     B_common is `start` where nothing is known.
     """
-    pull = counts * (information * (B - start) - gradient)
-    known, pull = window_sums([_finite(counts * information), _finite(pull)])
-    to_common = pull / (known + 1.0) + start - B
     own = -gradient / (information + _LEAST)
-    return known, to_common, (own - to_common) * tf.sqrt(information)
+    away = tf.clip_by_value(B + own - start, -_FARTHEST, _FARTHEST)
+    pull = counts * (information * (B - start) - gradient)
+    square = counts * information * away**2
+    sums = window_sums([_finite(x) for x in (counts * information, pull, square, counts)])
+    known, pull, square, number = sums
+    common = pull / (known + 1.0)  # less start
+    to_common = common + start - B
+    excess = square - known * common**2 - number
+    variance = tf.nn.relu(excess) / (known + 1.0)
+    trust = variance * information / (1.0 + variance * information)
+    step = to_common + trust * (own - to_common)
+    return known, to_common, (own - to_common) * tf.sqrt(information), step
 
 
 def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:

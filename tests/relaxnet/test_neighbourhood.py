@@ -180,15 +180,47 @@ def test_a_voxel_of_two_tissues_tells_little_of_b(monkeypatch):
     S[mixed] = np.abs(sum(pair)) / 2
 
     def error_of_b():
-        u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
-        likelihood = Likelihood(S, TIS, np.float32([0.01]), INVERSION_RECOVERY, "log")
-        for _ in range(12):
-            u = u + likelihood.whitened_and_steps(u)[1][..., 1, :]
-        return abs(np.median(np.asarray(u)[~mixed][:, 1]) - 1.8)
+        seen, _ = features(kappa, S, 0.01)
+        return np.median(np.abs(np.sinh(seen[..., 0]) / 10))
 
     weighted = error_of_b()
     monkeypatch.setattr("relaxnet.likelihood._explained", lambda chi_square, _: chi_square * 0 + 1)
     assert weighted < 0.5 * error_of_b()
+
+
+def test_neighbours_that_differ_in_b_keep_their_own():
+    """Two tissues at TR 1000 ms: the steps lead to the B of each, not to one between them."""
+    B, T1 = (np.where(np.arange(40) < 20, *pair) for pair in ((1.4, 1.75), (1500.0, 550.0)))
+    kappa = np.empty((1, 40, 40, 3), np.float32)
+    kappa[..., 0], kappa[..., 1], kappa[..., 2] = 0.8, B, T1
+    signal = INVERSION_RECOVERY.forward(kappa, TIS)
+    noise = 0.005 * np.random.default_rng(4).standard_normal(signal.shape)
+    likelihood = Likelihood(
+        np.abs(signal + noise).astype(np.float32),
+        TIS,
+        np.float32([0.005]),
+        INVERSION_RECOVERY,
+        "log",
+    )
+    u = tf.constant(from_kappa(kappa, INVERSION_RECOVERY, "log"))
+    u = u + tf.constant([0.0, 1.0, 0.0]) * (1.6 - u[..., 1:2])
+    for _ in range(12):
+        u = u + likelihood.whitened_and_steps(u)[1][..., 1, :]
+    found = np.asarray(to_kappa(u, INVERSION_RECOVERY, "log"))
+    for columns in (slice(0, 20), slice(20, 40)):
+        truth, medians = kappa[0, 0, columns][0], np.median(found[0, :, columns], axis=(0, 1))
+        np.testing.assert_allclose(medians[1:], truth[1:], rtol=0.01)
+
+
+def test_a_voxel_that_is_still_far_from_its_fit_counts(monkeypatch):
+    """No voxel is explained yet, but a step leads each to where it is."""
+    kappa, S = series(B=1.8, noise=0.005)
+    start = kappa.copy()
+    start[..., 1] = 1.9
+    far, near = (features(k, S, 0.005)[0][..., 1] for k in (start, kappa))
+    monkeypatch.setattr("relaxnet.likelihood._decrease", lambda gradient, _: 0.0 * gradient[0])
+    blind = features(start, S, 0.005)[0][..., 1]
+    assert np.median(near - far) < 0.5 * np.median(near - blind)
 
 
 def test_models_without_b_share_none():
