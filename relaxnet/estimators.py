@@ -13,6 +13,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.inference import filled, run_network
 from relaxnet.models import ModelError
 from relaxnet.noise import Noise
+from relaxnet.polarity import restored
 from relaxnet.scale import knows_sign
 from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxsim.signals import SignalModel
@@ -66,15 +67,24 @@ def by_network(
     scale: float,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Estimate of a network in the voxels of status OK; slices lie along the third axis."""
+    """Estimate of a network in the voxels of status OK; slices lie along the third axis.
+
+    Voxels that it took for the wrong side of the zero crossing are mapped once more
+    (`relaxnet.polarity`).
+    """
     inside = np.moveaxis(status == OK, 2, 0)
     levels = _slice_levels(noise.sigma, inside, scale)
-    if noise.signed and model.magnitude and knows_sign(network.kind):
+    takes_sign = model.magnitude and knows_sign(network.kind)
+    if noise.signed and takes_sign:
         network = _for_signed_data(network)
     slices = (S[:, :, z] / scale for z in range(S.shape[2]))
     values = run_network(
         network, map(filled, slices), tau, levels, inside, progress=progress, rician=noise.rician
     )
+    if takes_sign and not noise.signed:
+        slices = (S[:, :, z] / scale for z in range(S.shape[2]))
+        for images, level, part, where in zip(slices, levels, values, inside, strict=True):
+            _restore_polarity(filled(images), tau, level, part, where, model, network)
     values = np.moveaxis(values, 0, 2)
     values[status != OK] = 0
     Q = model.num_parameters
@@ -84,6 +94,27 @@ def by_network(
         if part is not None:
             part[..., amplitudes] *= scale
     return _sound(Estimate(kappa, std, status.copy()))
+
+
+def _restore_polarity(
+    images: np.ndarray,
+    tau: np.ndarray,
+    level: float,
+    values: np.ndarray,
+    inside: np.ndarray,
+    model: SignalModel,
+    network: Any,
+) -> None:
+    """Better estimates of one slice (Y, X, C) in place where the network took the wrong side."""
+
+    def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return run_network(_for_signed_data(network), [signed], tau, [level], [mask])[0]
+
+    kappa, sigma = values[..., : model.num_parameters], np.asarray(level)
+    found = restored(images, tau, kappa, sigma, inside, model, estimate_signed)
+    if found is not None:
+        where, better = found
+        values[where] = better
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,0 +1,108 @@
+"""Voxels whose modulus a network took for the wrong side of the zero crossing.
+
+A magnitude near the zero crossing may be of either sign, and with few times each choice is a
+valley of the likelihood of its own. A network that goes down the wrong one stops where its signal
+does not describe the data. There the voxel-wise fit, which tries every sign
+(`relaxnet.separable`), says which side is right, and the network goes once more with signs given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from relaxnet.mle import fit_voxelwise
+from relaxnet.scale import largest_modulus
+from relaxnet.status import poor_fit
+from relaxsim.signals import SignalModel
+
+#: By how much the sum of squared residuals over sigma must fall for another polarity to be right:
+#: what the Q = 3 parameters of a fit gain from noise alone in one voxel of a thousand.
+GAIN = 16.3
+
+
+def restored(
+    S: np.ndarray,
+    tau: np.ndarray,
+    kappa: np.ndarray,
+    sigma: np.ndarray,
+    inside: np.ndarray,
+    model: SignalModel,
+    estimate_signed: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Estimates of the voxels that were on the wrong side, made with the signs that are right.
+
+    Parameters
+    ----------
+    S : array, shape (Y, X, N)
+        A slice of magnitude images, finite.
+    tau : array, shape (N,)
+        ms.
+    kappa : array, shape (Y, X, Q)
+        The network's estimate, in the unit of S.
+    sigma : array, shape (Y, X) or ()
+        Noise standard deviation in the unit of S.
+    inside : bool array, shape (Y, X)
+        Voxels that are asked for.
+    model : SignalModel
+        With a modulus.
+    estimate_signed : callable
+        Takes signed images (Y, X, N) and a mask (Y, X); returns an array (Y, X, C), of which the
+        first Q channels are kappa in the unit of S.
+
+    Returns
+    -------
+    where : bool array, shape (Y, X)
+        Voxels that are better now.
+    values : array, shape (n, C)
+        Of these. None for both if no voxel was on the wrong side.
+    """
+    known = inside & np.isfinite(kappa).all(-1) & (kappa[..., -1] > 0)
+    level = np.broadcast_to(sigma, known.shape)
+    signal = model.signed(kappa[known], tau, np)
+    wrong = known.copy()
+    wrong[known] = _on_the_wrong_side(S[known], tau, signal, level[known], model)
+    if not wrong.any():
+        return None
+    signs = np.ones(S.shape, np.float32)
+    signs[known] = _signs(signal)
+    signs[wrong] = _signs(_fitted(S[wrong], tau, model))
+    values = estimate_signed(S * signs, wrong)[wrong]
+    again = model.forward(values[:, : model.num_parameters], tau, np)
+    before = model.forward(kappa[wrong], tau, np)
+    gain = _misfit(S[wrong], before, level[wrong]) - _misfit(S[wrong], again, level[wrong])
+    better = np.isfinite(values).all(-1) & (gain > GAIN)
+    wrong[wrong] = better
+    return wrong, values[better]
+
+
+def _on_the_wrong_side(
+    S: np.ndarray, tau: np.ndarray, signal: np.ndarray, sigma: np.ndarray, model: SignalModel
+) -> np.ndarray:
+    """Voxels (n,) with a poor fit, where a fit of other signs is better by more than noise."""
+    N = S.shape[-1]
+    misfit = _misfit(S, np.abs(signal), sigma)
+    wrong = poor_fit(np.sqrt(misfit / N), sigma, largest_modulus(S), N, 0)
+    fitted = _fitted(S[wrong], tau, model)
+    other = (_signs(fitted) != _signs(signal[wrong])).any(-1)
+    gain = misfit[wrong] - _misfit(S[wrong], np.abs(fitted), sigma[wrong])
+    wrong[wrong] = other & (gain > GAIN)
+    return wrong
+
+
+def _fitted(S: np.ndarray, tau: np.ndarray, model: SignalModel) -> np.ndarray:
+    """Signed signal (n, N) of the voxel-wise fit of magnitudes."""
+    if not len(S):
+        return np.zeros(S.shape)
+    return model.signed(fit_voxelwise(S, tau, model).kappa.astype(np.float64), tau, np)
+
+
+def _signs(signal: np.ndarray) -> np.ndarray:
+    return np.where(signal < 0, -1.0, 1.0).astype(np.float32)
+
+
+def _misfit(S: np.ndarray, signal: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Sum of squared residuals over sigma, shape (n,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (((S - signal) / sigma[:, None]).astype(np.float64) ** 2).sum(-1)
