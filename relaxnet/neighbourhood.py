@@ -12,13 +12,14 @@ voxel counts: noise alone tells of a B as well, of a wrong one, and a slice has 
 voxel of two tissues, which no single T explains.
 
 With a short repetition time B follows T1, and neighbours of different tissue do not share it. By
-how much the B of a neighbourhood vary, beyond what their noise explains, is
+how much the B of a neighbourhood vary about B_common, beyond what their noise explains, is
 
-``t = max(0, sum_v w_v i_v (B_v' - B_common)^2 - sum_v w_v) / sum_v w_v i_v``
+``t = max(0, sum_v w_v (i'_v (B*_v - B_common,v)^2 - 1)) / sum_v w_v i'_v``
 
-with B_v' the voxel's own fit (DerSimonian and Laird 1986, Controlled Clinical Trials 7:177). The
-step leads to what is then most likely for the voxel, ``B_common`` where t is 0, and its own B where
-neighbours differ more than it is uncertain: ``(B_common + t i_v B_v') / (1 + t i_v)``. A network
+with B*_v the voxel's own fit, its information i'_v less where no kappa explains it (the estimate
+of DerSimonian and Laird 1986, Controlled Clinical Trials 7:177, about a mean that varies in space).
+The step leads to what is then most likely, ``(B_common + t i_v B*_v) / (1 + t i_v)``: B_common
+where neighbours agree, the voxel's own B where they differ more than that is uncertain. A network
 sees this and may take the step (`relaxnet.rim`).
 """
 
@@ -43,8 +44,13 @@ _HELD = 5.0
 _ROUNDING = 1e-5
 #: Added to what divides.
 _LEAST = 1e-3
-#: An own B farther than this from the start counts as that far in the spread of a neighbourhood.
+#: An own B farther than this from the common one counts as that far in a neighbourhood's spread.
 _FARTHEST = 1.0
+
+
+def reach(model: SignalModel) -> int:
+    """Voxels on each side that a step depends on: a window, and those of the voxels in it."""
+    return 2 * REACH if SHARED in model.parameters else 0
 
 
 def num_channels(model: SignalModel) -> int:
@@ -112,19 +118,24 @@ def _common(
 
     B_common is `start` where nothing is known.
     """
-    own = -gradient / (information + _LEAST)
-    away = tf.clip_by_value(B + own - start, -_FARTHEST, _FARTHEST)
     pull = counts * (information * (B - start) - gradient)
-    square = counts * information * away**2
-    sums = window_sums([_finite(x) for x in (counts * information, pull, square, counts)])
-    known, pull, square, number = sums
-    common = pull / (known + 1.0)  # less start
-    to_common = common + start - B
-    excess = square - known * common**2 - number
-    variance = tf.nn.relu(excess) / (known + 1.0)
+    known, pull = window_sums([_finite(counts * information), _finite(pull)])
+    to_common = pull / (known + 1.0) + start - B
+    own = -gradient / (information + _LEAST)
+    variance = _variance(own - to_common, information, counts)
     trust = variance * information / (1.0 + variance * information)
     step = to_common + trust * (own - to_common)
     return known, to_common, (own - to_common) * tf.sqrt(information), step
+
+
+def _variance(apart: Any, information: Any, counts: Any) -> Any:
+    """Variance of B among neighbours, beyond what is uncertain of each; `apart` from B_common."""
+    apart = tf.clip_by_value(apart, -_FARTHEST, _FARTHEST)
+    certain = counts * information
+    excess, known = window_sums(
+        [_finite(counts * (certain * apart**2 - 1.0)), _finite(counts * certain)]
+    )
+    return tf.nn.relu(excess) / (known + 1.0)
 
 
 def _steps_beside(C: list[list[Any]], g: list[Any], d: list[Any], moved: Any) -> list[Any]:

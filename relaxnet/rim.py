@@ -182,8 +182,7 @@ class RIM(keras.Model):
     @property
     def halo(self) -> int:
         """Voxels on each side that the estimate depends on."""
-        shares = self.fit_steps and neighbourhood.num_channels(self.model) > 0
-        reach = neighbourhood.REACH if shares else 0
+        reach = neighbourhood.reach(self.model) if self.fit_steps else 0
         return (self.cell.halo + reach) * self.num_steps
 
     def build(self, input_shape: Any = None) -> None:

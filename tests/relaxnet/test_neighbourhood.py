@@ -136,14 +136,14 @@ def test_what_is_known_grows_with_the_number_of_voxels_and_a_blank_slice_is_fini
 
 
 def test_a_voxel_that_is_not_finite_harms_its_neighbourhood_alone():
-    kappa, S = series(B=1.8, noise=0.05, shape=(40, 44))
+    kappa, S = series(B=1.8, noise=0.05, shape=(64, 68))
     clean, clean_steps = features(kappa, S, 0.05)
     S[0, 3, 5] = np.inf
     u = tf.constant(from_kappa(np.maximum(kappa, 1e-3), INVERSION_RECOVERY, "log"))
     likelihood = Likelihood(S, TIS, np.float32([0.05]), INVERSION_RECOVERY, "log")
     seen, steps = likelihood.whitened_and_steps(u)
-    far = np.zeros((40, 44), bool)
-    far[3 + REACH + 1 :, 5 + REACH + 1 :] = True
+    far = np.zeros((64, 68), bool)
+    far[3 + 2 * REACH + 1 :, 5 + 2 * REACH + 1 :] = True
     np.testing.assert_allclose(np.asarray(seen)[0, ..., 9:][far], clean[far], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(np.asarray(steps)[0][far], clean_steps[far], rtol=1e-3, atol=1e-5)
 
@@ -237,7 +237,7 @@ def test_added_steps_start_without_effect():
     more = network.with_fit_steps()
     S = images()
     np.testing.assert_allclose(more([S, TAU, sigma()]), network([S, TAU, sigma()]), rtol=1e-5)
-    assert more.halo == network.halo + 2 * REACH
+    assert more.halo == network.halo + 2 * 2 * REACH
     assert more.with_fit_steps().count_params() == more.count_params()
 
 
