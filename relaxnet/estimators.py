@@ -117,7 +117,7 @@ def _restore_polarity(
         values[where] = better
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _for_signed_data(network: Any) -> Any:
     """Of one network always the same copy, so that it is traced once."""
     return network.for_signed_data()

@@ -175,7 +175,7 @@ def _compiled(network: Any, rician: bool) -> Callable[..., Any]:
     return lambda S, tau, sigma: network([S, tau, sigma], training=False)[-1]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _traced(network: Any, rician: bool) -> Callable[..., Any]:
     """Compiled without autograph, whose conversion would take longer than a slice."""
     import tensorflow as tf
