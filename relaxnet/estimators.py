@@ -81,7 +81,7 @@ def by_network(
     values = run_network(
         network, map(filled, slices), tau, levels, inside, progress=progress, rician=noise.rician
     )
-    if takes_sign and not noise.signed:
+    if takes_sign and not noise.signed and hasattr(network, "for_signed_data"):
         slices = (S[:, :, z] / scale for z in range(S.shape[2]))
         for images, level, part, where in zip(slices, levels, values, inside, strict=True):
             _restore_polarity(filled(images), tau, level, part, where, model, network)
