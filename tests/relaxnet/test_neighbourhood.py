@@ -8,7 +8,7 @@ from test_networks import TAU, images, randomised, sigma
 from relaxnet.coordinates import from_kappa, to_kappa
 from relaxnet.likelihood import LONGEST, Likelihood
 from relaxnet.models import load_network
-from relaxnet.neighbourhood import REACH, num_channels, window_sums
+from relaxnet.neighbourhood import REACH, num_channels, reach, window_sums
 from relaxnet.rim import RIM
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
@@ -210,6 +210,16 @@ def test_neighbours_that_differ_in_b_keep_their_own():
     for columns in (slice(0, 20), slice(20, 40)):
         truth, medians = kappa[0, 0, columns][0], np.median(found[0, :, columns], axis=(0, 1))
         np.testing.assert_allclose(medians[1:], truth[1:], rtol=0.01)
+
+
+def test_a_step_depends_on_two_windows_and_no_more():
+    """A voxel draws the common B of its window, and with it what their windows disagree."""
+    kappa, S = series(B=1.8, noise=0.02, shape=(6, 110))
+    strong = S.copy()
+    strong[0, 1, 2] = 30.0 * np.abs(1.0 - 1.3 * np.exp(-TIS / 1000.0))
+    change = np.abs(features(kappa, strong, 0.02)[1] - features(kappa, S, 0.02)[1])[:, :, 1, 1]
+    columns = np.flatnonzero(change.max(axis=0) > 0)
+    assert 2 + REACH + 4 < columns.max() <= 2 + reach(INVERSION_RECOVERY)
 
 
 def test_a_voxel_that_is_still_far_from_its_fit_counts(monkeypatch):
