@@ -214,10 +214,12 @@ def test_neighbours_that_differ_in_b_keep_their_own():
 
 def test_a_step_depends_on_two_windows_and_no_more():
     """A voxel draws the common B of its window, and with it what their windows disagree."""
-    kappa, S = series(B=1.8, noise=0.02, shape=(6, 110))
-    strong = S.copy()
-    strong[0, 1, 2] = 30.0 * np.abs(1.0 - 1.3 * np.exp(-TIS / 1000.0))
-    change = np.abs(features(kappa, strong, 0.02)[1] - features(kappa, S, 0.02)[1])[:, :, 1, 1]
+    kappa = np.empty((1, 6, 110, 3), np.float32)
+    kappa[..., 0], kappa[..., 1], kappa[..., 2] = 0.8, np.where(np.arange(110) % 2, 1.7, 1.8), 900.0
+    S = INVERSION_RECOVERY.forward(kappa, TIS).astype(np.float32)
+    without = S.copy()
+    without[0, :, 2] = 0.0
+    change = np.abs(features(kappa, without, 0.02)[1] - features(kappa, S, 0.02)[1])[:, :, 1, 1]
     columns = np.flatnonzero(change.max(axis=0) > 0)
     assert 2 + REACH + 4 < columns.max() <= 2 + reach(INVERSION_RECOVERY)
 
