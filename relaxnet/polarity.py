@@ -20,6 +20,9 @@ from relaxsim.signals import SignalModel
 #: By how much the sum of squared residuals over sigma must fall for another polarity to be right:
 #: what the Q = 3 parameters of a fit gain from noise alone in one voxel of a thousand.
 GAIN = 16.3
+#: Root mean square of a voxel's images in units of sigma from which it is looked at: below, noise
+#: gives any sign.
+LEAST_SNR = 3.0
 
 
 def restored(
@@ -84,6 +87,7 @@ def _on_the_wrong_side(
     N = S.shape[-1]
     misfit = _misfit(S, np.abs(signal), sigma)
     wrong = poor_fit(np.sqrt(misfit / N), sigma, largest_modulus(S), N, 0)
+    wrong &= _misfit(S, np.zeros_like(S), sigma) > N * LEAST_SNR**2
     fitted = _fitted(S[wrong], tau, model)
     other = (_signs(fitted) != _signs(signal[wrong])).any(-1)
     gain = misfit[wrong] - _misfit(S[wrong], np.abs(fitted), sigma[wrong])

@@ -64,6 +64,14 @@ def test_an_estimate_that_is_no_better_is_not_taken():
     assert values.shape == (0, 3)
 
 
+def test_air_is_not_looked_at():
+    S = slice_of((0.0, *RIGHT[1:]), sigma=0.3)
+    kappa = np.broadcast_to(np.float32((1.0, *WRONG[1:])), (6, 7, 3))
+    estimate, shown = estimate_of(RIGHT)
+    assert restored(S, TIS, kappa, 0.3, S[..., 0] > 0, INVERSION_RECOVERY, estimate) is None
+    assert not shown
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_voxels_without_an_estimate_are_left_alone(bad):
     S = slice_of(RIGHT)
