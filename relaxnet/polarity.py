@@ -64,42 +64,48 @@ def restored(
     known = inside & np.isfinite(kappa).all(-1) & (kappa[..., -1] > 0)
     level = np.broadcast_to(sigma, known.shape)
     signal = model.signed(kappa[known], tau, np)
-    wrong = known.copy()
-    wrong[known] = _on_the_wrong_side(S[known], tau, signal, level[known], model)
-    if not wrong.any():
+    misfit = _misfit(S[known], np.abs(signal), level[known])
+    index, fitted = _on_the_wrong_side(S[known], tau, signal, misfit, level[known], model)
+    if not len(index):
         return None
     signs = np.ones(S.shape, np.float32)
-    signs[known] = _signs(signal)
-    signs[wrong] = _signs(_fitted(S[wrong], tau, model))
+    of_known = _signs(signal)
+    of_known[index] = _signs(fitted)
+    signs[known] = of_known
+    wrong = np.zeros_like(known)
+    wrong.flat[np.flatnonzero(known)[index]] = True
     values = estimate_signed(S * signs, wrong)[wrong]
     again = model.forward(values[:, : model.num_parameters], tau, np)
-    before = model.forward(kappa[wrong], tau, np)
-    gain = _misfit(S[wrong], before, level[wrong]) - _misfit(S[wrong], again, level[wrong])
+    gain = misfit[index] - _misfit(S[wrong], again, level[wrong])
     better = np.isfinite(values).all(-1) & (gain > GAIN)
     wrong[wrong] = better
     return wrong, values[better]
 
 
 def _on_the_wrong_side(
-    S: np.ndarray, tau: np.ndarray, signal: np.ndarray, sigma: np.ndarray, model: SignalModel
-) -> np.ndarray:
-    """Voxels (n,) with a poor fit, where a fit of other signs is better by more than noise."""
+    S: np.ndarray,
+    tau: np.ndarray,
+    signal: np.ndarray,
+    misfit: np.ndarray,
+    sigma: np.ndarray,
+    model: SignalModel,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of voxels with a poor fit, where a fit of other signs is better by more than noise.
+
+    And the signed signal (n, N) of that fit.
+    """
     N = S.shape[-1]
-    misfit = _misfit(S, np.abs(signal), sigma)
-    wrong = poor_fit(np.sqrt(misfit / N), sigma, largest_modulus(S), N, 0)
-    wrong &= _misfit(S, np.zeros_like(S), sigma) > N * LEAST_SNR**2
-    fitted = _fitted(S[wrong], tau, model)
-    other = (_signs(fitted) != _signs(signal[wrong])).any(-1)
-    gain = misfit[wrong] - _misfit(S[wrong], np.abs(fitted), sigma[wrong])
-    wrong[wrong] = other & (gain > GAIN)
-    return wrong
-
-
-def _fitted(S: np.ndarray, tau: np.ndarray, model: SignalModel) -> np.ndarray:
-    """Signed signal (n, N) of the voxel-wise fit of magnitudes."""
-    if not len(S):
-        return np.zeros(S.shape)
-    return model.signed(fit_voxelwise(S, tau, model).kappa.astype(np.float64), tau, np)
+    poor = poor_fit(np.sqrt(misfit / N), sigma, largest_modulus(S), N, 0)
+    poor &= _misfit(S, np.zeros_like(S), sigma) > N * LEAST_SNR**2
+    index = np.flatnonzero(poor)
+    if not len(index):
+        return index, S[index]
+    kappa = fit_voxelwise(S[index], tau, model).kappa.astype(np.float64)
+    fitted = model.signed(kappa, tau, np)
+    other = (_signs(fitted) != _signs(signal[index])).any(-1)
+    gain = misfit[index] - _misfit(S[index], np.abs(fitted), sigma[index])
+    wrong = other & (gain > GAIN)
+    return index[wrong], fitted[wrong]
 
 
 def _signs(signal: np.ndarray) -> np.ndarray:
