@@ -162,10 +162,8 @@ def write_shard(
     """
     path = Path(path)
     temporary = temporary_path(path)
-    # HDF5 crashes the process when a disk fills while it writes, so it writes to memory. Its
-    # later file format has checksums of all metadata but strings of variable length.
     image = io.BytesIO()
-    with h5py.File(image, "w", libver=("v110", "v110")) as file:
+    with _timeless_file(image) as file:
         for name in DATASETS:
             data = np.ascontiguousarray(arrays[name])
             chunks = (1, *data.shape[1:]) if data.ndim > 2 else None
@@ -264,6 +262,21 @@ def verify_shard(path: str | Path) -> ShardInfo:
     if (shard.kappa[shard.labels > 0][:, -1] <= 0).any():
         raise ShardError(f"{path}: a relaxation time is not positive.")
     return shard.info
+
+
+def _timeless_file(image: io.BytesIO) -> h5py.File:
+    """A new file in memory that does not hold the time of its writing.
+
+    HDF5 crashes the process when a disk fills while it writes to it, hence the memory. Its format
+    of version 1.10 has checksums of all metadata but strings of variable length.
+    """
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)  # else the root group keeps the second it was made in
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, image)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return h5py.File(h5py.h5f.create(b"shard", h5py.h5f.ACC_TRUNC, creation, access))
 
 
 def _open(path: str | Path) -> h5py.File:
