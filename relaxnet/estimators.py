@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,16 +74,23 @@ def by_network(
     inside = np.moveaxis(status == OK, 2, 0)
     levels = _slice_levels(noise.sigma, inside, scale)
     takes_sign = model.magnitude and knows_sign(network.kind)
-    if noise.signed and takes_sign:
-        network = _for_signed_data(network)
-    slices = (S[:, :, z] / scale for z in range(S.shape[2]))
+
+    def images(z: int) -> np.ndarray:
+        return filled(S[:, :, z] / scale)
+
     values = run_network(
-        network, map(filled, slices), tau, levels, inside, progress=progress, rician=noise.rician
+        network,
+        map(images, range(S.shape[2])),
+        tau,
+        levels,
+        inside,
+        progress=progress,
+        rician=noise.rician,
+        signed=noise.signed and takes_sign,
     )
-    if takes_sign and not noise.signed and hasattr(network, "for_signed_data"):
-        slices = (S[:, :, z] / scale for z in range(S.shape[2]))
-        for images, level, part, where in zip(slices, levels, values, inside, strict=True):
-            _restore_polarity(filled(images), tau, level, part, where, model, network)
+    if takes_sign and not noise.signed:
+        for z, (level, part, where) in enumerate(zip(levels, values, inside, strict=True)):
+            _restore_polarity(images(z), tau, level, part, where, model, network, noise)
     values = np.moveaxis(values, 0, 2)
     values[status != OK] = 0
     Q = model.num_parameters
@@ -104,23 +110,20 @@ def _restore_polarity(
     inside: np.ndarray,
     model: SignalModel,
     network: Any,
+    noise: Noise,
 ) -> None:
     """Better estimates of one slice (Y, X, C) in place where the network took the wrong side."""
 
     def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return run_network(_for_signed_data(network), [signed], tau, [level], [mask])[0]
+        return run_network(
+            network, [signed], tau, [level], [mask], rician=noise.rician, signed=True
+        )[0]
 
     kappa, sigma = values[..., : model.num_parameters], np.asarray(level)
     found = restored(images, tau, kappa, sigma, inside, model, estimate_signed)
     if found is not None:
         where, better = found
         values[where] = better
-
-
-@functools.lru_cache(maxsize=8)
-def _for_signed_data(network: Any) -> Any:
-    """Of one network always the same copy, so that it is traced once."""
-    return network.for_signed_data()
 
 
 def check_network(network: Any, model: SignalModel, num_images: int, method: str) -> None:

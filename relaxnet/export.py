@@ -79,9 +79,9 @@ def export_network(
     network = load_network(path)
     _check_times(network, protocol)
     if signed:
-        network = _for_signed_data(network)
-    said = recipe(network, protocol, path)
-    function = fixed_function(network, protocol.tau)
+        _check_sign(network)
+    said = recipe(network, protocol, path, signed)
+    function = fixed_function(network, protocol.tau, signed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
         made = Path(place) / out.name
@@ -104,13 +104,12 @@ def export_network(
     return (*verdict.refusals, *verdict.warnings)
 
 
-def _for_signed_data(network: Any) -> Any:
+def _check_sign(network: Any) -> None:
     if not (knows_sign(network.kind) and network.model.magnitude):
         raise ModelError("--signed is for recurrent networks of inversion recovery.")
-    return network.for_signed_data()
 
 
-def fixed_function(network: Any, tau: np.ndarray) -> Any:
+def fixed_function(network: Any, tau: np.ndarray, signed: bool = False) -> Any:
     """A compiled function of ``S`` (1, h, w, N) and ``sigma`` (1,) with constant times.
 
     Parameters
@@ -119,6 +118,8 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
         As `relaxnet.models.load_network` gives.
     tau : array, shape (N,)
         ms.
+    signed : bool
+        The images carry the signal's sign; else they are magnitudes with Rician noise.
 
     Returns
     -------
@@ -135,7 +136,8 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
 
     @tf.function(input_signature=signature, autograph=False)
     def estimate(S: Any, sigma: Any) -> dict[str, Any]:
-        inputs = [S, tf.constant(times), sigma, *([] if _signed(network) else [tf.ones(1)])]
+        told = [None, True] if signed else [tf.ones(1)]
+        inputs = [S, tf.constant(times), sigma, *told]
         if getattr(network, "has_std", False):
             kappa, std = network.with_std(inputs)
             return {"kappa": tf.identity(kappa, "kappa"), "std": tf.identity(std, "std")}
@@ -144,11 +146,12 @@ def fixed_function(network: Any, tau: np.ndarray) -> Any:
     return estimate
 
 
-def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
+def recipe(network: Any, protocol: Protocol, path: Path, signed: bool = False) -> dict[str, Any]:
     """What a caller has to know of an exported network."""
     model = signal_model(network.signal_model)
     names = ", ".join(model.parameters)
     units = dict(zip(model.parameters, model.units, strict=True))
+    taken = "each image with its sign" if signed else "each image, a magnitude,"
     outputs = {
         "kappa": f"(1, h, w, {model.num_parameters}) float32: {names}; units as below, where a.u. "
         "is the scale of S"
@@ -163,7 +166,7 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
         "Units": units,
         f"{'Inversion' if model.times == 'tis' else 'Echo'}TimesMs": protocol.tau.tolist(),
         "Inputs": {
-            "S": f"(1, h, w, {protocol.num_images}) float32: one slice, {_taken(network)} in the "
+            "S": f"(1, h, w, {protocol.num_images}) float32: one slice, {taken} in the "
             "order of the times, divided by the scale; finite, 0 where there is no signal",
             "sigma": "(1,) float32: noise standard deviation divided by the scale",
         },
@@ -171,21 +174,12 @@ def recipe(network: Any, protocol: Protocol, path: Path) -> dict[str, Any]:
         "Scale": f"{PERCENTILE:g}th percentile, over the voxels of the mask of the whole series, "
         "of the maximum over images of the modulus",
         "Halo": int(network.halo),
-        "Noise": "Gaussian" if _signed(network) else "Rician",
+        "Noise": "Gaussian" if signed else "Rician",
         "Slices": "in the acquisition plane; an estimate depends on Halo voxels on each side, so "
         "tiles of a large slice overlap by as much",
         "SoftwareName": "relaxnet",
         "SoftwareVersion": __version__,
     }
-
-
-def _taken(network: Any) -> str:
-    """What a network takes of each image."""
-    return "each image with its sign" if _signed(network) else "each image, a magnitude,"
-
-
-def _signed(network: Any) -> bool:
-    return bool(getattr(network, "signed", False))
 
 
 def _check(out: Path, format: str, overwrite: bool) -> None:

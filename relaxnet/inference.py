@@ -30,6 +30,7 @@ def run_network(
     max_voxels: int | None = None,
     progress: Callable[[int], object] | None = None,
     rician: bool = False,
+    signed: bool = False,
 ) -> np.ndarray:
     """Estimate kappa slice by slice.
 
@@ -53,8 +54,8 @@ def run_network(
         Of the largest piece; by default what `MAX_VALUES` allows.
     progress : callable, optional
         Called with the number of slices done since the last call.
-    rician : bool
-        Noise is Rician, which a Keras model is then told.
+    rician, signed : bool
+        Noise is Rician; the images carry the signal's sign. A RIM is then told.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def run_network(
     """
     tau = np.asarray(tau, np.float32)
     most = max_voxels or MAX_VALUES // (_INNER + len(tau))
-    estimate = _compiled(network, rician)
+    estimate = _compiled(network, rician, signed)
     channels = (2 if getattr(network, "has_std", False) else 1) * len(network.parameters)
     wanted = iter(masks) if masks is not None else None
     estimates = []
@@ -167,12 +168,16 @@ def _box(mask: np.ndarray) -> Region | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _compiled(network: Any, rician: bool) -> Callable[..., Any]:
-    """The last step's estimate; of a Keras model one graph, which serves every size."""
+def _compiled(network: Any, rician: bool, signed: bool) -> Callable[..., Any]:
+    """The last step's estimate; of a Keras model one graph, which serves every size.
+
+    And images with and without sign: a network may be asked for both (`relaxnet.polarity`).
+    """
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(network, keras.Model):
-        return _traced(network, rician)
-    return lambda S, tau, sigma: network([S, tau, sigma], training=False)[-1]
+        return functools.partial(_traced(network, rician), signed=signed)
+    told = [None, True] if signed else []
+    return lambda S, tau, sigma: network([S, tau, sigma, *told], training=False)[-1]
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,11 +190,13 @@ def _traced(network: Any, rician: bool) -> Callable[..., Any]:
         tf.TensorSpec((1, None, None, N), tf.float32),
         tf.TensorSpec((N,), tf.float32),
         tf.TensorSpec((1,), tf.float32),
+        tf.TensorSpec((), tf.bool),
     ]
 
     @tf.function(input_signature=signature, autograph=False)
-    def estimate(S: Any, tau: Any, sigma: Any) -> Any:
-        inputs = [S, tau, sigma, *([tf.ones(1)] if rician else [])]
+    def estimate(S: Any, tau: Any, sigma: Any, signed: Any) -> Any:
+        told = [tf.ones(1) if rician else None, signed] if network.kind == "rim" else []
+        inputs = [S, tau, sigma, *told]
         if getattr(network, "has_std", False):
             return tf.concat(network.with_std(inputs), axis=-1)
         return network.estimate(inputs)

@@ -49,6 +49,8 @@ class Likelihood:
         Of u; see `relaxnet.coordinates`.
     rician : tensor, shape (b,), optional
         1 where noise is Rician and 0 where it is Gaussian; None: it is Gaussian everywhere.
+    signed : bool tensor, shape (), optional
+        Whether the images carry the signal's sign, where the model has a modulus; None: not.
     presence : tensor, shape (b, h, w)
         Share of a voxel's mean square that is signal, squared: 0 in the air. Noise alone has a mean
         square of sigma^2, of Rician noise twice that.
@@ -60,6 +62,7 @@ class Likelihood:
     model: SignalModel
     coordinates: str
     rician: Any = None
+    signed: Any = None
     presence: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +78,10 @@ class Likelihood:
         (b, h, w, Q).
         """
         kappa = to_kappa(u, self.model, self.coordinates)
-        signal = self.model.forward(kappa, self.tau, tf)
+        signal = self._if_signed(
+            lambda: self.model.signed(kappa, self.tau, tf),
+            lambda: self.model.forward(kappa, self.tau, tf),
+        )
         residual = (self.S - signal) / self.sigma[:, None, None, None]
         return 0.5 * tf.reduce_sum(residual**2, axis=-1)
 
@@ -151,8 +157,21 @@ class Likelihood:
 
     def _residual(self, signal: Any) -> Any:
         """Signal less samples, of which a modulus gets the signal's sign; (b, h, w, N)."""
-        seen = self.S if self.rician is None else self._in_phase(signal)
-        return signal - (seen * tf.sign(signal) if self.model.magnitude else seen)
+
+        def of_magnitudes() -> Any:
+            seen = self.S if self.rician is None else self._in_phase(signal)
+            return signal - (seen * tf.sign(signal) if self.model.magnitude else seen)
+
+        return self._if_signed(lambda: signal - self.S, of_magnitudes)
+
+    def _if_signed(self, signed: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """What one of two functions returns, of which a graph only runs that one."""
+        if self.signed is None or not self.model.magnitude:
+            return otherwise()
+        known = tf.get_static_value(self.signed)
+        if known is None:
+            return tf.cond(self.signed, signed, otherwise)
+        return signed() if known else otherwise()
 
     def _in_phase(self, signal: Any) -> Any:
         """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""

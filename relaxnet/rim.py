@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -109,17 +108,15 @@ class RIM(keras.Model):
         the data say much it need not learn to repeat the fit.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
-    signed : bool
-        The images carry the signal's sign, where the model has a modulus. The same weights serve
-        both: what the cell sees of the likelihood means the same (`for_signed_data`).
 
     Notes
     -----
     Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
-    ms, sigma (b,) in the unit of S, and as a fourth, if noise is not Gaussian everywhere, 1 where
-    it is Rician and 0 where it is Gaussian (b,); the paper's recipe takes all for Gaussian. It
-    returns kappa_hat (J, b, h, w, Q) after each step, T in ms, A in the unit of S; the last step is
-    the estimate.
+    ms, sigma (b,) in the unit of S. A fourth, None or (b,), is 1 where noise is Rician and 0 where
+    it is Gaussian; the paper's recipe takes all for Gaussian. A fifth, a boolean (), says whether
+    the images carry the signal's sign, where the model has a modulus: the same weights serve both,
+    for what the cell sees of the likelihood means the same. It returns kappa_hat (J, b, h, w, Q)
+    after each step, T in ms, A in the unit of S; the last step is the estimate.
     """
 
     kind = "rim"
@@ -134,14 +131,10 @@ class RIM(keras.Model):
         coordinates: str = "log",
         fit_steps: bool = False,
         uncertainty: bool = False,
-        signed: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.signed = signed
         self.model = signal_model(model)
-        if signed:
-            self.model = replace(self.model, magnitude=False)
         self.features = features
         self.num_steps = num_steps
         self.gradient = gradient
@@ -235,12 +228,6 @@ class RIM(keras.Model):
         """A copy that may take fits' steps, with weights 0 for all new: the same estimates."""
         return self._copy(fit_steps=True, uncertainty=False)
 
-    def for_signed_data(self) -> RIM:
-        """The same network, weights shared, for images that carry the signal's sign."""
-        copy = RIM.from_config({**self.get_config(), "signed": True})
-        copy.cell, copy.error_head = self.cell, self.error_head
-        return copy
-
     def _copy(self, **changes: Any) -> RIM:
         """A copy with other constructor arguments; weights that this one lacks are 0."""
         copy = RIM.from_config({**self.get_config(), **changes})
@@ -261,7 +248,7 @@ class RIM(keras.Model):
     def _start(self, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
         """The u from which the network goes, and the cell's empty states."""
         S = likelihood.S
-        mip = tf.reduce_max(tf.abs(S) if self.signed else S, axis=-1)
+        mip = tf.reduce_max(tf.abs(S) if self.model.magnitude else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         return u, (zeros, zeros)
@@ -274,8 +261,11 @@ class RIM(keras.Model):
 
     def likelihood(self, inputs: Any) -> Likelihood:
         """Likelihood of what the network is called with."""
-        S, tau, sigma, *rician = (tf.cast(x, tf.float32) for x in inputs)
-        return Likelihood(S, tau, sigma, self.model, self.coordinates, *rician)
+        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs[:3])
+        rician, signed = (*inputs[3:], None, None)[:2]
+        if rician is not None:
+            rician = tf.cast(rician, tf.float32)
+        return Likelihood(S, tau, sigma, self.model, self.coordinates, rician, signed)
 
     def likelihood_features(self, u: Any, likelihood: Likelihood) -> tuple[Any, Any]:
         """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
@@ -309,9 +299,13 @@ class RIM(keras.Model):
             "coordinates": self.coordinates,
             "fit_steps": self.fit_steps,
             "uncertainty": self.has_std,
-            "signed": self.signed,
         }
         return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RIM:
+        """A new network; the argument ``signed`` that networks once were saved with is left out."""
+        return cls(**{key: value for key, value in config.items() if key != "signed"})
 
 
 def _padded(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -46,6 +46,29 @@ def test_jacobian_path_equals_tape(model, coordinates):
     np.testing.assert_allclose(fast, tape, rtol=2e-4, atol=2e-3 * np.abs(tape).max())
 
 
+@pytest.mark.parametrize("rician", [None, np.float32([1, 0])], ids=["gaussian", "rician"])
+@pytest.mark.parametrize("sign_known", [True, False])
+def test_one_graph_serves_images_with_and_without_sign(rician, sign_known):
+    kappa, S, sigma = problem(INVERSION_RECOVERY)
+    u = tf.constant(from_kappa(kappa * 1.1, INVERSION_RECOVERY, "log"))
+    S = np.abs(S) * np.sign(INVERSION_RECOVERY.signed(kappa, TAU, np))
+
+    @tf.function(autograph=False)
+    def looked_at(signed):
+        likelihood = Likelihood(S, TAU, sigma, INVERSION_RECOVERY, "log", rician, signed)
+        return likelihood.gradient(u), likelihood.gradient_and_information(u)[0]
+
+    tape, fast = looked_at(tf.constant(sign_known))
+    without_modulus = replace(INVERSION_RECOVERY, magnitude=False)
+    model, noise = (without_modulus, None) if sign_known else (INVERSION_RECOVERY, rician)
+    reference = Likelihood(S, TAU, sigma, model, "log", noise)
+    for found, expected in (
+        (tape, reference.gradient(u)),
+        (fast, reference.gradient_and_information(u)[0]),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4 * np.abs(expected).max())
+
+
 def test_bessel_ratio():
     z = np.concatenate([[0.0], np.logspace(-3, 5, 400)])
     off = bessel_ratio(tf.constant(z)).numpy() - special.ive(1, z) / special.ive(0, z)

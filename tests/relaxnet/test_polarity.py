@@ -86,14 +86,8 @@ class WrongUnlessSigned:
     kind, parameters, num_images, halo = "rim", ("A", "B", "T1"), None, 0
     signal_model = "inversion_recovery"
 
-    def __init__(self, signed=False):
-        self.signed = signed
-
-    def for_signed_data(self):
-        return WrongUnlessSigned(True)
-
     def __call__(self, inputs, training=False):
-        kappa = RIGHT if self.signed else WRONG
+        kappa = RIGHT if len(inputs) == 5 and inputs[4] else WRONG
         return np.broadcast_to(np.float32(kappa), (1, *np.shape(inputs[0])[:3], 3))
 
 

@@ -193,20 +193,20 @@ def test_a_rim_uses_the_sign(network):
     assert wrong.residual[disc].mean() > 2 * out.residual[disc].mean()
 
 
-def test_a_rim_for_signed_data_shares_weights_and_error_head(network):
+def test_a_rim_gives_signed_data_standard_deviations(network):
     headed = RIM.from_config(network.get_config())
     headed.set_weights(network.get_weights())
     headed = headed.with_error_head()
-    copy = headed.for_signed_data()
-    assert copy.has_std
-    assert not copy.model.magnitude
     S, disc = signed_series()
     options = {"mask": disc, "network": headed, "sigma": 8.0}
     before = maps(S, "rim", **options)
     assert before.std is not None
     headed.set_weights([1.1 * w for w in headed.get_weights()])
     assert not np.allclose(maps(S, "rim", **options).kappa, before.kappa, rtol=1e-3)
-    assert not RIM.from_config(headed.get_config()).signed
+
+
+def test_the_sign_is_an_input_once_it_was_a_network_s_argument(network):
+    assert RIM.from_config({**network.get_config(), "signed": True}).kind == "rim"
 
 
 def test_sigma_of_signed_data_that_is_given_decides_too():
