@@ -110,7 +110,7 @@ RECIPES: dict[str, dict[str, str]] = {
         "known": f"{KNOWN_TES} --seed 22 --patches 1200 {WIDE}",
         "known-rician": f"{KNOWN_TES} --noise rician --seed 27 --patches 1200 {WIDE}",
         "fine": f"--tes random --seed 26 --patches 2400 {FINE}",
-        "known-tissue": f"{KNOWN_TES} --seed 25 --patches 2400 {ANY} {SMALL}",
+        "known-tissue": f"{KNOWN_TES} --seed 25 --patches 4800 {ANY} {SMALL}",
         "val-any": f"--tes random --seed 94 --patches 240 {WIDE}",
         "val-tissue": f"--tes random --seed 96 --patches 240 {ANY}",
     },

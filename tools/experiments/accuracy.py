@@ -29,6 +29,7 @@ from cells import Cell, load_moments, run_cells
 from figures import write_rows
 from kept import cache_option, out_option
 from methods import Method, methods_for, methods_option, models_option, parse_files
+from other_rows import others_option, with_others
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
 
 from relaxnet.command import one_line_errors
@@ -36,6 +37,8 @@ from relaxnet.metrics import TISSUES, Moments, summarise
 from relaxsim.phantoms import Phantom
 
 SNRS = (3.0, 5.0, 10.0, 30.0, 60.0, 100.0)
+#: Columns that say what a row is of.
+KEYS = ("b_field", "snr", "method", "parameter", "tissue")
 #: A voxel counts for a tissue if this share of it is that tissue.
 PURE = 0.999
 METRICS = ("bias", "cv", "rmse")
@@ -209,6 +212,7 @@ def _finished(path: Path) -> Moments:
 @click.option("--repeats", default=10, type=click.IntRange(2), show_default=True, help="Of noise.")
 @models_option
 @methods_option
+@others_option
 @seed_option
 @quick_option
 @cache_option
@@ -224,6 +228,7 @@ def main(
     repeats: int,
     models: tuple[str, ...],
     only: tuple[str, ...],
+    keep_others: bool,
     seed: int,
     quick: bool,
     cache: Path,
@@ -243,6 +248,8 @@ def main(
         pass
     rows = table(scene, methods, snrs, fields, range(draws), cache)
     stem = f"{'quick_' if quick else ''}accuracy_{protocol}{'_rician' * (noise == 'rician')}"
+    if keep_others:
+        rows = with_others(out / f"{stem}.csv", rows, KEYS)
     write_rows(out / f"{stem}.csv", rows)
     text = markdown(rows, scene.model)
     (out / f"{stem}.md").write_text(text, encoding="utf-8")

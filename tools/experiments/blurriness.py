@@ -29,7 +29,8 @@ from blurriness_figure import draw
 from cells import SAVE_EVERY, Cell
 from figures import five_numbers, write_rows
 from kept import cache_option, out_option
-from methods import methods_for, methods_option, models_option, parse_files
+from methods import methods_for, methods_option, models_option, parse_files, shown
+from other_rows import others_option, with_others
 from pivot import pivot
 from scipy import stats
 from slices import brains_option, make_scene, quick_option, seed_option
@@ -42,6 +43,8 @@ from relaxsim.structures import STRUCTURES, with_structures
 #: Scenarios and their first draws of noise, so that they are independent.
 FIRST_NOISE = {"E1": 0, "E2": 1_000_000}
 REGIONS = ("structure", "neighborhood")
+#: Columns that say what a row is of.
+KEYS = ("snr", "method", "structure", "region", "scenario")
 
 
 def relative_errors(
@@ -179,6 +182,7 @@ def text(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 @click.option("--repeats", default=100, type=click.IntRange(3), help="Draws of noise, C.")
 @models_option
 @methods_option
+@others_option
 @seed_option
 @quick_option
 @cache_option
@@ -192,6 +196,7 @@ def main(
     repeats: int,
     models: tuple[str, ...],
     only: tuple[str, ...],
+    keep_others: bool,
     seed: int,
     quick: bool,
     cache: Path,
@@ -219,6 +224,9 @@ def main(
         click.echo(f"{method.name}: {repeats} repeats, {time.monotonic() - begin:.0f} s")
         rows += rows_of(cell, phantoms["E2"], places, errors)
     stem = f"{'quick_' if quick else ''}blurriness_{protocol}"
+    if keep_others:
+        rows = with_others(out / f"{stem}.csv", rows, KEYS)
+        methods = shown(methods_for(protocol, scene.model, parse_files(models)), rows)
     write_rows(out / f"{stem}.csv", rows)
     draw(rows, methods, phantoms["E2"], out / f"{stem}.png")
     write_markdown(out / f"{stem}.md", f"Blurriness, {protocol}, SNR {snr:g}", text(rows))

@@ -20,7 +20,16 @@ import numpy as np
 from cells import run_cells
 from figures import PAGE, save_figure, subplots, write_rows
 from kept import cache_option, out_option
-from methods import FITS, Method, fit_method, models_option, networks_for, parse_files
+from methods import (
+    FITS,
+    Method,
+    fit_method,
+    methods_option,
+    models_option,
+    networks_for,
+    parse_files,
+)
+from other_rows import others_option, with_others
 from pivot import pivot
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
@@ -29,6 +38,8 @@ from relaxnet.command import one_line_errors
 from relaxnet.metrics import Moments
 
 PROTOCOLS = ("cine23", "cine25", "cine31")
+#: Columns that say what a row is of.
+KEYS = ("protocol", "b_field", "snr", "method")
 RIMS = ("rim-cine23", "rim-cine25", "rim-cine31", "rim-t1")
 MARKERS = {"rim-cine23": "v", "rim-cine25": "s", "rim-cine31": "o", "rim-t1": "D"}
 METRICS = {"bias": "relative bias of T1 (%)", "cv": "CV of T1 (%)", "rmse": "RMSE of T1 (%)"}
@@ -125,6 +136,8 @@ def _cell(row: dict[str, Any]) -> str:
 @click.option("--b-field", default="smooth", type=click.Choice(["patch", "smooth"]))
 @click.option("--repeats", default=20, type=click.IntRange(2), show_default=True, help="C.")
 @models_option
+@methods_option
+@others_option
 @seed_option
 @quick_option
 @cache_option
@@ -136,6 +149,8 @@ def main(
     b_field: str,
     repeats: int,
     models: tuple[str, ...],
+    only: tuple[str, ...],
+    keep_others: bool,
     seed: int,
     quick: bool,
     cache: Path,
@@ -151,10 +166,12 @@ def main(
     rows = []
     for protocol in PROTOCOLS:
         scene = make_scene(brains, protocol, seed, quick)
-        methods = methods_on(protocol, networks, fits)
+        methods = [m for m in methods_on(protocol, networks, fits) if not only or m.name in only]
         for cell, _, m in run_cells(scene, methods, snrs, [b_field], [0], repeats, cache):
             rows.append(row_of(scene, cell.method, cell.snr, b_field, m))
     stem = f"{'quick_' if quick else ''}generalisability"
+    if keep_others:
+        rows = with_others(out / f"{stem}.csv", rows, KEYS)
     write_rows(out / f"{stem}.csv", rows)
     draw(rows, [*networks, *fits], out / f"{stem}.png")
     parts = [

@@ -195,6 +195,12 @@ def networks_for(
     return found
 
 
+def shown(methods: Sequence[Method], rows: Sequence[dict[str, Any]]) -> list[Method]:
+    """Those of the methods of which a table has rows."""
+    names = {row["method"] for row in rows}
+    return [method for method in methods if method.name in names]
+
+
 def methods_for(
     protocol: str,
     model: SignalModel,

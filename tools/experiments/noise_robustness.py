@@ -34,7 +34,8 @@ from figures import (
     write_rows,
 )
 from kept import cache_option, out_option
-from methods import Method, methods_for, methods_option, models_option, parse_files
+from methods import Method, methods_for, methods_option, models_option, parse_files, shown
+from other_rows import others_option, with_others
 from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
@@ -44,6 +45,8 @@ from relaxnet.metrics import Moments
 from relaxsim.phantoms import Phantom
 
 METRICS = ("bias", "cv", "rmse")
+#: Columns that say what a row is of.
+KEYS = ("b_field", "snr", "method", "parameter", "metric")
 LABELS = {"bias": "relative bias (%)", "cv": "CV (%)", "rmse": "RMSE (%)"}
 BOUNDS = {"bound, B free": "black", "bound, B known": "#666666"}
 BOUND_STYLES = {"bound, B free": "-", "bound, B known": "--"}
@@ -186,6 +189,7 @@ def _finish(axis: Any, metric: str, title: str, first: bool) -> None:
 @click.option("--repeats", default=100, type=click.IntRange(2), help="Draws of noise, C.")
 @models_option
 @methods_option
+@others_option
 @seed_option
 @quick_option
 @cache_option
@@ -199,6 +203,7 @@ def main(
     repeats: int,
     models: tuple[str, ...],
     only: tuple[str, ...],
+    keep_others: bool,
     seed: int,
     quick: bool,
     cache: Path,
@@ -218,6 +223,9 @@ def main(
         rows += rows_of(cell, moments)
         if cell.method is methods[-1]:
             rows += bound_rows(cell, phantom)
+    if keep_others:
+        rows = with_others(out / f"{stem}.csv", rows, KEYS)
+        methods = shown(methods_for(protocol, scene.model, parse_files(models)), rows)
     write_rows(out / f"{stem}.csv", rows)
     for b_field in dict.fromkeys(row["b_field"] for row in rows):
         some = [row for row in rows if row["b_field"] == b_field]
