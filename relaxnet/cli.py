@@ -58,8 +58,15 @@ def main() -> None:
     type=click.FloatRange(0),
     help="Weight in the loss of tissues' mean errors beside voxels' errors.",
 )
-@click.option("--features", default=36, type=click.IntRange(1, 512), help="Channels of the RIM.")
-@click.option("--num-steps", default=6, type=click.IntRange(1, 64), help="Steps J of the RIM.")
+@click.option(
+    "--features",
+    default=36,
+    type=click.IntRange(1, 512),
+    help="Channels of the RIM; --init brings its own.",
+)
+@click.option(
+    "--num-steps", default=6, type=click.IntRange(1, 64), help="Steps J of the RIM; likewise."
+)
 @click.option("--init", default="", metavar="FILE|NAME", help="Network to start from.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")

@@ -200,8 +200,23 @@ def _check(out: Path, format: str, overwrite: bool) -> None:
         raise ValueError(f"{out} is a file; --out takes a folder.")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} is there. Give --overwrite or another --out.")
+    if format == "onnx" and not _is_recipe(out.with_suffix(".json")):
+        raise ValueError(
+            f"{out.with_suffix('.json')}, where the recipe would go, holds something else. "
+            "Give another --out."
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / "saved_model.pb").is_file():
         raise ValueError(f"{out} holds other things than a SavedModel. Give another --out.")
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file is missing or an earlier export's recipe, and no network's card."""
+    try:
+        return "NetworkSHA256" in json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _check_times(network: Any, protocol: Protocol) -> None:

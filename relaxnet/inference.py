@@ -40,8 +40,9 @@ def run_network(
     Parameters
     ----------
     network : callable
-        ``network([S, tau, sigma], training=False)`` -> (J, b, h, w, Q); its ``halo`` is the
-        number of voxels on each side that an estimate depends on.
+        A Keras model, or ``network([S, tau, sigma], training=False)`` -> (J, b, h, w, Q), which
+        with `signed` also gets None and True; its ``halo`` is the number of voxels on each side
+        that an estimate depends on.
     S : array, shape (Z, Y, X, N), or iterable of arrays, shape (Y, X, N)
         Slices of images as the network takes them, in units of the series' scale, finite.
     tau : array, shape (N,)

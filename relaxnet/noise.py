@@ -24,7 +24,7 @@ NOISE_ALONE = 0.06
 CONTRADICTED, NOISELESS = 1.4, 0.02
 #: Share of negative samples that magnitudes may have.
 NEGATIVE_SHARE = 1e-3
-#: Voxels that tell such factors; a tenth of those that sigma itself is found from.
+#: Voxels that tell such factors; a third of those that sigma itself is found from.
 FEWER_VOXELS = VOXELS // 3
 
 

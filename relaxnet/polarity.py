@@ -59,7 +59,7 @@ def restored(
     where : bool array, shape (Y, X)
         Voxels that are better now.
     values : array, shape (n, C)
-        Of these. None for both if no voxel was on the wrong side.
+        Of these. Instead of the two, None if no voxel was on the wrong side.
     """
     known = inside & np.isfinite(kappa).all(-1) & (kappa[..., -1] > 0)
     level = np.broadcast_to(sigma, known.shape)

@@ -340,7 +340,10 @@ def _result(
     """
     voxels, scale = series.voxels, series.scale
     bounds = voxels.problem.bounds
-    status = np.where(at_bound(kappa, bounds), AT_BOUND, CONVERGED)
+    limits = bounds.copy()
+    if variance is not None and not variance.any():
+        limits[1] = 0.0  # a ratio that is known lies on no bound
+    status = np.where(at_bound(kappa, limits), AT_BOUND, CONVERGED)
     out = np.empty_like(kappa)
     std = np.empty_like(kappa)
 

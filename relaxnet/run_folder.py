@@ -6,6 +6,7 @@ Every file is written to a temporary name and renamed, so that a killed run leav
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,19 @@ from relaxsim.shards import ShardInfo
 
 if TYPE_CHECKING:
     from relaxnet.training import Settings
+
+
+#: Files of a run, as patterns; `clear_folder` deletes them, `check_folder` looks for them.
+FILES = (
+    "settings.json",
+    "checkpoint.npz",
+    "best.keras",
+    "best.json",
+    "last.keras",
+    "last.json",
+    "history.csv",
+    EVENTS,
+)
 
 
 class TrainingError(ValueError):
@@ -77,7 +91,7 @@ def card(
         "anatomies": anatomies,
         "tissues": sorted({info.settings["tissues"][0] for info in infos}),
         "data": data,
-        "training": asdict(settings),
+        "training": {**asdict(settings), **_size(network)},
         "iterations_done": iteration,
         "best_validation_loss": None if np.isinf(validation_loss) else validation_loss,
         "versions": {
@@ -86,6 +100,12 @@ def card(
             "keras": keras.__version__,
         },
     }
+
+
+def _size(network: keras.Model) -> dict[str, int]:
+    """The network's own, which a network to start from brings with it."""
+    names = ("features", "num_steps")
+    return {name: getattr(network, name) for name in names if hasattr(network, name)}
 
 
 def save_checkpoint(
@@ -119,22 +139,23 @@ def load_checkpoint(
             f"{path}: no such file; there is nothing to resume. Leave --resume out."
         )
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:
             for prefix, owner in (("weight", network), ("optimizer", optimizer)):
                 for i, variable in enumerate(owner.variables):
                     variable.assign(stored[f"{prefix}_{i}"])
             return int(stored["iteration"]), float(stored["best"])
-    except (KeyError, ValueError, OSError) as error:
-        raise TrainingError(f"{path} does not fit this run ({error}).") from None
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} is damaged or does not fit this run ({error}).") from None
 
 
-def prepare_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool) -> None:
-    """Make the folder of a run, or check that the run in it is the one to resume.
+def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool) -> None:
+    """Check that a folder is free for a run, or that the run in it is the one to resume.
 
     Raises
     ------
     TrainingError
-        If it holds a run that is neither to be resumed nor overwritten, or one of other settings.
+        If it holds files of a run, or of a network, that is neither to be resumed nor overwritten,
+        or a run of other settings.
     """
     path = folder / "settings.json"
     if path.is_file() and resume:
@@ -148,14 +169,22 @@ def prepare_folder(folder: Path, settings: Settings, resume: bool, overwrite: bo
                 f"{folder} was trained with other settings ({', '.join(different)}): "
                 "resume with the same ones, or give another --out."
             )
-    elif path.is_file() and not overwrite:
-        raise TrainingError(f"{folder} holds a run. Give --resume, --overwrite or another --out.")
+    elif not (resume or overwrite) and (found := _files(folder)):
+        raise TrainingError(
+            f"{folder} holds a run ({found[0].name}). Give --resume, --overwrite or another --out."
+        )
+
+
+def clear_folder(folder: Path, settings: Settings, resume: bool) -> None:
+    """Make the folder of a run; without `resume` its old files go. Writes ``settings.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        names = "checkpoint.npz", "best.*", "last.*", "history.csv", EVENTS
-        for old in (file for name in names for file in folder.glob(name)):
-            old.unlink()
-    write_json(path, asdict(settings))
+    for old in [] if resume else _files(folder):
+        old.unlink()
+    write_json(folder / "settings.json", asdict(settings))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for name in FILES for file in sorted(folder.glob(name))]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -24,8 +24,9 @@ from relaxnet.interruption import Interruption
 from relaxnet.models import build_network, load_network, with_policy
 from relaxnet.run_folder import (
     TrainingError,
+    check_folder,
+    clear_folder,
     load_checkpoint,
-    prepare_folder,
     save_checkpoint,
     save_network,
 )
@@ -297,7 +298,7 @@ def run(
     """
     folder = Path(folder)
     infos, validation = _split(settings)
-    prepare_folder(folder, settings, resume, overwrite)
+    check_folder(folder, settings, resume, overwrite)
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -308,6 +309,7 @@ def run(
         start, best = load_checkpoint(folder / "checkpoint.npz", network, optimizer)
         if start >= settings.iterations:
             raise TrainingError(f"{folder} has done its {start} iterations; ask for more.")
+    clear_folder(folder, settings, resume)
     history = History(folder, start)
     saved, last = time.monotonic(), start
 

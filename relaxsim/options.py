@@ -22,6 +22,9 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except (ValueError, OSError, ModuleNotFoundError) as error:
             click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             sys.exit(2)
+        except MemoryError:
+            click.echo("Error: the memory of this machine does not suffice.", err=True)
+            sys.exit(2)
         except KeyboardInterrupt:
             click.echo("Interrupted. The same command goes on.", err=True)
             sys.exit(130)

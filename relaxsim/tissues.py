@@ -111,7 +111,7 @@ def read_tissues(name: str | Path = "paper") -> TissueTable:
     path = Path(name)
     if not path.is_file():
         bundled = bundled_tables().get(path.name.removesuffix(".csv"))
-        if bundled is None:
+        if bundled is None or path.name != str(name):
             raise ValueError(
                 f"{name}: no such file, and no bundled tissue table of that name "
                 f"(bundled: {', '.join(bundled_tables())})."

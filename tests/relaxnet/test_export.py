@@ -132,6 +132,18 @@ def test_onnx_equals_predict(folder, network):
     assert json.loads((folder / "net.json").read_text())["Network"] == "net"
 
 
+def test_onnx_spares_a_file_that_is_no_recipe(folder, network, monkeypatch):
+    """Such as the card of the network itself, best.json beside best.keras."""
+    monkeypatch.setattr("relaxnet.export.find_spec", lambda _: True)
+    card = folder / "net.json"
+    card.write_text('{"kind": "rim"}')
+    options = "--format", "onnx", "--tis", "tis.txt", "--out", "net.onnx", "--overwrite"
+    result = call(network, *options)
+    assert result.exit_code == 2
+    assert "net.json, where the recipe would go, holds something else" in result.output
+    assert card.read_text() == '{"kind": "rim"}'
+
+
 def test_onnx_without_its_packages_is_refused(folder, network, monkeypatch):
     monkeypatch.setattr("relaxnet.export.find_spec", lambda name: None)
     result = call(network, "--format", "onnx", "--tis", "tis.txt", "--out", "net.onnx")

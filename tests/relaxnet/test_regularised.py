@@ -98,6 +98,14 @@ def test_smooth_ratio_is_worth_more_than_a_free_or_a_shared_one(shape):
     assert 0.7 < np.sqrt(np.median(z**2) / 0.455) < 1.3
 
 
+def test_a_known_map_of_b_lies_on_no_bound():
+    kappa, S, mask = phantom((24, 20))
+    B = np.clip(kappa[..., 1], 1.7, 1.8)
+    fit = fit_fixed(S, CINE31, MODEL, B, SIGMA, mask)
+    assert (fit.status[mask] == CONVERGED).mean() > 0.98
+    np.testing.assert_allclose(fit.kappa[mask][:, 1], B[mask])
+
+
 def test_without_sigma_and_mask_it_finds_both(slice_2d):
     kappa, S, _ = slice_2d
     fit = fit_regularised(S, CINE31, MODEL, lambda_b=1e4)

@@ -348,6 +348,47 @@ def test_run_refuses_to_mix_runs(shards, tmp_path):
         list(run(settings, tmp_path / "none", resume=True))
 
 
+def test_a_start_that_fails_leaves_the_old_run(shards, tmp_path):
+    folder, init = tmp_path / "run", tmp_path / "t2.keras"
+    list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    RIM("t2_decay", features=4).save(init)
+    with pytest.raises(TrainingError, match="is a rim for"):
+        list(run(Settings((str(shards),), init=str(init), **SMALL), folder, overwrite=True))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(TrainingError, match="is a rim for"):
+        list(run(Settings((str(shards),), init=str(init), **SMALL), tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_may_start_from_the_network_that_it_replaces(shards, tmp_path):
+    folder = tmp_path / "run"
+    list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
+    settings = Settings((str(shards),), iterations=2, init=str(folder / "best.keras"), **SMALL)
+    assert [p.iteration for p in run(settings, folder, overwrite=True)] == [1, 2]
+
+
+def test_a_network_without_a_run_is_not_deleted_unasked(shards, tmp_path):
+    """As `relaxnet calibrate` leaves it."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "best.keras").write_bytes(b"weights")
+    with pytest.raises(TrainingError, match=r"holds a run \(best.keras\)"):
+        list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
+    assert (folder / "best.keras").read_bytes() == b"weights"
+
+
+def test_half_a_checkpoint_is_said(shards, tmp_path):
+    folder, settings = tmp_path / "run", Settings((str(shards),), iterations=3, **SMALL)
+    steps = run(settings, folder)
+    next(steps)
+    steps.close()
+    path = folder / "checkpoint.npz"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(TrainingError, match="is damaged"):
+        list(run(settings, folder, resume=True))
+
+
 @pytest.mark.parametrize("options", [{}, {"gradient": "raw", "coordinates": "linear"}])
 def test_init_by_an_older_network(shards, tmp_path, options):
     """A network of before the steps of fits gets them; one of the paper's recipe stays as it is."""
@@ -357,6 +398,8 @@ def test_init_by_an_older_network(shards, tmp_path, options):
     network = load_network(tmp_path / "run" / "last.keras")
     assert network.fit_steps == (not options)
     assert network.gradient == options.get("gradient", "whitened")
+    said = json.loads((tmp_path / "run" / "last.json").read_text())["training"]
+    assert (said["features"], said["num_steps"]) == (4, 2)  # the network's, not the settings'
 
 
 def test_init_of_another_signal_model_is_refused(shards, tmp_path):

@@ -215,14 +215,18 @@ def test_option_types():
     assert IndexRange().convert("0:10", None, None) == (0, 10)
 
 
-def test_interrupted_runs_say_how_to_go_on(head, tmp_path, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(KeyboardInterrupt, 130, "The same command goes on"), (MemoryError, 2, "Error: the memory")],
+)
+def test_runs_that_end_early_say_so_in_a_line(head, tmp_path, monkeypatch, error, status, words):
+    def end(*args):
+        raise error
 
-    monkeypatch.setattr("relaxsim.run.generate", interrupt)
+    monkeypatch.setattr("relaxsim.run.generate", end)
     code, said = generate(head, tmp_path, "--tis", "cine31", "--patches", 4)
-    assert code == 130
-    assert "The same command goes on" in said
+    assert code == status
+    assert words in said
     assert "Traceback" not in said
 
 

@@ -137,6 +137,8 @@ def test_a_users_table(tmp_path):
 def test_files_that_are_no_tables(tmp_path):
     with pytest.raises(ValueError, match=r"no such file.*paper, wide"):
         read_tissues("nowhere.csv")
+    with pytest.raises(ValueError, match="no such file"):
+        read_tissues(tmp_path / "wide.csv")  # not the bundled one of that name
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ValueError, match="not a text file"):
         read_tissues(tmp_path / "t.csv")

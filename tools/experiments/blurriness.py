@@ -223,11 +223,13 @@ def main(
             errors[scenario] = relative_errors(cell, phantom, places, repeats, first, path)
         click.echo(f"{method.name}: {repeats} repeats, {time.monotonic() - begin:.0f} s")
         rows += rows_of(cell, phantoms["E2"], places, errors)
-    stem = f"{'quick_' if quick else ''}blurriness_{protocol}"
+    field = "" if b_field == "patch" else f"_{b_field}"
+    stem = f"{'quick_' if quick else ''}blurriness_{protocol}{field}"
     if keep_others:
         rows = with_others(out / f"{stem}.csv", rows, KEYS)
         methods = shown(methods_for(protocol, scene.model, parse_files(models)), rows)
     write_rows(out / f"{stem}.csv", rows)
+    rows = [row for row in rows if row["snr"] == snr]
     draw(rows, methods, phantoms["E2"], out / f"{stem}.png")
     write_markdown(out / f"{stem}.md", f"Blurriness, {protocol}, SNR {snr:g}", text(rows))
 

@@ -163,6 +163,8 @@ def main(
         [*RIMS, *(f"resnet-{protocol}" for protocol in PROTOCOLS)], parse_files(models)
     )
     fits = [fit_method(name) for name in ([*FITS][:2] if quick else FITS)]
+    if unknown := set(only) - {method.name for method in (*networks, *fits)}:
+        raise ValueError(f"no such method: {', '.join(sorted(unknown))}.")
     rows = []
     for protocol in PROTOCOLS:
         scene = make_scene(brains, protocol, seed, quick)
@@ -173,13 +175,14 @@ def main(
     if keep_others:
         rows = with_others(out / f"{stem}.csv", rows, KEYS)
     write_rows(out / f"{stem}.csv", rows)
+    rows = [row for row in rows if row["b_field"] == b_field]
     draw(rows, [*networks, *fits], out / f"{stem}.png")
     parts = [
         (
             f"SNR {snr:g}: bias / CV / RMSE of T1 (%)",
             pivot((r for r in rows if r["snr"] == snr), "method", "protocol", _cell, "{}"),
         )
-        for snr in snrs
+        for snr in dict.fromkeys(row["snr"] for row in rows)
     ]
     write_markdown(out / f"{stem}.md", "Generalisability: medians over the brain mask", parts)
 

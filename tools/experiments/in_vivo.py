@@ -23,7 +23,14 @@ from boundary import along, draw_lines, fit_sigmoid, paired_p
 from figures import write_rows
 from in_vivo_figures import draw_boundaries, draw_maps, draw_repeats
 from kept import Rows, cache_option, out_option
-from methods import Method, methods_for, methods_option, models_option, parse_files
+from methods import (
+    Method,
+    fit_method,
+    methods_for,
+    methods_option,
+    models_option,
+    parse_files,
+)
 from real_data import RANGES, Brain, load_brains
 from scans import Scan, make_scan
 from slices import quick_option, seed_option
@@ -219,7 +226,7 @@ def main(
         scan = make_scan(brain, cache)
         chosen = _methods(brain, files, only)
         methods |= {method.name: method for method in chosen}
-        regions += region_rows(scan, chosen)
+        regions += region_rows(scan, [*chosen, *_further_fits(brain, only)])
         repeated += repeat_rows(scan, chosen, repeats, seed)
         cvs = {m.name: scan.cv(m, ADDED[-1], repeats, seed)[..., 0] for m in chosen}
         maps = {m.name: scan.T(m)[..., 0] for m in chosen}
@@ -254,6 +261,11 @@ def _methods(brain: Brain, files: dict[str, Path], only: Sequence[str]) -> list[
     names = [m.name for m in methods_for(PROTOCOL[brain.name], brain.model, given, say=_nobody)]
     wanted = [name for name in only if name in names or name in given]
     return methods_for(PROTOCOL[brain.name], brain.model, given, wanted)
+
+
+def _further_fits(brain: Brain, only: Sequence[str]) -> list[Method]:
+    """For the table of regions: B at most 2, for no pulse does more than invert."""
+    return [fit_method("mle-b2")] if "B" in brain.model.parameters and not only else []
 
 
 def _nobody(line: str) -> None:

@@ -33,6 +33,7 @@ MLE = "MLE", "#56B4E9"
 MLE_LAMBDA = "MLE, B regularised (500)", "#0072B2"
 MLE_AUTO = "MLE, B regularised (auto)", "#1B2A5E"
 MLE_SHARED = "MLE, B shared", "#5F5F5F"
+MLE_PHYSICAL = "MLE, B at most 2", "#56B4E9"
 MLE_RICIAN = "MLE, Rician", "#000000"
 MLE_RICIAN_LAMBDA = "MLE, Rician, B regularised (500)", "#0072B2"
 MLE_RICIAN_AUTO = "MLE, Rician, B regularised (auto)", "#1B2A5E"
@@ -57,6 +58,7 @@ FITS = {
 
 #: Fits that are made where they are asked for.
 OTHER_FITS = {
+    "mle-b2": (MLE_PHYSICAL, FitOptions(likelihood="gaussian", bounds={"B": [1.0, 2.0]})),
     "mle-rician": (MLE_RICIAN, FitOptions(likelihood="rician")),
     "mle-rician-500": (MLE_RICIAN_LAMBDA, FitOptions(likelihood="rician", lambda_b=LAMBDA_B)),
     "mle-rician-auto": (MLE_RICIAN_AUTO, FitOptions(likelihood="rician", lambda_b="auto")),
