@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from relaxnet import neighbourhood
 from relaxnet.conv_gru import ConvGRUCell
-from relaxnet.coordinates import from_kappa, to_kappa
+from relaxnet.coordinates import COORDINATES, from_kappa, to_kappa
 from relaxnet.error_head import ErrorHead, head_inputs, num_inputs, std_of
 from relaxnet.likelihood import Likelihood
 from relaxsim.signals import signal_model
@@ -140,6 +140,8 @@ class RIM(keras.Model):
         self.gradient = gradient
         self.coordinates = coordinates
         self.fit_steps = fit_steps
+        if gradient not in ("raw", "whitened") or coordinates not in COORDINATES:
+            raise ValueError(f"no such gradient or coordinates: {gradient!r}, {coordinates!r}.")
         if fit_steps and gradient == "raw":
             raise ValueError("fit_steps takes gradient='whitened'")
         Q, more = self.model.num_parameters, neighbourhood.num_channels(self.model)
