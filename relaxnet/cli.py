@@ -94,11 +94,13 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
 
     import_tensorflow()
     from relaxnet.training import Settings, run
+    from relaxsim.progress import refresh_seconds
 
     settings = Settings(**options)
     folder = out or Path("runs") / settings.model
     last = None
-    bar = tqdm(total=settings.iterations, unit="step", smoothing=0.05)
+    pace = {"smoothing": 0.05, "mininterval": refresh_seconds()}
+    bar = tqdm(total=settings.iterations, unit="step", **pace)
     try:
         for last in run(settings, folder, resume, overwrite):
             bar.update(last.iteration - bar.n)

@@ -47,9 +47,10 @@ def calibrate(network: str, out: Path | None, overwrite: bool, **options: Any) -
 
     import_tensorflow()
     from relaxnet.calibration import Settings, run
+    from relaxsim.progress import refresh_seconds
 
     folder = out or Path("runs") / f"{_name(network)}-calibrated"
-    with tqdm(unit="step", smoothing=0.05) as bar:
+    with tqdm(unit="step", smoothing=0.05, mininterval=refresh_seconds()) as bar:
         for progress in run(Settings(network, **options), folder, overwrite):
             bar.total = progress.total
             bar.set_description(progress.doing, refresh=False)

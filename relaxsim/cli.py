@@ -145,6 +145,7 @@ def generate(
     """  # noqa: D301
     from tqdm import tqdm
 
+    from relaxsim.progress import refresh_seconds
     from relaxsim.run import check_space, generate, pending_shards, remove_replaced
 
     settings = _settings(**fields)
@@ -163,7 +164,8 @@ def generate(
     if overwrite:
         remove_replaced(settings, out, pending)
     jobs = min(jobs or available_cores(), max(1, len(pending)))
-    with tqdm(total=len(pending), unit="shard", disable=not pending, leave=False) as bar:
+    pace = {"mininterval": refresh_seconds(), "leave": False}
+    with tqdm(total=len(pending), unit="shard", disable=not pending, **pace) as bar:
         for _ in generate(settings, out, pending, jobs) if pending else ():
             bar.update()
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
