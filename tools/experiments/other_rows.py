@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-
-Rows = list[dict[str, Any]]
+from kept import Rows
 
 others_option = click.option(
     "--keep-others",
