@@ -15,7 +15,8 @@ from relaxnet.cli_evaluate import evaluate
 from relaxnet.cli_export import export
 from relaxnet.cli_predict import predict
 from relaxnet.cli_view import view
-from relaxnet.command import import_tensorflow, one_line_errors
+from relaxnet.tensorflow_import import import_tensorflow
+from relaxsim.errors import one_line_errors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

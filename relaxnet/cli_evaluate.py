@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from relaxnet.command import one_line_errors
+from relaxsim.errors import one_line_errors
 
 _FILE = click.Path(path_type=Path)
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import click
 
-from relaxnet.command import import_tensorflow, one_line_errors
+from relaxnet.tensorflow_import import import_tensorflow
+from relaxsim.errors import one_line_errors
 
 
 @click.command()

@@ -12,6 +12,7 @@ import click
 
 from relaxsim import __version__
 from relaxsim.cli_phantom import phantom
+from relaxsim.errors import one_line_errors
 from relaxsim.options import (
     FILE,
     VOXEL_RANGE,
@@ -21,7 +22,6 @@ from relaxsim.options import (
     b_field,
     chosen_times,
     noise,
-    one_line_errors,
     options,
     tissues,
 )
@@ -166,8 +166,12 @@ def generate(
     jobs = min(jobs or available_cores(), max(1, len(pending)))
     pace = {"mininterval": refresh_seconds(), "leave": False}
     with tqdm(total=len(pending), unit="shard", disable=not pending, **pace) as bar:
-        for _ in generate(settings, out, pending, jobs) if pending else ():
-            bar.update()
+        try:
+            for _ in generate(settings, out, pending, jobs) if pending else ():
+                bar.update()
+        except KeyboardInterrupt:
+            click.echo("Shards that are there are complete; the same command goes on.", err=True)
+            raise
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from relaxsim.errors import one_line_errors
 from relaxsim.options import (
     FILE,
     VOXEL_SIZE,
@@ -15,7 +16,6 @@ from relaxsim.options import (
     b_field,
     chosen_times,
     noise,
-    one_line_errors,
     options,
     tissues,
 )

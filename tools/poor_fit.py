@@ -17,12 +17,13 @@ from typing import Any
 import click
 import numpy as np
 
-from relaxnet.command import import_tensorflow, one_line_errors
 from relaxnet.maps import Maps
 from relaxnet.models import DEFAULT_NETWORK, load_network
 from relaxnet.prediction import predict
 from relaxnet.status import POOR_FIT
+from relaxnet.tensorflow_import import import_tensorflow
 from relaxsim.anatomy import Anatomy, builtin_head, load_anatomy
+from relaxsim.errors import one_line_errors
 from relaxsim.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.signals import MODELS
 from relaxsim.tissues import read_tissues

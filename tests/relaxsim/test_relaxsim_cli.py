@@ -217,7 +217,7 @@ def test_option_types():
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
-    [(KeyboardInterrupt, 130, "The same command goes on"), (MemoryError, 2, "Error: the memory")],
+    [(KeyboardInterrupt, 130, "the same command goes on"), (MemoryError, 2, "Error: the memory")],
 )
 def test_runs_that_end_early_say_so_in_a_line(head, tmp_path, monkeypatch, error, status, words):
     def end(*args):

@@ -36,7 +36,7 @@ from scipy import stats
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
+from relaxsim.errors import one_line_errors
 from relaxsim.phantoms import Phantom
 from relaxsim.structures import STRUCTURES, with_structures
 

@@ -25,8 +25,8 @@ from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxnet.metrics import Moments
+from relaxsim.errors import one_line_errors
 
 #: The paper's weights, then the chosen and the infinite one.
 WEIGHTS = {

@@ -16,12 +16,12 @@ from typing import Any
 import click
 import numpy as np
 
-from relaxnet.command import import_tensorflow
 from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.maps import Maps
 from relaxnet.models import ModelError, checksum, find_model, load_network, network_kind
 from relaxnet.prediction import predict
 from relaxnet.regularised import LAMBDA_B
+from relaxnet.tensorflow_import import import_tensorflow
 from relaxsim.signals import SignalModel
 
 #: Title and colour of each kind of method.

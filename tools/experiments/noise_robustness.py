@@ -40,8 +40,8 @@ from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxnet.metrics import Moments
+from relaxsim.errors import one_line_errors
 from relaxsim.phantoms import Phantom
 
 METRICS = ("bias", "cv", "rmse")

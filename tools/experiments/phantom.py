@@ -37,8 +37,8 @@ from real_data import Plate, load_plates
 from slices import quick_option, seed_option
 from text_tables import table, write_markdown
 
-from relaxnet.command import one_line_errors
 from relaxnet.metrics import coefficient_of_variation, relative_bias, relative_rmse
+from relaxsim.errors import one_line_errors
 from relaxsim.phantoms import Phantom, noisy_series, plate_phantom
 from relaxsim.protocols import Protocol, read_protocol
 from relaxsim.signals import model_for_times

@@ -30,7 +30,7 @@ from methods import Method, methods_for, methods_option, models_option, parse_fi
 from slices import quick_option
 from text_tables import table, write_markdown
 
-from relaxnet.command import one_line_errors
+from relaxsim.errors import one_line_errors
 from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY
 
