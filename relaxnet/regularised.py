@@ -232,8 +232,9 @@ def fit_fixed(
     if not series.fitted.any():
         return _voxelwise(series)
     state = evaluate(series.voxels, value[series.fitted])
-    known = np.zeros(len(state.ratio))
-    return _result(series, state.kappa, _residual(series, state, 1), known, np.inf)
+    exact = np.zeros(len(state.ratio))
+    residual = _residual(series, state, 1)
+    return _result(series, state.kappa, residual, exact, np.inf, given=True)
 
 
 def check_weight(lambda_b: float | str) -> float | None:
@@ -332,17 +333,19 @@ def _result(
     residual: np.ndarray,
     variance: np.ndarray | None,
     weight: float,
+    given: bool = False,
 ) -> RegularisedFit:
     """Maps of a fit.
 
     `kappa` is that of `series.model` and of samples relative to the voxel's maximum; `variance` is
-    that of the ratio, None where the voxel's own data are all that is known of it.
+    that of the ratio, None where the voxel's own data are all that is known of it. A ratio that
+    was `given` lies on no bound.
     """
     voxels, scale = series.voxels, series.scale
     bounds = voxels.problem.bounds
     limits = bounds.copy()
-    if variance is not None and not variance.any():
-        limits[1] = 0.0  # a ratio that is known lies on no bound
+    if given:
+        limits[1] = 0.0
     status = np.where(at_bound(kappa, limits), AT_BOUND, CONVERGED)
     out = np.empty_like(kappa)
     std = np.empty_like(kappa)
