@@ -28,7 +28,7 @@ from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, read_card
 from relaxnet.noise import Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.scale import series_scale
 from relaxnet.status import OK, input_status
-from relaxsim.protocols import check_times
+from relaxsim.protocols import check_repetition_time, check_times
 from relaxsim.signals import MODELS, SignalModel, signal_model
 
 METHODS = ("rim", "resnet", "mle")
@@ -156,6 +156,7 @@ def predict(
         rician=_taken_as_rician(noise, network, fit),
         scale=scale,
         method=method,
+        lambda_b=estimate.lambda_b,
         notes=tuple(_notes(S)),
         warnings=warnings,
     )
@@ -190,6 +191,10 @@ def _check_arguments(
         check_times(tau, model.times, "tau")
     if correct:
         check_model(model)
+    if fit.tr == "sidecar":
+        raise ValueError("tr is 'sidecar', but arrays have no sidecars; give it in ms.")
+    if fit.tr is not None:
+        check_repetition_time(fit.tr, tau)
     if correct and fit.tr is not None:
         raise ValueError(
             "--look-locker and --tr exclude each other: during a train of readouts the "

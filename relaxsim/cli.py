@@ -104,7 +104,7 @@ main.add_command(phantom)
         "tr_range",
         type=Range(),
         help="Repetition time in ms, on which A and B depend together with T1; a range draws one "
-        "a patch. Default: infinite.",
+        "a patch, no shorter than the longest inversion time. Default: infinite.",
     ),
     click.option(
         "--shapes",

@@ -161,11 +161,13 @@ def _draws(fields: dict[str, Any]) -> tuple[Any, Any, Any]:
     import numpy as np
 
     from relaxsim.phantom_files import check_free
-    from relaxsim.protocols import read_protocol
+    from relaxsim.protocols import check_repetition_time, read_protocol
     from relaxsim.signals import model_for_times
 
     times = chosen_times(fields["tis"], fields["tes"], fields["tr"])
     protocol, model = read_protocol(fields[times], times), model_for_times(times)
+    if fields["tr"] is not None:
+        check_repetition_time(fields["tr"], protocol.tau)
     if not fields["overwrite"]:
         check_free(fields["out"], model)
     return protocol, model, np.random.default_rng([fields["seed"], 0])

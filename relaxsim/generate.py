@@ -21,7 +21,7 @@ from relaxsim.patches import (
     fine_size,
     random_orientation,
 )
-from relaxsim.protocols import Protocol, random_protocol
+from relaxsim.protocols import RANDOM_LAST, Protocol, check_repetition_time, random_protocol
 from relaxsim.shapes import draw_shapes, with_details
 from relaxsim.signals import SignalModel, model_for_times
 from relaxsim.simulate import Mixture, mixture_of_fractions, mixture_of_labels, simulate
@@ -62,7 +62,8 @@ class Settings:
     b_field : str
         ``patch``, ``wide``, ``smooth`` or ``slow``.
     tr_range : (float, float) or None
-        Repetition time in ms, log-uniform; None is infinite.
+        Repetition time in ms, log-uniform, no shorter than the list's longest time; None is
+        infinite.
     voxel_size : (float, float) or None
         Voxel size in mm, log-uniform, one a patch; None takes the anatomy's own, with crisp
         labels.
@@ -74,6 +75,11 @@ class Settings:
         Random flips and quarter turns.
     dtype : str
         Of S, ``float32`` or ``float16``.
+
+    Raises
+    ------
+    ValueError
+        If a list has a time beyond the longest repetition time.
     """
 
     times: str
@@ -93,6 +99,11 @@ class Settings:
     details: float = 0.0
     augment: bool = True
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.tr_range is not None:
+            for name, tau in self.protocols or (("random", (RANDOM_LAST,)),):
+                check_repetition_time(self.tr_range[1], np.array(tau), f"--tr, for {name}")
 
     @property
     def model(self) -> SignalModel:
@@ -119,6 +130,12 @@ class Settings:
             name, tau = self.protocols[index % len(self.protocols)]
             return Protocol(name, self.times, np.array(tau))
         return random_protocol(shard_rng(self.seed, index, stream=1), self.times)
+
+    def tr_range_of(self, protocol: Protocol) -> tuple[float, float] | None:
+        """Repetition times that a protocol's patches are drawn from."""
+        if self.tr_range is None:
+            return None
+        return max(self.tr_range[0], float(protocol.tau.max())), self.tr_range[1]
 
     def anatomy_of(self, index: int) -> tuple[str, str]:
         """Path and checksum of the label volume of shard `index`."""
@@ -150,8 +167,9 @@ def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], P
     num = settings.patches_of(index)
     mixture, origin = draw_mixture(settings, index, num, rng)
     table = parse_tissues(settings.tissues[1], settings.tissues[0])
+    tr_range = settings.tr_range_of(protocol)
     values = draw_tissue_values(
-        settings.model, table, num, settings.patch_size, rng, settings.b_field, settings.tr_range
+        settings.model, table, num, settings.patch_size, rng, settings.b_field, tr_range
     )
     sigma = draw_sigma(rng, num, settings.sigma_range)
     patches = simulate(

@@ -151,7 +151,7 @@ def voxel_kappa(
     label: np.ndarray,
     variation: np.ndarray,
 ) -> np.ndarray:
-    """Kappa of listed (voxel, tissue) pairs.
+    """Kappa for infinite TR of listed (voxel, tissue) pairs; `apparent` is that for another TR.
 
     Parameters
     ----------
@@ -167,15 +167,20 @@ def voxel_kappa(
     kappa : array, shape (M, Q), float32
     """
     kappa = values.by_label[patch, label] * variation
-    if values.B is None:
+    if values.B is not None:
+        kappa[:, model.parameters.index("B")] = values.B[patch, row, column]
+    return kappa
+
+
+def apparent(kappa: np.ndarray, model: SignalModel, tr: np.ndarray | None) -> np.ndarray:
+    """Kappa (M, Q) of the signal at repetition times (M,), of kappa for infinite TR.
+
+    None is infinite; models without B do not depend on TR.
+    """
+    if tr is None or "B" not in model.parameters:
         return kappa
-    b = model.parameters.index("B")
-    kappa[:, b] = values.B[patch, row, column]
-    if values.tr is not None:
-        a, t = model.parameters.index("A"), model.num_parameters - 1
-        kappa[:, a], kappa[:, b] = finite_tr(
-            kappa[:, a], kappa[:, b] - 1.0, kappa[:, t], values.tr[patch].astype(np.float32)
-        )
+    kappa = kappa.copy()
+    kappa[:, 0], kappa[:, 1] = finite_tr(kappa[:, 0], kappa[:, 1] - 1.0, kappa[:, -1], tr)
     return kappa
 
 

@@ -17,6 +17,8 @@ MAX_IMAGES = 4096
 #: The longest time of a series lies between these, in ms. A list out of them was given in another
 #: unit: but for echo times of 3 to 5, no list is plausible in both ms and s.
 _LONGEST = {"tis": (20.0, 20_000.0), "tes": (3.0, 5_000.0)}
+#: Longest inversion time of a random list, ms.
+RANDOM_LAST = 5000.0
 _WORDS = {"tis": "inversion times", "tes": "echo times"}
 
 
@@ -155,6 +157,20 @@ def read_protocol(name: str | Path, times: str, units: str = "ms") -> Protocol:
     return Protocol(path.stem, times, check_times(_numbers(path), times, path.name, units))
 
 
+def check_repetition_time(tr: float, tau: np.ndarray, source: str = "--tr") -> None:
+    """Refuse a repetition time in which the longest inversion time has no room.
+
+    Raises
+    ------
+    ValueError
+    """
+    if tr < (longest := float(np.max(tau))):
+        raise ValueError(
+            f"{source}: the repetition time of {tr:g} ms is shorter than the longest inversion "
+            f"time, {longest:g} ms; expected one in which each image is inverted and read."
+        )
+
+
 def random_protocol(rng: np.random.Generator, times: str) -> Protocol:
     """Draw a protocol for networks that shall serve any.
 
@@ -165,7 +181,7 @@ def random_protocol(rng: np.random.Generator, times: str) -> Protocol:
     Times are rounded to 0.1 ms and ascend.
     """
     fewest, first_range, last_range = {
-        "tis": (4, (20.0, 500.0), (600.0, 5000.0)),
+        "tis": (4, (20.0, 500.0), (600.0, RANDOM_LAST)),
         "tes": (3, (5.0, 30.0), (60.0, 500.0)),
     }[times]
     num_images = int(np.floor(np.exp(rng.uniform(np.log(fewest), np.log(41)))))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxsim.maps import TissueValues, draw_variation, voxel_kappa
+from relaxsim.maps import TissueValues, apparent, draw_variation, voxel_kappa
 from relaxsim.noise import add_noise
 from relaxsim.reference import nearest_single_compartment
 from relaxsim.signals import SignalModel
@@ -153,10 +153,10 @@ def noise_free(
 ) -> NoiseFree:
     """Simulate signed signals without noise; parameters as `simulate`.
 
-    The reference kappa of a mixed voxel is the single-compartment kappa with the place's B whose
-    signed signal is nearest to the voxel's in the least-squares sense: what an ideal fit of
-    noise-free data with known B returns. Where the times cannot tell, it is the mean of its
-    tissues, weighted by their A.
+    The reference kappa of a mixed voxel is the single-compartment kappa with the place's inversion
+    (and the patch's TR) whose signed signal is nearest to the voxel's in the least-squares sense:
+    what an ideal fit of noise-free data with known inversion returns. Where the times cannot tell,
+    it is the mean of its tissues, weighted by their A.
     """
     size = int(np.prod(mixture.shape))
     tau = np.asarray(tau, np.float32)
@@ -173,14 +173,16 @@ def noise_free(
         fraction = mixture.fraction[low:high]
         patch, row, column = np.unravel_index(voxel, mixture.shape)
         tissue = voxel_kappa(values, model, patch, row, column, label, variation[voxel])
-        signal = model.signed(tissue, tau, np)
+        tr = None if values.tr is None else values.tr[patch].astype(np.float32)
+        signal = model.signed(apparent(tissue, model, tr), tau, np)
         if (fraction < 1).any():
             first = np.flatnonzero(np.diff(voxel, prepend=-1))
             signal = _sum_of_groups(signal * fraction[:, None], first)
-            tissue = reference_kappa(signal, tissue, fraction, first, tau, model)
+            tr = None if tr is None else tr[first]
+            tissue = reference_kappa(signal, tissue, fraction, first, tau, model, tr)
             dominant = _largest_in_group(fraction, first)
             voxel, label, fraction = voxel[first], label[dominant], fraction[dominant]
-        signed[voxel], kappa[voxel] = signal, tissue
+        signed[voxel], kappa[voxel] = signal, apparent(tissue, model, tr)
         labels[voxel], purity[voxel] = label, fraction
     shape = mixture.shape
     return NoiseFree(
@@ -198,19 +200,22 @@ def reference_kappa(
     first: np.ndarray,
     tau: np.ndarray,
     model: SignalModel,
+    tr: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Reference kappa of mixed voxels; see `noise_free`.
+    """Reference kappa of mixed voxels, for infinite TR; see `noise_free`.
 
     Parameters
     ----------
     signal : array, shape (V, N)
         Signed signals of the voxels.
     tissue_kappa, fraction : arrays, shapes (M, Q) and (M,)
-        Of the (voxel, tissue) pairs.
+        Of the (voxel, tissue) pairs; kappa for infinite TR.
     first : array, shape (V,), int
         Index of each voxel's first pair.
     tau : array, shape (N,)
     model : SignalModel
+    tr : array, shape (V,), optional
+        Repetition times of the signals, ms.
 
     Returns
     -------
@@ -222,7 +227,8 @@ def reference_kappa(
         return kappa
     T = tissue_kappa[:, -1]
     bracket = np.minimum.reduceat(T, first)[mixed], np.maximum.reduceat(T, first)[mixed]
-    kappa[mixed] = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model)
+    tr = None if tr is None else tr[mixed]
+    kappa[mixed] = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model, tr)
     return kappa
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from relaxsim.maps import apparent, finite_tr
 from relaxsim.protocols import random_protocol, read_protocol
 from relaxsim.reference import nearest_single_compartment
 from relaxsim.signals import INVERSION_RECOVERY, MODELS, T2_DECAY
@@ -25,13 +26,15 @@ def mixtures(model, num, seed, compartments=2):
     return kappa, fraction
 
 
-def reference(kappa, fraction, tau, model):
-    signal = (fraction[..., None] * model.signed(kappa, tau.astype(np.float32), np)).sum(1)
+def reference(kappa, fraction, tau, model, tr=None):
     num, compartments = fraction.shape
     first = np.arange(0, num * compartments, compartments)
     flat = kappa.reshape(num * compartments, -1)
-    found = reference_kappa(signal, flat, fraction.reshape(-1), first, tau, model)
-    return signal, found
+    pairs = None if tr is None else np.repeat(tr, compartments)
+    signal = model.signed(apparent(flat, model, pairs), tau.astype(np.float32), np)
+    signal = (fraction[..., None] * signal.reshape(num, compartments, -1)).sum(1)
+    found = reference_kappa(signal, flat, fraction.reshape(-1), first, tau, model, tr)
+    return signal, apparent(found, model, tr)
 
 
 def cost(kappa, signal, tau, model):
@@ -66,6 +69,24 @@ def test_it_is_the_least_squares_solution_with_b_known(model):
         np.testing.assert_allclose(fit.x, 1.0, rtol=2e-3)
     if "B" in model.parameters:
         np.testing.assert_allclose(found[:, 1], kappa[:, 0, 1], rtol=1e-6)
+
+
+def test_at_a_finite_tr_b_follows_from_the_inversion_and_t1():
+    """A fit with the TR and the efficiency of the place known gives the same."""
+    tau = read_protocol("cine23", "tis").tau
+    kappa, fraction = mixtures(INVERSION_RECOVERY, 40, 5)
+    tr = np.random.default_rng(6).uniform(1000, 4000, 40)
+    signal, found = reference(kappa, fraction, tau, INVERSION_RECOVERY, tr)
+    for i, (k, s) in enumerate(zip(found, signal, strict=True)):
+        e = kappa[i, 0, 1] - 1.0
+
+        def residual(u, e=e, s=s, tr=tr[i]):
+            recovery = 1 + e * np.exp(-tr / u[1]) - (1 + e) * np.exp(-tau / u[1])
+            return u[0] * recovery - s
+
+        fit = least_squares(residual, [1.0, k[2]], x_scale=[1.0, 1000.0], xtol=1e-12, ftol=1e-12)
+        assert k[2] == pytest.approx(fit.x[1], rel=3e-3)
+        assert k[:2] == pytest.approx(finite_tr(fit.x[0], e, fit.x[1], tr[i]), rel=3e-3)
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
