@@ -23,7 +23,7 @@ from relaxnet.dataset import load_batch, read_infos
 from relaxnet.error_head import ErrorHead, head_inputs
 from relaxnet.models import card_path, find_model, load_network, read_card
 from relaxnet.rim import RIM
-from relaxnet.run_folder import TrainingError
+from relaxnet.run_folder import TrainingError, make_folder
 from relaxsim.shards import ShardInfo
 
 #: Errors are not told apart below this, in the network's coordinates.
@@ -170,6 +170,7 @@ def run(settings: Settings, folder: str | Path, overwrite: bool = False) -> Iter
             f"{settings.network} is a {bare.kind} for {bare.signal_model}; expected a rim for "
             f"{infos[0].signal_model.name}, which the shards are of."
         )
+    make_folder(folder)
     keras.utils.set_random_seed(settings.seed)
     network = bare.with_error_head()
     number = max(2, -(-settings.patches // PATCHES_AT_ONCE))
@@ -182,7 +183,6 @@ def run(settings: Settings, folder: str | Path, overwrite: bool = False) -> Iter
     fitted = _joined([part for i, part in enumerate(parts) if i % _HELD_BACK])
     for i, _ in enumerate(fit(network.error_head, fitted, settings), 1):
         yield Progress(number + i, total, "fit")
-    folder.mkdir(parents=True, exist_ok=True)
     save(network, target, settings, coverage_of(network, held))
 
 

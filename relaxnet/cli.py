@@ -94,6 +94,7 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
     from tqdm import tqdm
 
     import_tensorflow()
+    from relaxnet.run_folder import saved_iteration
     from relaxnet.training import Settings, run
     from relaxsim.progress import refresh_seconds
 
@@ -111,8 +112,9 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
             bar.set_postfix(shown, refresh=False)
     except KeyboardInterrupt:
         bar.close()
-        done = last.iteration if last else 0
-        click.echo(f"Saved after iteration {done}; go on with: --out {folder} --resume", err=True)
+        done = saved_iteration(folder)
+        goes_on = f"Saved after iteration {done}; go on with: --out {folder} --resume"
+        click.echo(goes_on if done else "Interrupted; nothing was saved.", err=True)
         sys.exit(130)
     finally:
         bar.close()

@@ -8,7 +8,7 @@ held in memory and mixed; every batch comes from one shard, since a shard has on
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,15 +112,10 @@ def load_batch(
     Raises
     ------
     ShardError
-        If a shard cannot be read, or none holds `batch_size` patches.
+        If a shard cannot be read.
     """
     sizes = batch_sizes(infos, batch_size)
-    per_shard = tuple(info.num_patches // size for info, size in zip(infos, sizes, strict=True))
-    if not any(per_shard):
-        raise ShardError(
-            f"no shard holds a batch of {batch_size} patches "
-            f"(the largest has {max(info.num_patches for info in infos)}). Lower --batch-size."
-        )
+    per_shard = batches_per_shard(infos, sizes)
     epoch, position = divmod(iteration, sum(per_shard))
     which, number = schedule(per_shard, seed, epoch)[position]
     shard, size = _read(str(infos[which].path)), sizes[which]
@@ -140,6 +135,28 @@ def batch_sizes(infos: Sequence[ShardInfo], batch_size: int) -> list[int]:
     return [max(1, batch_size * smallest**2 // info.patch_size**2) for info in infos]
 
 
+def batches_per_shard(infos: Sequence[ShardInfo], sizes: Sequence[int]) -> tuple[int, ...]:
+    """How many whole batches of these sizes each shard gives.
+
+    Raises
+    ------
+    ShardError
+        If no shard gives one.
+    """
+    number = tuple(info.num_patches // size for info, size in zip(infos, sizes, strict=True))
+    if not any(number):
+        raise ShardError(
+            f"no shard holds a batch of {min(sizes)} patches "
+            f"(the largest has {max(info.num_patches for info in infos)}). Lower --batch-size."
+        )
+    return number
+
+
+def check_batches(infos: Sequence[ShardInfo], batch_size: int) -> None:
+    """Refuse shards that give no batch; raises `ShardError`."""
+    batches_per_shard(infos, batch_sizes(infos, batch_size))
+
+
 def batches(
     infos: Sequence[ShardInfo],
     batch_size: int,
@@ -148,14 +165,25 @@ def batches(
     stop: int,
     jitter: bool = True,
     sigma_error: float = 1.0,
-) -> tf.data.Dataset:
-    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, rician, shard)."""
+) -> Iterator[tuple[tf.Tensor, ...]]:
+    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, rician, shard).
+
+    Raises
+    ------
+    ShardError
+        If a shard cannot be read.
+    """
     Q = infos[0].signal_model.num_parameters
     P = infos[0].patch_size if len({info.patch_size for info in infos}) == 1 else None
     b = None if P is None else batch_size
+    failures: list[ShardError] = []
 
     def load(iteration: np.ndarray) -> tuple[np.ndarray, ...]:
-        batch = load_batch(infos, batch_size, seed, int(iteration), jitter, sigma_error)
+        try:
+            batch = load_batch(infos, batch_size, seed, int(iteration), jitter, sigma_error)
+        except ShardError as error:
+            failures.append(error)  # TensorFlow hands on its own error with a traceback in it
+            raise
         return (
             batch.S,
             batch.kappa,
@@ -172,7 +200,12 @@ def batches(
         shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), (b,), ()]
         return tuple(tf.ensure_shape(x, s) for x, s in zip(out, shapes, strict=True))
 
-    return tf.data.Dataset.range(start, stop).map(shaped).prefetch(3)
+    try:
+        yield from tf.data.Dataset.range(start, stop).map(shaped).prefetch(3)
+    except tf.errors.OpError:
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batch]:

@@ -6,6 +6,7 @@ Every file is written to a temporary name and renamed, so that a killed run leav
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -67,7 +68,7 @@ def card(
     """How a network was made."""
     left_out = ("protocols", "tissues", "anatomies")
     data = {
-        info.path.parent.name: {k: v for k, v in info.settings.items() if k not in left_out}
+        _folder_name(info, infos): {k: v for k, v in info.settings.items() if k not in left_out}
         for info in infos
     }
     names = sorted({info.protocol for info in infos})
@@ -100,6 +101,13 @@ def card(
             "keras": keras.__version__,
         },
     }
+
+
+def _folder_name(info: ShardInfo, infos: Sequence[ShardInfo]) -> str:
+    """Name of a shard's folder; its path where another folder has that name."""
+    own = info.path.parent
+    twins = {other.path.parent for other in infos if other.path.parent.name == own.name}
+    return str(own) if len(twins) > 1 else own.name
 
 
 def _size(network: keras.Model) -> dict[str, int]:
@@ -148,6 +156,15 @@ def load_checkpoint(
         raise TrainingError(f"{path} is damaged or does not fit this run ({error}).") from None
 
 
+def saved_iteration(folder: Path) -> int:
+    """Iteration of a folder's checkpoint; 0 where there is none that can be read."""
+    try:
+        with (folder / "checkpoint.npz").open("rb") as stream, np.load(stream) as stored:
+            return int(stored["iteration"])
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return 0
+
+
 def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool) -> None:
     """Check that a folder is free for a run, or that the run in it is the one to resume.
 
@@ -177,10 +194,25 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
 
 def clear_folder(folder: Path, settings: Settings, resume: bool) -> None:
     """Make the folder of a run; without `resume` its old files go. Writes ``settings.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for old in [] if resume else _files(folder):
         old.unlink()
     write_json(folder / "settings.json", asdict(settings))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that takes files, before the work whose result goes there.
+
+    Raises
+    ------
+    TrainingError
+        If there is a file of this name, or the folder cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"{folder} is a file; --out takes a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise TrainingError(f"{folder} cannot be written to. Give another --out.")
 
 
 def _files(folder: Path) -> list[Path]:

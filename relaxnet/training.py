@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.dataset import Batch, batches, read_infos, validation_batches
+from relaxnet.dataset import Batch, batches, check_batches, read_infos, validation_batches
 from relaxnet.history import History
 from relaxnet.interruption import Interruption
 from relaxnet.models import build_network, load_network, with_policy
@@ -292,12 +292,15 @@ def run(
     Raises
     ------
     TrainingError
-        If the folder holds another run, there is nothing to resume, or the loss is not finite.
+        If the folder holds another run, there is nothing to resume, the shards do not suit the
+        network, or the loss is not finite.
     relaxsim.shards.ShardError
-        If shards are missing or damaged.
+        If shards are missing, damaged, or smaller than a batch.
     """
     folder = Path(folder)
     infos, validation = _split(settings)
+    check_batches(infos, settings.batch_size)
+    _check_images(settings, [*infos, *validation])
     check_folder(folder, settings, resume, overwrite)
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
@@ -363,6 +366,16 @@ def initial_network(settings: Settings, info: ShardInfo) -> keras.Model:
         if settings.recipe != "paper" and network.gradient == "whitened":
             network = network.with_fit_steps()
     return with_policy(network, settings.precision)
+
+
+def _check_images(settings: Settings, infos: Sequence[ShardInfo]) -> None:
+    """Refuse shards of several numbers of images for a ResNet, whose first layer has one."""
+    numbers = sorted({len(info.tau) for info in infos})
+    if settings.model == "resnet" and len(numbers) > 1:
+        raise TrainingError(
+            f"the shards have {', '.join(map(str, numbers))} images; a resnet takes one number of "
+            "images, a rim any."
+        )
 
 
 def _split(settings: Settings) -> tuple[list[ShardInfo], list[ShardInfo]]:

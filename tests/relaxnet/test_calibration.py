@@ -123,6 +123,14 @@ def test_stage_leaves_the_network_and_its_card(shards, tmp_path):
         next(run(settings, tmp_path / "out"))
 
 
+def test_a_folder_that_cannot_be_is_refused_before_the_work(shards, tmp_path):
+    network = tmp_path / "network.keras"
+    RIM(features=4, num_steps=2).save(network)
+    (tmp_path / "out").write_text("")
+    with pytest.raises(TrainingError, match="is a file"):
+        next(run(Settings(str(network), (str(shards),)), tmp_path / "out"))
+
+
 def test_same_seed_gives_the_same_head(shards, tmp_path):
     small_rim().save(tmp_path / "net.keras")
     settings = Settings(str(tmp_path / "net.keras"), (str(shards),), patches=8, iterations=3)

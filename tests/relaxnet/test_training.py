@@ -10,8 +10,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 from small_shards import TAU, make_shards
 
+from relaxnet.cli import main
 from relaxnet.dataset import (
     VALIDATION_BATCHES,
     batch_sizes,
@@ -430,6 +432,43 @@ def test_a_batch_of_larger_patches_has_fewer_of_them(shards, tmp_path):
 def test_too_large_a_batch_is_refused(shards):
     with pytest.raises(ShardError, match=r"no shard holds a batch of 999"):
         load_batch(read_infos([shards]), 999, 0, 0)
+
+
+def test_shards_that_do_not_suit_leave_nothing(shards, tmp_path):
+    small = {**SMALL, "batch_size": 999}
+    with pytest.raises(ShardError, match="Lower --batch-size"):
+        list(run(Settings((str(shards),), **small), tmp_path / "run"))
+    several = Settings((str(shards),), model="resnet", **SMALL)
+    with pytest.raises(TrainingError, match="the shards have 5, 6 images"):
+        list(run(several, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shard_that_breaks_in_training_is_named_in_a_line(tmp_path):
+    folder = make_shards(tmp_path / "shards")
+    read = read_infos([folder])
+    shard_path(folder, 1).write_bytes(b"broken")
+    with pytest.raises(ShardError, match="shard-00001"):
+        list(batches(read, 4, seed=0, start=0, stop=8))
+
+
+def test_card_tells_folders_of_one_name_apart(tmp_path):
+    folders = [make_shards(tmp_path / name / "shards", num_shards=1) for name in "ab"]
+    run_folder = tmp_path / "run"
+    data = tuple(map(str, folders))
+    list(run(Settings(data, validation=data, iterations=1, **SMALL), run_folder))
+    card = json.loads((run_folder / "last.json").read_text())
+    assert sorted(card["data"]) == sorted(map(str, folders))
+
+
+def test_interrupted_before_the_first_step_says_that_nothing_is_saved(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("relaxnet.training.run", interrupt)
+    result = CliRunner().invoke(main, ["train", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 130
+    assert "nothing was saved" in result.output
 
 
 RUN = """
