@@ -55,9 +55,9 @@ def write_maps(
     rois: Sequence[Mapping[str, Any]] = (),
     report: bool = False,
 ) -> None:
-    """Write all files to a temporary folder beside the target, then move them there.
+    """Write all files to a temporary folder on the target's disk, then move them there.
 
-    Files of an earlier run in the target go; others stay.
+    Files of an earlier run in the target go, after the new ones have come; others stay.
 
     Parameters
     ----------
@@ -73,8 +73,9 @@ def write_maps(
         Also write report.html.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".maps-") as place:
-        folder = Path(place) / "maps"
+    place = out if out.is_dir() else out.parent
+    with tempfile.TemporaryDirectory(dir=place, prefix=".maps-") as temporary:
+        folder = Path(temporary) / "maps"
         folder.mkdir()
         _write_files(folder, maps, series, shared)
         if rois:
@@ -86,10 +87,13 @@ def write_maps(
         if not out.exists():
             folder.replace(out)
             return
-        for path in earlier_files(out):
-            path.unlink()
-        for path in sorted(folder.iterdir()):
+        new = sorted(folder.iterdir())
+        replaced = {path.name for path in new}
+        stale = [path for path in earlier_files(out) if path.name not in replaced]
+        for path in new:
             path.replace(out / path.name)
+        for path in stale:
+            path.unlink()
 
 
 def earlier_files(out: Path) -> list[Path]:
