@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxnet.uncertainty import fisher_information, inverse
+from relaxnet.uncertainty import covariance_with_known, fisher_information
 from relaxsim.signals import SignalModel
 
 
@@ -48,8 +48,9 @@ def true_t1(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Kappa with T1 for T1*, its standard deviations, and where there is no correction.
 
-    The standard deviation is propagated with the correlation of B and T1* that the times imply
-    (Fisher information at the estimate).
+    The standard deviation is propagated with the correlation of B and T1*: what the times imply of
+    how T1* follows B (Fisher information at the estimate), at the standard deviation of B that the
+    fit gives. A B that the neighbourhood tells, too, has a smaller one.
 
     Parameters
     ----------
@@ -89,19 +90,22 @@ def true_t1(
     spread = std.copy()
     fitted = keep & (apparent > 0)
     s_b, s_t = std[fitted][..., b].astype(np.float64), std[fitted][..., -1].astype(np.float64)
-    rho = _correlation(kappa[fitted], tau, model, b)
+    follows = _slope(kappa[fitted], tau, model, b)
     with np.errstate(invalid="ignore", over="ignore"):
         to_b, to_t = apparent[fitted] * s_b, factor[fitted] * s_t
-        variance = to_b**2 + to_t**2 + 2.0 * rho * to_b * to_t
+        both = apparent[fitted] * factor[fitted] * follows * s_b**2
+        variance = to_b**2 + to_t**2 + 2.0 * both
     known = np.isfinite(s_b) & np.isfinite(s_t)
     spread[..., -1] = 0.0
     spread[fitted, -1] = np.where(known, np.sqrt(np.maximum(np.nan_to_num(variance), 0)), np.inf)
     return out, spread, refused
 
 
-def _correlation(kappa: np.ndarray, tau: np.ndarray, model: SignalModel, b: int) -> np.ndarray:
-    """Correlation of the errors of B and T1*, 0 where the times do not tell."""
-    covariance = inverse(fisher_information(kappa, tau, 1.0, model))
-    with np.errstate(invalid="ignore"):
-        rho = covariance[..., b, -1] / np.sqrt(covariance[..., b, b] * covariance[..., -1, -1])
-    return np.clip(np.nan_to_num(rho), -1.0, 1.0)
+def _slope(kappa: np.ndarray, tau: np.ndarray, model: SignalModel, b: int) -> np.ndarray:
+    """Change of the estimate of T1* by a change of B, 0 where the times do not tell.
+
+    The covariance of both is this times the variance of B, be B free or known from elsewhere.
+    """
+    one = np.ones(kappa.shape[:-1])
+    F = fisher_information(kappa, tau, 1.0, model)
+    return np.nan_to_num(covariance_with_known(F, b, one)[..., b, -1], posinf=0.0, neginf=0.0)

@@ -5,6 +5,7 @@ from relaxnet.fit_options import FitOptions
 from relaxnet.look_locker import true_t1
 from relaxnet.prediction import predict
 from relaxnet.status import NO_CORRECTION, OK
+from relaxnet.uncertainty import covariance_with_known, fisher_information, inverse
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 TAU = np.arange(40.0, 3500.0, 150.0)
@@ -43,6 +44,17 @@ def test_standard_deviation_is_that_of_repeats():
     T1 = maps["T1"]
     assert T1.mean() == pytest.approx(800 * 1.3, rel=0.01)
     assert np.median(maps.std[..., 2]) == pytest.approx(T1.std(), rel=0.08)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25, 0.05])
+def test_standard_deviation_where_more_is_known_of_b(share):
+    """As a penalty or a shared B gives it: the delta method on the whole covariance."""
+    kappa = np.array([1.0, 2.3, 800.0])
+    F = fisher_information(kappa, TAU, 0.01, INVERSION_RECOVERY)
+    C = covariance_with_known(F, 1, share * inverse(F)[1, 1])
+    slope = np.array([0.0, 800.0, 1.3])
+    _, spread, _ = true_t1(kappa[None], np.sqrt(np.diag(C))[None], TAU, INVERSION_RECOVERY)
+    assert spread[0, 2] == pytest.approx(np.sqrt(slope @ C @ slope), rel=1e-6)
 
 
 def test_b_of_one_or_less_has_no_correction():
@@ -91,4 +103,4 @@ def test_options_that_do_not_go_together():
         predict(S, np.array([10.0, 50.0, 90.0]), "tes", "mle", look_locker=True)
     S = np.ones((2, 2, 1, len(TAU)))
     with pytest.raises(ValueError, match="--look-locker and --tr exclude each other"):
-        predict(S, TAU, "tis", "mle", fit=FitOptions(tr=2000.0), look_locker=True)
+        predict(S, TAU, "tis", "mle", fit=FitOptions(tr=5000.0), look_locker=True)
