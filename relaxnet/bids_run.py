@@ -125,7 +125,7 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
     if settings.method == "mle":
         if settings.networks:
             raise BidsError("--model goes with a network; --method mle takes none.")
-        _fit(settings, "IRT1", None if settings.tr == "sidecar" else settings.tr)
+        _fit(settings, "IRT1", settings.tr)
         return
     if any(x is not None for x in (settings.tr, settings.likelihood, settings.lambda_b)):
         raise BidsError(
@@ -300,11 +300,11 @@ def _map(
     return maps, (*maps.notes, *maps.warnings)
 
 
-def _fit(settings: Settings, suffix: str, tr: float | str | None) -> FitOptions:
+def _fit(settings: Settings, suffix: str, tr: float | Literal["sidecar"] | None) -> FitOptions:
     return FitOptions(
         likelihood=settings.likelihood,
         lambda_b=settings.lambda_b if suffix == "IRT1" else None,
-        tr=None if tr is None else float(tr),
+        tr=tr,
     )
 
 

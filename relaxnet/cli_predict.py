@@ -127,8 +127,8 @@ def predict(
 
     fit = {name: options.pop(name) for name in _FIT_OPTIONS}
     fit["lambda_b"] = weight_of(fit["lambda_b"])
-    options["tr"] = repetition_time(fit.pop("tr"))
-    limits = None if bounds is None else _bounds(bounds, _times(series, options), options["tr"])
+    fit["tr"] = repetition_time(fit["tr"])
+    limits = None if bounds is None else _bounds(bounds, _times(series, options), fit["tr"])
     options["fit"] = FitOptions(bounds=limits, **fit)
     with contextlib.ExitStack() as bars:
 

@@ -13,6 +13,7 @@ from relaxnet.inference import filled, run_network
 from relaxnet.models import ModelError
 from relaxnet.noise import Noise
 from relaxnet.polarity import restored
+from relaxnet.regularised import RegularisedFit
 from relaxnet.scale import knows_sign
 from relaxnet.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxsim.signals import SignalModel
@@ -29,11 +30,14 @@ class Estimate:
     kappa : array, shape (X, Y, Z, Q)
     std : array, shape (X, Y, Z, Q), or None
     status : array, shape (X, Y, Z)
+    lambda_b : float, optional
+        Weight of a penalty on B, given or chosen.
     """
 
     kappa: np.ndarray
     std: np.ndarray | None
     status: np.ndarray
+    lambda_b: float | None = None
 
 
 def by_fit(
@@ -53,7 +57,9 @@ def by_fit(
     found = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
     kappa, std = fit.kappa.copy(), fit.std.copy()
     kappa[~inside], std[~inside] = 0, 0
-    return _sound(Estimate(kappa, std, np.where(inside, found, status)))
+    penalised = isinstance(fit, RegularisedFit) and options.lambda_b is not None
+    weight = fit.lambda_b if penalised else None
+    return _sound(Estimate(kappa, std, np.where(inside, found, status), weight))
 
 
 def by_network(

@@ -134,6 +134,8 @@ def predict_files(
     for key in ("mask", "rois", "roi_names"):
         if key in options:
             options[key] = str(options[key] or "")
+    if isinstance(options.get("sigma"), Path):
+        options["sigma"] = str(options["sigma"])
     request = Request(
         series=taken.paths,
         protocol=taken.protocol,
@@ -298,7 +300,10 @@ def _spacing(series: Series) -> tuple[float, ...]:
 
 def _fit_words(request: Request, maps: Maps) -> str:
     """What sidecars say of a fit."""
-    return replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words
+    words = replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words
+    if request.fit.lambda_b == "auto" and maps.lambda_b is not None:
+        return words.replace("lambda auto", f"lambda auto ({maps.lambda_b:.3g})")
+    return words
 
 
 def _network_words(network: _Network) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,8 +35,9 @@ class FitOptions:
         B (with `tr` the efficiency) is known.
     share_b : bool
         One B (or efficiency) for the mask.
-    tr : float, optional
-        Repetition time in ms.
+    tr : float or "sidecar", optional
+        Repetition time in ms, or the wish for that of a series' sidecars, which
+        `relaxnet.file_prediction` puts in its place.
 
     Raises
     ------
@@ -49,7 +50,7 @@ class FitOptions:
     lambda_b: float | str | None = None
     fix_b: float | None = None
     share_b: bool = False
-    tr: float | None = None
+    tr: float | Literal["sidecar"] | None = None
 
     def __post_init__(self) -> None:
         named = [self.lambda_b is not None, self.fix_b is not None, self.share_b]
@@ -65,7 +66,7 @@ class FitOptions:
                 else "an efficiency, as --tr is given,"
             )
             raise ValueError(f"--fix-b {self.fix_b:g}: expected {what} from {low:g} to {high:g}.")
-        if self.tr is not None and not (np.isfinite(self.tr) and self.tr > 0):
+        if isinstance(self.tr, float | int) and not (np.isfinite(self.tr) and self.tr > 0):
             raise ValueError(f"--tr {self.tr:g}: expected a positive repetition time in ms.")
 
     @property
@@ -85,7 +86,7 @@ class FitOptions:
         else:
             field = "voxel-wise"
         if self.tr is not None:
-            field = f"{field.replace('B ', 'efficiency ')}, TR {self.tr:g} ms"
+            field = f"{field.replace('B ', 'efficiency ')}, TR {_ms(self.tr)}"
         return f"{self.likelihood or ''} maximum likelihood, {field}".lstrip()
 
     def for_noise(self, rician: bool, snr: float) -> FitOptions:
@@ -130,6 +131,10 @@ class FitOptions:
         return fit_regularised(
             S, tau, model, sigma, mask, lambda_b=weight, spacing=spacing, **common
         )
+
+
+def _ms(tr: float | str) -> str:
+    return f"of the {tr}s" if isinstance(tr, str) else f"{tr:g} ms"
 
 
 #: The default: every voxel alone, the model's bounds.

@@ -76,7 +76,10 @@ class Maps:
     look_locker : bool
         T1 is corrected for a Look-Locker readout.
     rician : bool
-        Noise was taken for Rician by a network that tells it from Gaussian noise.
+        Noise was taken for Rician, by a fit's likelihood or a network that tells it from Gaussian
+        noise.
+    lambda_b : float or None
+        Weight of a fit's penalty on B, given or chosen.
     """
 
     kappa: np.ndarray
@@ -95,6 +98,7 @@ class Maps:
     comparison: Comparison | None = None
     look_locker: bool = False
     rician: bool = False
+    lambda_b: float | None = None
 
     @property
     def taken_as(self) -> str:

@@ -16,12 +16,23 @@ TOP = 99.0
 PARTED, FAR_PARTED = 0.5, 0.1
 #: Share of the air's voxels whose power is taken for that of an object.
 FALSE_ALARMS = 1e-4
+#: What a mask was found by, in words.
+RULES = {
+    "otsu": "Otsu's threshold",
+    "air": "power above that of the air",
+    "all": "all that is not zero",
+}
 #: Parts that are smaller than this share of the largest one are dropped.
 SMALLEST_PART = 0.1
 
 
 def automatic_mask(S: np.ndarray) -> np.ndarray:
-    """Foreground of a series.
+    """Foreground of a series, bool, shape (X, Y, Z); `mask_and_rule` without the rule."""
+    return mask_and_rule(S)[0]
+
+
+def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
+    """Foreground of a series, and by which of `RULES` it was found.
 
     1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
        method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
@@ -44,6 +55,7 @@ def automatic_mask(S: np.ndarray) -> np.ndarray:
     Returns
     -------
     mask : bool array, shape (X, Y, Z)
+    rule : str
 
     Raises
     ------
@@ -55,14 +67,19 @@ def automatic_mask(S: np.ndarray) -> np.ndarray:
     if not (mip > 0).any():
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")
     values = mip[mip > 0]
-    threshold = otsu_threshold(values)
-    found = mip > threshold if threshold > 0 else _above_air(S)
+    found, rule = _found(S, mip, otsu_threshold(values))
     if found is None:
-        found = mip > otsu_threshold(values, 100.0, FAR_PARTED)
+        threshold = otsu_threshold(values, 100.0, FAR_PARTED)
+        found, rule = mip > threshold, "otsu" if threshold > 0 else "all"
     mask = _large_parts(found)
     for z in range(mask.shape[2]):
         mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
-    return mask
+    return mask, rule
+
+
+def _found(S: np.ndarray, mip: np.ndarray, threshold: float) -> tuple[np.ndarray | None, str]:
+    """Voxels above a threshold, or without one those above the air; None without air."""
+    return (mip > threshold, "otsu") if threshold > 0 else (_above_air(S), "air")
 
 
 def otsu_threshold(values: np.ndarray, top: float = TOP, parted: float = PARTED) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from relaxnet.masks import RULES
 from relaxnet.report_voxels import run_times
 from relaxnet.status import OK
 from relaxnet.view_run import Run
@@ -232,8 +233,12 @@ def _noise(card: dict[str, Any]) -> str:
 
 def _mask(card: dict[str, Any], cite: _Citations) -> str:
     words = str(card.get("Mask", ""))
-    if words.startswith("automatic"):
+    if words.startswith("automatic") and RULES["otsu"] in words:
         return f"Voxels were chosen by Otsu's threshold {cite(OTSU)} on the maximum over images."
+    if words.startswith("automatic") and RULES["air"] in words:
+        return "Voxels were chosen by their power over the images, above that of the air's noise."
+    if words.startswith("automatic"):
+        return "All voxels that are not zero were taken."
     return "Voxels were restricted to a given mask." if words.startswith("mask") else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from relaxnet.fit_options import VOXELWISE, FitOptions
-from relaxnet.masks import automatic_mask
+from relaxnet.masks import RULES, mask_and_rule
 from relaxnet.nifti import Series, by
 from relaxnet.nifti_inputs import load_labels, load_mask, load_series, load_sigma
 from relaxnet.roi import read_names
@@ -165,7 +165,9 @@ def _mask(wanted: str, series: Series) -> tuple[np.ndarray | None, str]:
     if wanted == "none":
         return None, "no mask"
     if wanted == "auto":
-        mask, words = automatic_mask(series.data), "automatic mask"
+        axis = series.slice_axis  # along which holes are filled and air is judged
+        found, rule = mask_and_rule(np.moveaxis(series.data, axis, 2))
+        mask, words = np.moveaxis(found, 2, axis), f"automatic mask, {RULES[rule]}"
     else:
         mask = load_mask(wanted, series.shape, series)
         words = f"mask {Path(wanted).name}"

@@ -72,6 +72,8 @@ def sidecar_of(
     }
     if maps.std is not None:
         said["StdSource"] = STD_SOURCE[maps.method]
+    if maps.lambda_b is not None:
+        said["LambdaB"] = maps.lambda_b if np.isfinite(maps.lambda_b) else "inf"
     if maps.comparison is not None:
         numbers = {k: round(v, 6) for k, v in asdict(maps.comparison).items() if v == v}
         said["Comparison"] = {"with": "mle, voxel-wise", **numbers}

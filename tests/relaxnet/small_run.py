@@ -70,7 +70,7 @@ def make_run(
         "Sigma": SIGMA,
         "SigmaSource": "fit residuals",
         "DataTakenAs": "magnitude",
-        "Mask": "automatic mask (30 % of voxels)",
+        "Mask": "automatic mask, Otsu's threshold (30 % of voxels)",
         "OutsideMask": 0,
         "Sources": [str(source)],
         "SoftwareName": "relaxnet",

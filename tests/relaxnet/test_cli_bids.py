@@ -203,6 +203,22 @@ def test_repetition_time_of_the_sidecars(raw):
     assert "TR" not in card(out / "sub-01_T2map.json")["EstimationAlgorithm"]
 
 
+def test_a_4d_file_leaves_no_list_of_inversion_times_under_the_raw_name(raw):
+    folder = raw / "ds/sub-01/anat"
+    images = sorted(folder.glob("sub-01_inv-*_IRT1.nii.gz"))
+    cards = [card(path.with_name(path.name.replace(".nii.gz", ".json"))) for path in images]
+    S = np.stack([np.asarray(nib.load(path).dataobj) for path in images], -1)
+    for path in folder.glob("sub-01_inv-*"):
+        path.unlink()
+    save(folder / "sub-01_IRT1.nii.gz", S)
+    taken = [c["InversionTime"] for c in cards]
+    write_json(folder / "sub-01_IRT1.json", InversionTime=taken)
+    call(*MLE, "--participant-label", "01", out="new")
+    said = card(Path("new/sub-01/anat/sub-01_T1map.json"))
+    assert said["InversionTimes"] == pytest.approx(taken)
+    assert "InversionTime" not in said
+
+
 def test_penalty_on_b(raw):
     call(*MLE, "--lambda-b", "500", "--participant-label", "01", out="new")
     said = {s: card(Path(f"new/sub-01/anat/sub-01_{s}map.json")) for s in ("T1", "T2")}

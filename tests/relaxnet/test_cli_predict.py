@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +16,7 @@ from relaxnet.cli import main
 from relaxnet.model_card import card_text
 from relaxnet.models import checksum, shipped_models
 from relaxnet.rim import RIM
+from relaxnet.status import OUTSIDE
 from relaxsim.signals import T2_DECAY
 
 MLE = ("--tis", "tis.txt", "--method", "mle")
@@ -50,14 +54,18 @@ def mapped(*arguments):
 
 def refused(folder, match, *arguments):
     """The command fails with one line, exit code 2, and leaves the folder as it was."""
-    before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+
+    def content():
+        return {p: p.is_file() and p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+    before = content()
     result = call(*arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     last = [line for line in result.output.splitlines() if line][-1]
     assert last.startswith("Error: ")
     assert match in last
-    assert sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+    assert content() == before
 
 
 def volume(path):
@@ -258,6 +266,38 @@ def test_interruption_leaves_nothing(folder, monkeypatch, stop, code, words):
     assert result.exit_code == code
     assert words in result.output
     assert {p.name for p in folder.iterdir()} == before
+
+
+def test_a_folder_on_another_disk_takes_the_maps(folder, tmp_path_factory):
+    """New maps are moved in before old ones go, and never across disks."""
+    disk = Path("/dev/shm")
+    if not os.access(disk, os.W_OK) or disk.stat().st_dev == folder.stat().st_dev:
+        pytest.skip("no second disk")
+    with tempfile.TemporaryDirectory(dir=disk) as elsewhere:
+        (folder / "maps").symlink_to(elsewhere)
+        mapped("series.nii.gz", *NET)
+        assert (folder / "maps/Bmap.nii.gz").is_file()
+        mapped("series.nii.gz", *MLE, "--overwrite")
+        assert (folder / "maps/T1std.nii.gz").is_file()
+        assert not list(Path(elsewhere).glob(".*"))
+
+
+def test_holes_are_filled_across_the_slices_of_the_acquisition(folder):
+    """A ring of sagittal slices has a hole in each slice, and none along the third axis."""
+    S = np.asarray(nib.load("series.nii.gz").dataobj)[:, :, :1]
+    x, y = np.indices(S.shape[:2])
+    ring = np.hypot(x - S.shape[0] // 2, y - S.shape[1] // 2)
+    ring = (ring > 1.5) & (ring < 4.5)
+    slab = np.repeat(np.where(ring[..., None, None], 500.0, 0.0) * np.ones(S.shape[-1]), 6, axis=2)
+    for axis in (2, 0):
+        zooms = np.ones(4)
+        zooms[axis] = 5
+        image = nib.Nifti1Image(np.moveaxis(slab, 2, axis).astype(np.float32), np.diag(zooms))
+        nib.save(image, f"ring{axis}.nii.gz")
+        mapped(f"ring{axis}.nii.gz", *MLE, "--out", f"m{axis}")
+    inside = [(np.asarray(nib.load(f"m{a}/status.nii.gz").dataobj) != OUTSIDE) for a in (2, 0)]
+    np.testing.assert_array_equal(inside[0], np.moveaxis(inside[1], 0, 2))
+    assert inside[0].sum() > 6 * ring.sum()
 
 
 def test_version():

@@ -51,7 +51,7 @@ def test_default_is_the_voxelwise_fit():
         (["--fix-b", "1.95"], "B fixed at 1.95"),
         (["--share-b"], "one B for the mask"),
         (["--lambda-b", "500"], "B regularised, lambda 500"),
-        (["--lambda-b", "auto"], "B regularised, lambda auto"),
+        (["--lambda-b", "auto"], "B regularised, lambda auto ("),
     ],
     ids=["fixed", "shared", "500", "auto"],
 )
@@ -81,9 +81,23 @@ def test_repetition_time_and_rician_likelihood(folder):
         assert abs(np.median(T1 / kappa[disc][:, 2] - 1)) < 0.05
 
 
+def test_chosen_weight_is_written(folder):
+    assert predict("--lambda-b", "auto", "--out", "auto").exit_code == 0
+    card = json.loads((folder / "auto/T1map.json").read_text())
+    assert card["LambdaB"] > 0
+    assert f"({card['LambdaB']:.3g})" in card["Fit"]
+
+
+def test_fixed_efficiency_goes_with_a_repetition_time(folder):
+    result = predict("--fix-b", "0.45", "--tr", "8000")
+    assert result.exit_code == 0, result.output
+    assert "efficiency fixed at 0.45, TR 8000 ms" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
+        (["--tr", "100"], "shorter than the longest inversion time"),
         (["--fix-b", "2", "--share-b"], "exclude each other"),
         (["--likelihood", "rician", "--share-b", "--signed"], "these data are signed"),
         (["--lambda-b", "much"], "expected a number or auto"),
