@@ -15,6 +15,7 @@ from relaxsim.cli_phantom import phantom
 from relaxsim.errors import one_line_errors
 from relaxsim.options import (
     FILE,
+    SIGMAS,
     VOXEL_RANGE,
     IndexRange,
     Range,
@@ -134,8 +135,9 @@ def generate(
 ) -> None:
     """Write HDF5 shards of simulated patches.
 
-    The same command resumes an interrupted run. Shard i depends on the settings and the seed
-    alone: any number of --jobs, or a job array over --shards I:J, writes the same data.
+    The same command, without --overwrite, resumes an interrupted run. Shard i depends on the
+    settings and the seed alone: any number of --jobs, or a job array over --shards I:J, writes the
+    same data.
 
     \b
     Examples:
@@ -146,7 +148,7 @@ def generate(
     from tqdm import tqdm
 
     from relaxsim.progress import refresh_seconds
-    from relaxsim.run import check_space, generate, pending_shards, remove_replaced
+    from relaxsim.run import check_inputs, check_space, generate, pending_shards, remove_replaced
 
     settings = _settings(**fields)
     wanted = range(settings.num_shards) if shards is None else range(*shards)
@@ -162,6 +164,7 @@ def generate(
         f"{need / 1e9:.2f} GB ({free / 1e9:.1f} GB free)"
     )
     if overwrite:
+        check_inputs(settings)
         remove_replaced(settings, out, pending)
     jobs = min(jobs or available_cores(), max(1, len(pending)))
     pace = {"mininterval": refresh_seconds(), "leave": False}
@@ -170,7 +173,11 @@ def generate(
             for _ in generate(settings, out, pending, jobs) if pending else ():
                 bar.update()
         except KeyboardInterrupt:
-            click.echo("Shards that are there are complete; the same command goes on.", err=True)
+            click.echo(
+                "Shards that are there are complete; the same command goes on, without "
+                "--overwrite.",
+                err=True,
+            )
             raise
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
 
@@ -255,8 +262,11 @@ def _settings(
     from relaxsim.tissues import read_tissues
 
     low, high = sigma_range
-    if not 0 < low <= high < float("inf"):
-        raise ValueError(f"--sigma-range {low:g} {high:g}: expected 0 < LO <= HI.")
+    if not SIGMAS[0] <= low <= high <= SIGMAS[1]:
+        raise ValueError(
+            f"--sigma-range {low:g} {high:g}: expected LO <= HI within {SIGMAS[0]:g} to "
+            f"{SIGMAS[1]:g} (CSF's A is 1)."
+        )
     times = chosen_times(tis, tes, fields["tr_range"])
     size = fields["voxel_size"]
     if size is not None and not VOXEL_RANGE[0] <= size[0] <= size[1] <= VOXEL_RANGE[1]:

@@ -11,6 +11,7 @@ import click
 from relaxsim.errors import one_line_errors
 from relaxsim.options import (
     FILE,
+    SNR,
     VOXEL_SIZE,
     Positive,
     b_field,
@@ -27,7 +28,7 @@ _series = options(
     click.option("--tis", metavar="FILE|NAME", help="Inversion times in ms."),
     click.option("--tes", metavar="FILE|NAME", help="Echo times in ms."),
     click.option("--out", default="phantom", type=FILE, help="Folder, made if missing."),
-    click.option("--snr", default=10.0, type=Positive(), help="0.75 / sigma, in units of CSF's A."),
+    click.option("--snr", default=10.0, type=SNR, help="0.75 / sigma, in units of CSF's A."),
     click.option("--repeats", default=4, type=click.IntRange(1, 10000), help="Noise draws."),
     click.option(
         "--seed", default=0, type=click.IntRange(0), help="Seed of tissue values, B and noise."

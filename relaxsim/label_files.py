@@ -25,6 +25,8 @@ BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
 MAX_LABEL = 11
 #: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
 ISOTROPY_TOLERANCE = 1e-3
+#: Voxel sizes of label volumes, mm; another one is in another unit.
+VOXELS = (0.1, 10.0)
 #: Slices of a MINC file that are read at a time.
 SLAB = 16
 #: What the readers raise, besides their own, on a header that makes no sense.
@@ -124,10 +126,17 @@ def _read_image(path: Path) -> tuple[np.ndarray, float]:
             f"{path} has shape {' x '.join(map(str, image.shape))}; "
             "expected one three-dimensional label volume."
         )
+    if not min(shape):
+        raise ValueError(f"{path} has shape {' x '.join(map(str, shape))}: it holds no voxel.")
     if not zooms.min() > 0 or np.ptp(zooms) > ISOTROPY_TOLERANCE * zooms.max():
         raise ValueError(
             f"{path} has voxels of {' x '.join(f'{z:g}' for z in zooms)} mm; "
             "expected cubes: resample the labels by nearest neighbour."
+        )
+    if not VOXELS[0] <= zooms.mean() <= VOXELS[1]:
+        raise ValueError(
+            f"{path} has voxels of {zooms.mean():g} mm; expected {VOXELS[0]:g} to {VOXELS[1]:g} mm "
+            "(is its header in another unit?)."
         )
     if np.isnan(orientation).any():
         raise ValueError(f"{path} has no usable orientation (its affine is singular).")

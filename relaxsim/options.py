@@ -72,9 +72,13 @@ class IndexRange(click.ParamType):
         if isinstance(value, tuple):
             return value
         low, _, high = str(value).partition(":")
-        if not (low.isdigit() and high.isdigit() and int(low) < int(high)):
+        if not (_is_index(low) and _is_index(high) and int(low) < int(high)):
             self.fail(f"{value!r}: expected I:J with 0 <= I < J.", param, ctx)
         return int(low), int(high)
+
+
+def _is_index(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10
 
 
 class Positive(click.FloatRange):
@@ -88,6 +92,9 @@ class Positive(click.FloatRange):
 
 
 FILE = click.Path(path_type=Path)
+#: Noise standard deviations that are simulated; 0.75 over these are the SNR.
+SIGMAS = (1e-6, 1e3)
+SNR = click.FloatRange(0.75 / SIGMAS[1], 0.75 / SIGMAS[0])
 #: Voxel sizes that are simulated, mm.
 VOXEL_RANGE = (0.2, 5.0)
 VOXEL_SIZE = click.FloatRange(*VOXEL_RANGE)

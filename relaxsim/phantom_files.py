@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from relaxsim.signals import SignalModel
 MAP_NAMES = {"A": "M0map"}
 #: Mean A of grey and white matter: SNR = 0.75 / sigma.
 SNR_SIGNAL = 0.75
-#: Files that depend on the options, of which an overwritten phantom may have had more.
-_OWN_FILES = tuple(
-    f"{place}{name}.*"
-    for place in ("", "E1/")
-    for name in ("rep-*_series", "*map", "pure", "structure*", "neighborhood*")
+#: Names of files that depend on the options, of which an overwritten phantom may have had more.
+_OPTIONAL = re.compile(
+    r"(rep-\d+_series|(M0|B|T1|T2)map|labels|mask|purity|pure|(structure|neighborhood)(-\d+)?)\.json"
 )
 _BIDS_TIMES = {"tis": "InversionTime", "tes": "EchoTime"}
 
@@ -90,7 +89,7 @@ def write_phantom(
                 series = noisy_series(part, SNR_SIGNAL / snr, rng, noise)
                 sidecar = _sidecar(part, snr, noise, seed, repeat) | dict(provenance)
                 _save(root / f"rep-{repeat}_series.nii.gz", series, part, sidecar)
-        _move(Path(temporary), folder)
+        _move(Path(temporary), folder, overwrite)
     return [folder / f"rep-{repeat}_series.nii.gz" for repeat in range(1, repeats + 1)]
 
 
@@ -109,19 +108,35 @@ def check_free(folder: str | Path, model: SignalModel) -> None:
         raise ValueError(f"{there[0]} exists. Give --overwrite or another --out.")
 
 
-def _move(temporary: Path, folder: Path) -> None:
-    """Give all files their place, the series last, and remove those of a former phantom."""
-    moved = set()
-    for path in sorted(temporary.rglob("*"), key=lambda p: ("_series" in p.name, p)):
-        target = folder / path.relative_to(temporary)
-        if path.is_dir():
-            target.mkdir(exist_ok=True)
-        else:
-            path.replace(target)
-            moved.add(target)
-    for pattern in _OWN_FILES:
-        for path in set(folder.glob(pattern)) - moved:
-            path.unlink()
+def _move(temporary: Path, folder: Path, overwrite: bool) -> None:
+    """Give all files their place, the series last; with `overwrite` a former phantom's go."""
+    sources = [path for path in temporary.rglob("*") if path.is_file()]
+    targets = {path: folder / path.relative_to(temporary) for path in sources}
+    there = sorted(target for target in targets.values() if target.exists())
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} exists. Give --overwrite or another --out.")
+    former = set(_former(folder)) if overwrite else set()
+    for path in sorted(sources, key=lambda p: ("_series" in p.name, p)):
+        targets[path].parent.mkdir(exist_ok=True)
+        path.replace(targets[path])
+    for path in former - set(targets.values()):
+        path.unlink()
+
+
+def _former(folder: Path) -> Iterator[Path]:
+    """Files of a former phantom whose names depend on the options: theirs by name and sidecar."""
+    for card in [*folder.glob("*.json"), *folder.glob("E1/*.json")]:
+        image = card.with_suffix(".nii.gz")
+        if _OPTIONAL.fullmatch(card.name) and image.is_file() and _is_ours(card):
+            yield from (card, image)
+
+
+def _is_ours(card: Path) -> bool:
+    """Whether a sidecar says that relaxsim wrote it."""
+    try:
+        return json.loads(card.read_text(encoding="utf-8")).get("SoftwareName") == "relaxsim"
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _write_truth(phantom: Phantom, root: Path) -> None:
@@ -157,8 +172,6 @@ def _sidecar(phantom: Phantom, snr: float, noise: str, seed: int, repeat: int) -
         "SNR": snr,
         "Seed": seed,
         "Repeat": repeat,
-        "SoftwareName": "relaxsim",
-        "SoftwareVersion": __version__,
     }
 
 
@@ -169,5 +182,6 @@ def _save(path: Path, values: np.ndarray, phantom: Phantom, sidecar: Mapping[str
     image = nib.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm")
     nib.save(image, path)
-    text = json.dumps(dict(sidecar), indent=1) + "\n"
+    made_by = {"SoftwareName": "relaxsim", "SoftwareVersion": __version__}
+    text = json.dumps({**sidecar, **made_by}, indent=1) + "\n"
     path.with_name(path.name.replace(".nii.gz", ".json")).write_text(text, encoding="utf-8")

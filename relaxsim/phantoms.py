@@ -27,6 +27,8 @@ PLATE_ARRAYS = ("T1", "T2")
 #: from the front in degrees, number of spheres. They count clockwise.
 RINGS = ((50.0, 0.0, 10), (28.3, -45.0, 4))
 SPHERE_RADIUS, WALL, BODY_RADIUS = 7.5, 1.0, 100.0  # mm
+#: From the plate's centre to the outer walls of the outer spheres, mm.
+OUTERMOST = RINGS[0][0] + SPHERE_RADIUS + WALL
 #: Label and values of the water around the spheres: those of CSF in the paper's Table 1.
 WATER, WATER_VALUES = 15, {"T1": 3500.0, "T2": 2000.0}
 
@@ -223,9 +225,15 @@ def plate_phantom(
     Raises
     ------
     ValueError
-        If there is no such array, or the model has a parameter that it has no values of.
+        If there is no such array, the model has a parameter that it has no values of, or spheres
+        lie outside the field of view.
     """
     nominal = nominal_values(array)
+    if matrix * voxel_size < 2 * OUTERMOST:
+        raise ValueError(
+            f"{matrix} voxels of {voxel_size:g} mm cut spheres off; the plate's spheres lie within "
+            f"{2 * OUTERMOST:g} mm. Give a larger --matrix or --voxel-size."
+        )
     fine = 5
     labels = plate_labels(voxel_size / fine, matrix * fine)
     fractions = coarse_fractions(labels[None], (matrix, matrix), fine, 1.0, WATER + 1)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from relaxsim import __version__
-from relaxsim.generate import Settings, make_shard
+from relaxsim.anatomy import load_anatomy
+from relaxsim.generate import BUILTIN, Settings, make_shard
 from relaxsim.shards import (
     ShardError,
     ShardInfo,
@@ -31,6 +32,7 @@ from relaxsim.shards import (
     shard_path,
     write_shard,
 )
+from relaxsim.tissues import parse_tissues
 
 #: Seconds between looks at what the processes have written.
 _GLANCE = 0.2
@@ -57,21 +59,22 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     OSError
         If they do not fit on the disk, or `folder` cannot be written.
     """
-    largest = max((shard_bytes(settings, i) for i in indices), default=0)
-    if largest > MOST_BYTES:
-        raise ValueError(
-            f"a shard of {settings.patches_per_shard} patches would take {largest / 1e9:.1f} GB; "
-            f"at most {MOST_BYTES / 1e9:g} GB are made. Give a smaller --patch-size or shorter "
-            "lists of times."
-        )
     parent = Path(folder).absolute()
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise OSError(f"{parent} is no folder that can be written. Give another --out.")
+    _check_number(settings, parent, len(indices))
+    sizes = [shard_bytes(settings, i) for i in indices]
+    if (largest := max(sizes, default=0)) > MOST_BYTES:
+        raise ValueError(
+            f"a shard of {settings.patches_per_shard} patches would take {largest / 1e9:.1f} GB; "
+            f"at most {MOST_BYTES / 1e9:g} GB are made. Give a smaller --patch-size or shorter "
+            "lists of times."
+        )
     old = [shard_path(folder, i) for i in indices]
     free = shutil.disk_usage(parent).free + sum(p.stat().st_size for p in old if p.is_file())
-    need = sum(shard_bytes(settings, i) for i in indices)
+    need = sum(sizes)
     if need > free:
         patches = sum(settings.patches_of(i) for i in indices)
         raise OSError(
@@ -79,6 +82,34 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
             "Ask for fewer --patches or another --out."
         )
     return need, free
+
+
+def _check_number(settings: Settings, folder: Path, shards: int) -> None:
+    """Refuse more shards than the whole disk holds, before each is looked at; raises `OSError`."""
+    voxels = (shards - 1) * settings.patches_per_shard * settings.patch_size**2
+    least = voxels * 4 * settings.model.num_parameters
+    if least > (total := shutil.disk_usage(folder).total):
+        raise OSError(
+            f"{settings.patches} patches take more than {least / 1e9:.0f} GB, more than the disk "
+            f"of {total / 1e9:.0f} GB holds. Ask for fewer --patches."
+        )
+
+
+def check_inputs(settings: Settings) -> None:
+    """Read all anatomies and draw from the tissue table, before old shards are removed.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged or lacks what the signal model needs.
+    """
+    table = parse_tissues(settings.tissues[1], settings.tissues[0])
+    for parameter in settings.model.parameters:
+        if parameter != "B":
+            table.draw(parameter, 1, np.random.default_rng(0))
+    for path, _ in settings.anatomies:
+        if path != BUILTIN:
+            load_anatomy(path)
 
 
 def pending_shards(
@@ -167,7 +198,7 @@ def generate(
         except BrokenProcessPool:
             raise OSError(
                 "a process was killed, perhaps for want of memory (fewer --jobs need less). "
-                "Shards that are there are complete; the same command goes on."
+                "Shards that are there are complete; the same command goes on, without --overwrite."
             ) from None
         finally:
             stop.set()

@@ -103,7 +103,7 @@ def remove_leftovers(folder: Path) -> None:
         return
     for part in folder.glob(".shard-*.part"):
         rest, pid, _ = part.name.rsplit(".", 2)
-        if not rest.endswith(f".h5.{platform.node() or 'host'}") or not pid.isdigit():
+        if not rest.endswith(f".h5.{platform.node() or 'host'}") or not pid.isdecimal():
             continue
         try:
             os.kill(int(pid), 0)
@@ -193,7 +193,7 @@ def write_shard(
         temporary.unlink(missing_ok=True)
         raise OSError(
             f"{path} cannot be written ({error.strerror}). "
-            "Shards that are there are complete; the same command goes on."
+            "Shards that are there are complete; the same command goes on, without --overwrite."
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)

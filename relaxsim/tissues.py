@@ -127,7 +127,10 @@ def read_tissues(name: str | Path = "paper") -> TissueTable:
 def parse_tissues(text: str, name: str) -> TissueTable:
     """Tissue table from the text of a CSV file; see `read_tissues`."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    try:
+        rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    except csv.Error as error:
+        raise ValueError(f"tissue table {name} is no CSV table ({error}).") from None
     columns = list(rows[0]) if rows else []
     for column in ("labels", "tissue", "A", "A_sd"):
         if column not in columns:
@@ -154,11 +157,14 @@ def _tissue(row: dict[str, str], parameters: list[str], table: str) -> Tissue:
             )
         if p.startswith("T") and mean[p] < 1:
             raise ValueError(f"{where}: {p} = {mean[p]:g} looks like seconds; give ms.")
-    wide = {p for p in parameters if row.get(f"{p}_low")}
+    wide = {p for p in parameters if row.get(f"{p}_low") or row.get(f"{p}_high")}
     share = _number(row, "wide_share", where) if wide else 0.0
     ranges = {p: (_number(row, f"{p}_low", where), _number(row, f"{p}_high", where)) for p in wide}
     if not 0 <= share <= 1 or any(not 0 < low < high for low, high in ranges.values()):
         raise ValueError(f"{where}: wide_share must be in 0 to 1 and 0 < low < high.")
+    for p, (low, high) in ranges.items():
+        if p.startswith("T") and low < 1:
+            raise ValueError(f"{where}: {p} of {low:g} to {high:g} looks like seconds; give ms.")
     return Tissue(row["tissue"], labels, mean, sd, share, ranges, row.get("source") or "")
 
 

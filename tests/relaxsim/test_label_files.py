@@ -114,6 +114,13 @@ def test_brainweb_grid_under_wrong_axis_names_is_turned_back(tmp_path):
     np.testing.assert_array_equal(read_labels(tmp_path / "right.nii")[0], labels)
 
 
+@pytest.mark.parametrize("zoom", [0.001, 1000.0])
+def test_voxels_in_another_unit_are_refused(tmp_path, labels, zoom):
+    nib.save(nib.Nifti1Image(labels, np.diag([zoom] * 3 + [1])), tmp_path / "head.nii")
+    with pytest.raises(ValueError, match="header in another unit"):
+        read_labels(tmp_path / "head.nii")
+
+
 def test_anisotropic_voxels_are_refused(tmp_path, labels):
     nib.save(nib.Nifti1Image(labels, np.diag([1, 1, 1.2, 1])), tmp_path / "head.nii")
     with pytest.raises(ValueError, match=r"voxels of 1 x 1 x 1\.2 mm; expected cubes"):

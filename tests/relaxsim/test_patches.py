@@ -36,7 +36,7 @@ def test_orientations_are_the_eight_of_a_square():
 
 @settings(deadline=None)
 @given(st.floats(0.6, 4.0), st.integers(0, 1000))
-def test_fractions_sum_to_one_and_keep_volume(factor, seed):
+def test_fractions_sum_to_one(factor, seed):
     rng = np.random.default_rng(seed)
     fine = fine_size(6, factor)
     block = rng.integers(0, 12, (fine_size(1, factor), fine, fine)).astype(np.uint8)
@@ -49,10 +49,9 @@ def test_fractions_of_whole_factors_are_block_means():
     rng = np.random.default_rng(0)
     block = np.zeros((3, 9, 9), np.uint8)
     block[:2, :8, :8] = rng.integers(0, 3, (2, 8, 8))
-    shifted = np.roll(block, 0)
     fractions = coarse_fractions(block[:2, :8, :8], (4, 4), 2.0)
     for label in range(3):
-        mean = (shifted[:2, :8, :8] == label).reshape(2, 4, 2, 4, 2).mean(axis=(0, 2, 4))
+        mean = (block[:2, :8, :8] == label).reshape(2, 4, 2, 4, 2).mean(axis=(0, 2, 4))
         np.testing.assert_allclose(fractions[..., label], mean, atol=1e-6)
 
 

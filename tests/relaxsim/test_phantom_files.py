@@ -122,6 +122,26 @@ def test_nothing_is_overwritten_unasked(head, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_files_of_others_stay(head, tmp_path):
+    """Of like names, and of another program."""
+    others = ["roadmap.md", "structure_notes.txt", "pure.csv", "E1/mindmap.txt", "T2map.nii.gz"]
+    (tmp_path / "E1").mkdir()
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "T2map.json").write_text('{"SoftwareName": "relaxnet"}')
+    phantom = brain(head)
+    write(phantom, tmp_path)
+    write(phantom, tmp_path, repeats=1, overwrite=True)
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+
+
+def test_a_file_in_the_way_is_refused_before_anything_is_moved(head, tmp_path):
+    (tmp_path / "purity.nii.gz").write_text("mine")
+    with pytest.raises(ValueError, match=r"purity.nii.gz exists. Give --overwrite"):
+        write(brain(head), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["purity.nii.gz"]
+
+
 def test_overwriting_with_another_kind_leaves_none_of_the_old(head, tmp_path):
     e1 = brain(head, num_slices=1, voxel_size=0.9, matrix=120)
     write(with_structures(e1), tmp_path, repeats=1, twin=e1)

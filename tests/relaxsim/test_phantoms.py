@@ -1,5 +1,6 @@
 import csv
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -46,19 +47,24 @@ def test_crisp_brain_is_its_kappas_signal(head, model, tau):
     assert (phantom.labels[phantom.mask] > 0).all()
 
 
-def test_native_voxels_are_the_anatomys(head):
+def _offset(labels):
+    """Row and column of label 4's centre, from the head's."""
+    return np.argwhere(labels == 4).mean(0) - np.argwhere(labels > 0).mean(0)
+
+
+def test_native_voxels_are_the_anatomys(head, tmp_path):
     """At the anatomy's own voxel size, crisp, the phantom shows its labels the right way round."""
-    volume = load_anatomy(head).labels.copy()
-    phantom = brain(head, crisp=True, middle=9, matrix=44)
-    found = phantom.labels[:, :, 0].T
-    filled = np.argwhere(found)
-    rows, columns = (slice(lo, hi + 1) for lo, hi in zip(filled.min(0), filled.max(0), strict=True))
-    expected = volume[9]
-    there = np.argwhere(expected)
-    box = tuple(slice(lo, hi + 1) for lo, hi in zip(there.min(0), there.max(0), strict=True))
+    image = nib.load(head)
+    volume = np.asarray(image.dataobj).copy()
+    volume[8:13, 26:33] = 4  # a block to the left and to the front
+    nib.save(nib.Nifti1Image(volume, image.affine), tmp_path / "block.nii.gz")
+    expected = load_anatomy(tmp_path / "block.nii.gz").labels[9]
+    found = brain(tmp_path / "block.nii.gz", crisp=True, middle=9, matrix=44).labels[:, :, 0].T
     # half a voxel may be lost to the centring, so compare shares
-    shares = [np.bincount(a.ravel(), minlength=12) for a in (found[rows, columns], expected[box])]
-    np.testing.assert_allclose(*shares, atol=0.05 * expected[box].size)
+    shares = [np.bincount(labels[labels > 0], minlength=12) for labels in (found, expected)]
+    np.testing.assert_allclose(*shares, atol=0.05 * expected.size)
+    assert np.abs(_offset(expected)).min() > 3
+    np.testing.assert_allclose(_offset(found), _offset(expected), atol=1)
 
 
 def test_one_draw_of_values_for_all_slices(head):
@@ -168,6 +174,12 @@ def test_plate_has_the_nominal_values(model, tau, array):
     area = phantom.mask.sum() / 14
     assert area == pytest.approx(np.pi * 7.5**2, rel=0.02)
     assert set(phantom.label_names) == set(range(1, 16))
+
+
+def test_plate_that_would_be_cut_is_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="cut spheres off"):
+        plate_phantom("T1", TIS, INVERSION_RECOVERY, rng, voxel_size=0.5)
 
 
 def test_plate_options():

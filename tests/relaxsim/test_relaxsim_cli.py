@@ -92,8 +92,12 @@ def test_a_job_array(head, tmp_path):
         (["--tes", "fse6", "--tr", "2000"], "belongs to inversion recovery"),
         (["--tis", "nowhere.txt"], "no such file"),
         (["--tis", "cine31", "--tissues", "none"], "no bundled tissue table"),
-        (["--tis", "cine31", "--sigma-range", "0.2", "0.1"], "0 < LO <= HI"),
-        (["--tis", "cine31", "--sigma-range", "nan", "0.1"], "0 < LO <= HI"),
+        (["--tis", "cine31", "--sigma-range", "0.2", "0.1"], "expected LO <= HI"),
+        (["--tis", "cine31", "--sigma-range", "nan", "0.1"], "expected LO <= HI"),
+        (["--tis", "cine31", "--sigma-range", "1e300", "1e305"], "within 1e-06 to 1000"),
+        (["--tis", "cine31", "--tr", "300"], "shorter than the longest inversion time"),
+        (["--tis", "random", "--tr", "1000:4000"], "the longest inversion time, 5000 ms"),
+        (["--tis", "cine31", "--shards", "²:5"], "expected I:J"),
         (["--tis", "cine31", "--shards", "0:900"], "goes beyond"),
         (["--tis", "cine31", "--shards", "3:3"], "expected I:J"),
         (["--tis", "cine31", "--voxel-size", "2:1"], "LOW <= HIGH"),
@@ -207,6 +211,17 @@ def test_help_says_what_and_how(name):
     assert command.help
     for option in (p for p in command.params if isinstance(p, click.Option)):
         assert option.help, f"{name} {option.name}"
+
+
+def test_overwriting_removes_nothing_if_the_inputs_are_bad(head, tmp_path):
+    words = ("--tis", "cine31", "--patches", 4)
+    assert generate(head, tmp_path, *words)[0] == 0
+    (tmp_path / "bad.nii").write_text("junk")
+    before = sorted(tmp_path.rglob("shard-*.h5"))
+    code, said = generate(tmp_path / "bad.nii", tmp_path, *words, "--overwrite")
+    assert (code, "bad.nii" in said) == (2, True)
+    assert before
+    assert sorted(tmp_path.rglob("shard-*.h5")) == before
 
 
 def test_option_types():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -132,11 +133,14 @@ def test_the_size_is_foretold(run):
 
 def test_a_disk_too_small_is_refused_before_writing(run, tmp_path, monkeypatch):
     settings, folder = run
-    usage = type("usage", (), {"free": 50_000})
+    usage = type("usage", (), {"free": 50_000, "total": 10**9})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"0\.00 GB free\. Ask for fewer --patches"):
         check_space(settings, tmp_path / "new/deep", range(5))
     assert not (tmp_path / "new").exists()
+    huge = replace(settings, patches=10**12)
+    with pytest.raises(OSError, match="more than the disk"):
+        check_space(huge, tmp_path / "new", range(huge.num_shards))
     # what overwriting gives back counts as free
     free = check_space(settings, folder, [0])[1]
     assert free == 50_000 + shard_path(folder, 0).stat().st_size

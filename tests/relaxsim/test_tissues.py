@@ -122,6 +122,12 @@ def test_tables_with_bad_wide_parts():
         parse_tissues(wide.replace(",0.5,50,", ",1.5,50,"), "mine")
     with pytest.raises(ValueError, match="low < high"):
         parse_tissues(wide.replace(",0.5,50,", ",0.5,6000,"), "mine")
+    with pytest.raises(ValueError, match="looks like seconds"):
+        parse_tissues(wide.replace(",0.5,50,", ",0.5,0.05,"), "mine")
+    with pytest.raises(ValueError, match="T1_low is '', expected a number"):
+        parse_tissues(wide.replace(",0.5,50,", ",0.5,,"), "mine")
+    with pytest.raises(ValueError, match="is no CSV table"):
+        parse_tissues("labels,tissue\n1," + "x" * 200_000, "mine")
 
 
 def test_a_users_table(tmp_path):
