@@ -106,7 +106,8 @@ def bound_rows(
     head: dict[str, Any], scene: Scene, voxels: Sequence[Voxels], sigma: float
 ) -> Iterator[dict[str, Any]]:
     """Rows of the bounds at one SNR, in the columns of CV and RMSE."""
-    all_bounds = [relative_bounds(v.kappa, scene.protocol.tau, sigma, scene.model) for v in voxels]
+    told = scene.protocol.tau, sigma, scene.model, scene.noise_kind
+    all_bounds = [relative_bounds(v.kappa, *told) for v in voxels]
     for name in all_bounds[0]:
         for q, parameter in enumerate(scene.model.parameters):
             if parameter == "B" and "known" in name:
@@ -130,7 +131,8 @@ def optimal_slopes(
     found = {}
     for tissue in ("CSF", "GM", "WM"):
         kappa = np.concatenate([v.kappa[v.of(tissue)] for v in voxels])
-        slopes = bayes_slopes(kappa, scene.protocol.tau, sigma, scene.model, scene.spread)
+        told = scene.protocol.tau, sigma, scene.model, scene.spread, scene.noise_kind
+        slopes = bayes_slopes(kappa, *told)
         for q, parameter in enumerate(scene.model.parameters):
             found[parameter, tissue] = float(slopes[:, q].mean()) if len(kappa) else float("nan")
     return found

@@ -20,10 +20,10 @@ def markdown(rows: Rows, model: SignalModel) -> str:
     """Tables of the relaxation time by tissue, of the slopes, of the other parameters, and aims."""
     T = model.parameters[-1]
     lines = [
-        f"{len({r['method'] for r in rows if r['repeats']})} methods, {rows[0]['draws']} draws of "
-        f"kappa, at least {_least_repeats(rows)} draws of noise each. Cells are median relative "
-        "bias ± its Monte Carlo error / median CV / median RMSE, per cent of the truth. Bounds are "
-        "of unbiased voxel-wise estimators (CV).",
+        f"{len({r['method'] for r in rows if r['repeats']})} methods, {_draws(rows)}, at least "
+        f"{_least_repeats(rows)} draws of noise each. Cells are median relative bias ± its "
+        "Monte Carlo error / median CV / median RMSE, per cent of the truth. Bounds are of "
+        "unbiased voxel-wise estimators (CV).",
     ]
     for b_field in _unique(rows, "b_field"):
         some = [row for row in rows if row["b_field"] == b_field]
@@ -139,6 +139,14 @@ def _below(rows: Rows, T: str, method: str, others: Sequence[str], metric: str) 
         if not values.get((method, snr, tissue), np.inf) < least
     ]
     return f"not {', '.join(misses)}" if misses else "yes"
+
+
+def _draws(rows: Rows) -> str:
+    """Draws of kappa, and methods that have fewer somewhere."""
+    least = {m: min(r["draws"] for r in rows if r["method"] == m) for m in _unique(rows, "method")}
+    most = max(least.values())
+    fewer = [f"{n} of {m}" for m, n in least.items() if n < most and not m.startswith("bound")]
+    return f"{most} draws of kappa" + (f" (at least {', '.join(fewer)})" if fewer else "")
 
 
 def _least_repeats(rows: Rows) -> int:

@@ -63,7 +63,7 @@ def protocols_of(times: str, random: int) -> list[Protocol]:
     named = [read_protocol(name, times) for name in NAMED[times]]
     drawn = []
     for i in range(1, random + 1):
-        rng = np.random.default_rng([RANDOM_SEED, len(times + ANY[times]), i])
+        rng = np.random.default_rng([RANDOM_SEED, 9, i])
         drawn.append(replace(random_protocol(rng, times), name=f"random-{i}"))
     return named + drawn
 

@@ -9,7 +9,11 @@ from relaxsim.signals import SignalModel
 
 
 def relative_bounds(
-    kappa: np.ndarray, tau: np.ndarray, sigma: float, model: SignalModel
+    kappa: np.ndarray,
+    tau: np.ndarray,
+    sigma: float,
+    model: SignalModel,
+    likelihood: str = "gaussian",
 ) -> dict[str, np.ndarray]:
     """Cramer-Rao bounds of unbiased voxel-wise estimators, relative to the truth.
 
@@ -20,6 +24,8 @@ def relative_bounds(
         ms.
     sigma : float
     model : SignalModel
+    likelihood : str
+        ``gaussian`` or ``rician``, as the noise is.
 
     Returns
     -------
@@ -27,7 +33,7 @@ def relative_bounds(
         With B free and B known; one bound for a model without B.
     """
     kappa = np.asarray(kappa, np.float64)
-    F = fisher_information(kappa, tau, sigma, model)
+    F = fisher_information(kappa, tau, sigma, model, likelihood)
     covariances = {"bound": inverse(F)}
     if "B" in model.parameters:
         known = covariance_with_known(F, model.parameters.index("B"), np.zeros(len(kappa)))
@@ -38,7 +44,12 @@ def relative_bounds(
 
 
 def bayes_slopes(
-    kappa: np.ndarray, tau: np.ndarray, sigma: float, model: SignalModel, spread: float
+    kappa: np.ndarray,
+    tau: np.ndarray,
+    sigma: float,
+    model: SignalModel,
+    spread: float,
+    likelihood: str = "gaussian",
 ) -> np.ndarray:
     """Slope of the optimal estimate on the truth inside a tissue, for each voxel and parameter.
 
@@ -55,7 +66,7 @@ def bayes_slopes(
     """
     kappa = np.asarray(kappa, np.float64)
     varying = [q for q, name in enumerate(model.parameters) if name != "B"]
-    F = fisher_information(kappa, tau, sigma, model)[:, varying][:, :, varying]
+    F = fisher_information(kappa, tau, sigma, model, likelihood)[:, varying][:, :, varying]
     precision = np.zeros_like(F)
     for i, q in enumerate(varying):
         precision[:, i, i] = 1.0 / (spread * kappa[:, q]) ** 2

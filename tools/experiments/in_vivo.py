@@ -258,9 +258,8 @@ def _methods(brain: Brain, files: dict[str, Path], only: Sequence[str]) -> list[
     own = f"rim-{PROTOCOL[brain.name]}"
     any_times = "rim-t1" if "B" in brain.model.parameters else "rim-t2"
     given = {name: path for name, path in files.items() if name in (own, any_times)}
-    names = [m.name for m in methods_for(PROTOCOL[brain.name], brain.model, given, say=_nobody)]
-    wanted = [name for name in only if name in names or name in given]
-    return methods_for(PROTOCOL[brain.name], brain.model, given, wanted)
+    found = methods_for(PROTOCOL[brain.name], brain.model, given, say=_nobody)
+    return [m for m in found if not only or m.name in (*only, "mle")]  # all stand beside the MLE
 
 
 def _further_fits(brain: Brain, only: Sequence[str]) -> list[Method]:

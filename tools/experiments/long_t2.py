@@ -2,7 +2,7 @@
 
 Every tissue of a patch draws its T2 log-uniformly from that range. Bias is the median over voxels
 of the relative error, the slope that of a straight line through (truth, estimate) of all voxels.
-The bound is the Cramer-Rao bound of unbiased voxel-wise estimators, its median over voxels.
+The bound is the Cramer-Rao bound of unbiased voxel-wise estimators, at A = 0.75 and one T2.
 
 Example:
     python tools/experiments/long_t2.py --brains subject45_crisp_v.mnc.gz

@@ -105,12 +105,12 @@ class Method:
         mask: np.ndarray | None = None,
         signed: bool | None = None,
         spacing: tuple[float, ...] | None = None,
+        force: bool = False,
     ) -> Maps:
         """Maps of a series (X, Y, Z, N); arguments and errors as `relaxnet.prediction.predict`."""
         network = _loaded(self.network) if self.network else None
-        return predict(
-            S, tau, model, self.kind, network, sigma, mask, signed, self.fit, spacing=spacing
-        )
+        told = S, tau, model, self.kind, network, sigma, mask, signed, self.fit
+        return predict(*told, spacing=spacing, force=force)
 
     def estimate(
         self,
@@ -119,10 +119,15 @@ class Method:
         model: SignalModel,
         sigma: float | None = None,
         mask: np.ndarray | None = None,
+        force: bool = False,
     ) -> np.ndarray:
-        """Kappa of one slice: S (X, Y, N), mask (X, Y) -> (X, Y, Q); 0 outside the mask."""
+        """Kappa of one slice: S (X, Y, N), mask (X, Y) -> (X, Y, Q); 0 outside the mask.
+
+        With `force` a sigma that contradicts the data is used all the same.
+        """
         slab = None if mask is None else mask[:, :, None]
-        return self.maps(S[:, :, None], tau, model, sigma, slab, signed=False).kappa[:, :, 0]
+        told = S[:, :, None], tau, model, sigma, slab
+        return self.maps(*told, signed=False, force=force).kappa[:, :, 0]
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,8 +1,8 @@
 """Experiment: motion between images.
 
 Of each series a few images are shifted by one voxel, along one of the two axes, either way; which
-ones, is drawn. RMSE in voxels of one tissue: of all, and of those with another tissue among their
-eight neighbours.
+ones, is drawn once for each patch: repeats differ in noise alone. RMSE in voxels of one tissue: of
+all, and of those with another tissue among their eight neighbours.
 
 Example:
     python tools/experiments/motion.py --brains subject45_crisp_v.mnc.gz

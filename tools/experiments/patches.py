@@ -168,11 +168,13 @@ def simulate(
     return Patches(clean, kappa, labels, pure, np.asarray(tau, float), model)
 
 
-def estimated(method: Method, patches: Patches, S: np.ndarray, sigma: float) -> np.ndarray:
+def estimated(
+    method: Method, patches: Patches, S: np.ndarray, sigma: float, force: bool = False
+) -> np.ndarray:
     """Kappa (n, P, P, Q) of noisy patches S (n, P, P, N), each mapped for itself."""
     masks = patches.labels > 0
     estimates = [
-        method.estimate(series, patches.tau, patches.model, sigma, mask)
+        method.estimate(series, patches.tau, patches.model, sigma, mask, force)
         for series, mask in zip(S, masks, strict=True)
     ]
     return np.stack(estimates)
@@ -187,6 +189,7 @@ def repeated(
     wrong: float = 1.0,
     seed: int = 0,
     alter: Callable[[np.ndarray], np.ndarray] | None = None,
+    force: bool = False,
 ) -> np.ndarray:
     """Estimates of the relaxation time under several draws of noise.
 
@@ -205,6 +208,8 @@ def repeated(
         All methods see the same noise for the same seed.
     alter : callable, optional
         What happens to a noisy series (n, P, P, N) before it is mapped.
+    force : bool
+        The sigma that is told is used even if it contradicts the data.
 
     Returns
     -------
@@ -215,7 +220,7 @@ def repeated(
     for repeat in range(repeats):
         S = patches.noisy(snr, [seed, round(100 * snr), repeat], noise)
         S = S if alter is None else alter(S)
-        out.append(estimated(method, patches, S, wrong * MEAN_A / snr)[..., -1])
+        out.append(estimated(method, patches, S, wrong * MEAN_A / snr, force)[..., -1])
     return np.stack(out)
 
 

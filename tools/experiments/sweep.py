@@ -39,7 +39,7 @@ class Setup:
     snr : float
     b_field, tr, change
         As `patches.simulate`.
-    noise, wrong, alter
+    noise, wrong, alter, force
         As `patches.repeated`. What `change` and `alter` do must be told by `columns`.
     """
 
@@ -53,12 +53,14 @@ class Setup:
     wrong: float = 1.0
     change: Callable[[TissueValues, np.random.Generator], TissueValues] | None = None
     alter: Callable[[np.ndarray], np.ndarray] | None = None
+    force: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """What its rows depend on, besides patches, method, repeats and seed."""
         plain = ("columns", "tau", "snr", "b_field", "tr", "noise", "wrong")
-        return {**{name: getattr(self, name) for name in plain}, "model": self.model.name}
+        forced = {"force": True} if self.force else {}
+        return {**{name: getattr(self, name) for name in plain}, "model": self.model.name, **forced}
 
     def patches(self, places: Places, seed: int) -> Patches:
         """Noise-free patches."""
@@ -105,7 +107,15 @@ def measured(
     def make() -> Rows:
         patches = setup.patches(places, seed)
         T = repeated(
-            method, patches, setup.snr, repeats, setup.noise, setup.wrong, seed, setup.alter
+            method,
+            patches,
+            setup.snr,
+            repeats,
+            setup.noise,
+            setup.wrong,
+            seed,
+            setup.alter,
+            setup.force,
         )
         head = {**setup.columns, "snr": setup.snr, "method": method.name}
         return [{**head, **row} for row in measure(T, patches)]

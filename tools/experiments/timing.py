@@ -1,6 +1,7 @@
 """Experiment: time of all methods for 256 x 256 voxels and 31 images (paper, sections 6.1 and 7).
 
-Run it on a quiet machine. The series lies in memory, every voxel is mapped, and the noise is given.
+Run it on a quiet machine. The series lies in memory, every voxel is mapped, and the noise is
+given (to be checked, as ``relaxnet predict`` does, by a fit of some voxels).
 The first call of a network, which compiles it, is timed apart. "scipy loop" is what many write
 first: a bounded `scipy.optimize.least_squares` with the model's Jacobian for one voxel after
 another, timed on some voxels. The paper's 700 samples are 700 such series; theirs and the loop's
