@@ -57,8 +57,9 @@ def by_fit(
     found = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
     kappa, std = fit.kappa.copy(), fit.std.copy()
     kappa[~inside], std[~inside] = 0, 0
-    penalised = isinstance(fit, RegularisedFit) and options.lambda_b is not None
-    weight = fit.lambda_b if penalised else None
+    weight = None
+    if isinstance(fit, RegularisedFit) and options.lambda_b is not None:
+        weight = fit.lambda_b
     return _sound(Estimate(kappa, std, np.where(inside, found, status), weight))
 
 

@@ -17,7 +17,7 @@ from relaxnet.metrics import (
     relative_rmse,
     summarise,
 )
-from relaxnet.nifti_inputs import check_grid, load_maps
+from relaxnet.nifti_inputs import check_grid, load_maps, whole_labels
 
 #: Name of the region that is the whole mask.
 WHOLE = "mask"
@@ -188,7 +188,7 @@ def evaluate_files(
         raise ValueError(f"mask {Path(mask).name} holds no voxel above zero.")
     numbers = None
     if labels is not None:
-        numbers = _whole(planes["label map"], labels)
+        numbers = whole_labels(planes["label map"], Path(labels).name)
     return evaluate_maps(np.moveaxis(estimates.data, -1, 0), planes["truth"], inside, numbers)
 
 
@@ -284,19 +284,6 @@ def _single(name: str, data: np.ndarray, path: Path) -> np.ndarray:
     if data.shape[-1] != 1:
         raise ValueError(f"{name} {Path(path).name} holds {data.shape[-1]} images, expected one.")
     return data[..., 0]
-
-
-def _whole(values: np.ndarray, path: Path) -> np.ndarray:
-    """Labels as integers; what is not finite is no label."""
-    values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    labels = np.rint(np.clip(values, -1, 2**31 - 1)).astype(np.int64)
-    if not np.allclose(labels, values, atol=1e-3, rtol=0):
-        raise ValueError(
-            f"label map {Path(path).name} holds values that are no whole numbers from 0 on."
-        )
-    if (labels < 0).any():
-        raise ValueError(f"label map {Path(path).name} holds negative labels.")
-    return labels
 
 
 def _five(values: np.ndarray, name: str) -> dict[str, Any]:

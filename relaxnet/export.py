@@ -212,7 +212,8 @@ def _check(out: Path, format: str, overwrite: bool) -> None:
 def _is_recipe(path: Path) -> bool:
     """Whether a file is missing or an earlier export's recipe, and no network's card."""
     try:
-        return "NetworkSHA256" in json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(card, dict) and "NetworkSHA256" in card
     except FileNotFoundError:
         return True
     except (OSError, ValueError):

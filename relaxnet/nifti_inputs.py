@@ -157,18 +157,31 @@ def load_labels(path: str | Path, series: Series) -> np.ndarray:
         as `load_series` for the file itself.
     """
     path = Path(path)
-    values = _on_grid("label map", path, series.shape, series)
-    whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**24)
+    labels = whole_labels(_on_grid("label map", path, series.shape, series), path.name)
+    if not labels.any():
+        raise NiftiError(f"label map {path.name} holds no label above zero.")
+    return labels
+
+
+def whole_labels(values: np.ndarray, name: str) -> np.ndarray:
+    """Values of a label map as int32, NaN as 0, no label.
+
+    Raises
+    ------
+    NiftiError
+        If a value is more than 0.001 off a whole number, negative, or above 2^24.
+    """
+    values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values - np.round(values)) <= 1e-3) & (np.abs(values) < 2**24)
     if not whole.all():
         raise NiftiError(
-            f"label map {path.name} holds {values[~whole][0]:g}; labels are whole numbers below "
+            f"label map {name} holds {values[~whole][0]:g}; labels are whole numbers below "
             "16777216."
         )
-    if values.min() < 0:
-        raise NiftiError(f"label map {path.name} holds {values.min():g}; labels are not negative.")
-    if not values.any():
-        raise NiftiError(f"label map {path.name} holds no label above zero.")
-    return values.astype(np.int32)
+    if values.min(initial=0) < -0.5:
+        raise NiftiError(f"label map {name} holds {values.min():g}; labels are not negative.")
+    return np.rint(values).astype(np.int32)
 
 
 def load_sigma(
