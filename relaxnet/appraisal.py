@@ -118,7 +118,9 @@ def compared(maps: Maps, fit: Estimate) -> Maps:
 
 def corrected(maps: Maps, tau: np.ndarray) -> Maps:
     """Maps with T1 for the apparent T1* of a Look-Locker readout."""
-    kappa, std, refused = true_t1(maps.kappa, maps.std, tau, maps.model)
+    likelihood = "rician" if maps.rician else "gaussian"
+    told = maps.kappa, maps.std, tau, maps.model, maps.sigma, likelihood
+    kappa, std, refused = true_t1(*told)
     maps.status[refused & ~np.isin(maps.status, WITHOUT_ESTIMATE)] = NO_CORRECTION
     warnings = maps.warnings
     if maps.method != "mle":

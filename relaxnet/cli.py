@@ -17,6 +17,7 @@ from relaxnet.cli_predict import predict
 from relaxnet.cli_view import view
 from relaxnet.tensorflow_import import import_tensorflow
 from relaxsim.errors import one_line_errors
+from relaxsim.options import Number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -44,9 +45,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/MODEL]")
 @click.option("--iterations", default=3000, type=click.IntRange(1), help="Training steps.")
 @click.option("--batch-size", default=24, type=click.IntRange(1), help="Patches a step.")
-@click.option(
-    "--learning-rate", default=1e-3, type=click.FloatRange(0, 1, min_open=True), help="Of Adam."
-)
+@click.option("--learning-rate", default=1e-3, type=Number(0, 1, min_open=True), help="Of Adam.")
 @click.option(
     "--recipe",
     default="default",
@@ -56,7 +55,7 @@ def main() -> None:
 @click.option(
     "--bias-weight",
     default=0.0,
-    type=click.FloatRange(0),
+    type=Number(0),
     help="Weight in the loss of tissues' mean errors beside voxels' errors.",
 )
 @click.option(
@@ -112,7 +111,8 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
             bar.set_postfix(shown, refresh=False)
     except KeyboardInterrupt:
         bar.close()
-        done = saved_iteration(folder)
+        own = resume or last is not None  # not the run that it would have replaced
+        done = saved_iteration(folder) if own else 0
         goes_on = f"Saved after iteration {done}; go on with: --out {folder} --resume"
         click.echo(goes_on if done else "Interrupted; nothing was saved.", err=True)
         sys.exit(130)

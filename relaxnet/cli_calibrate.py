@@ -9,6 +9,7 @@ import click
 
 from relaxnet.tensorflow_import import import_tensorflow
 from relaxsim.errors import one_line_errors
+from relaxsim.options import Number
 
 
 @click.command()
@@ -28,9 +29,7 @@ from relaxsim.errors import one_line_errors
 )
 @click.option("--patches", default=3840, type=click.IntRange(2), help="To run the network on.")
 @click.option("--iterations", default=2000, type=click.IntRange(1), help="Steps of the fit.")
-@click.option(
-    "--learning-rate", default=3e-3, type=click.FloatRange(0, 1, min_open=True), help="Of Adam."
-)
+@click.option("--learning-rate", default=3e-3, type=Number(0, 1, min_open=True), help="Of Adam.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed of weights and batches.")
 @click.option("--overwrite", is_flag=True, help="Replace the network in --out.")
 @one_line_errors

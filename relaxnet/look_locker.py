@@ -44,7 +44,12 @@ def check_method(method: str, force: bool = False) -> None:
 
 
 def true_t1(
-    kappa: np.ndarray, std: np.ndarray | None, tau: np.ndarray, model: SignalModel
+    kappa: np.ndarray,
+    std: np.ndarray | None,
+    tau: np.ndarray,
+    model: SignalModel,
+    sigma: float = 1.0,
+    likelihood: str = "gaussian",
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Kappa with T1 for T1*, its standard deviations, and where there is no correction.
 
@@ -60,6 +65,10 @@ def true_t1(
     tau : array, shape (N,)
         ms.
     model : SignalModel
+    sigma : float
+        Noise; it matters to the Rician likelihood alone.
+    likelihood : str
+        ``gaussian`` or ``rician``, of the fit.
 
     Returns
     -------
@@ -90,22 +99,24 @@ def true_t1(
     spread = std.copy()
     fitted = keep & (apparent > 0)
     s_b, s_t = std[fitted][..., b].astype(np.float64), std[fitted][..., -1].astype(np.float64)
-    follows = _slope(kappa[fitted], tau, model, b)
+    follows = _slope(kappa[fitted], tau, model, b, sigma, likelihood)
     with np.errstate(invalid="ignore", over="ignore"):
         to_b, to_t = apparent[fitted] * s_b, factor[fitted] * s_t
-        both = apparent[fitted] * factor[fitted] * follows * s_b**2
-        variance = to_b**2 + to_t**2 + 2.0 * both
+        covariance = np.clip(follows * s_b**2, -s_b * s_t, s_b * s_t)
+        variance = to_b**2 + to_t**2 + 2.0 * apparent[fitted] * factor[fitted] * covariance
     known = np.isfinite(s_b) & np.isfinite(s_t)
     spread[..., -1] = 0.0
     spread[fitted, -1] = np.where(known, np.sqrt(np.maximum(np.nan_to_num(variance), 0)), np.inf)
     return out, spread, refused
 
 
-def _slope(kappa: np.ndarray, tau: np.ndarray, model: SignalModel, b: int) -> np.ndarray:
+def _slope(
+    kappa: np.ndarray, tau: np.ndarray, model: SignalModel, b: int, sigma: float, likelihood: str
+) -> np.ndarray:
     """Change of the estimate of T1* by a change of B, 0 where the times do not tell.
 
     The covariance of both is this times the variance of B, be B free or known from elsewhere.
     """
     one = np.ones(kappa.shape[:-1])
-    F = fisher_information(kappa, tau, 1.0, model)
+    F = fisher_information(kappa, tau, sigma, model, likelihood)
     return np.nan_to_num(covariance_with_known(F, b, one)[..., b, -1], posinf=0.0, neginf=0.0)

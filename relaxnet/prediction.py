@@ -193,13 +193,13 @@ def _check_arguments(
         check_model(model)
     if fit.tr == "sidecar":
         raise ValueError("tr is 'sidecar', but arrays have no sidecars; give it in ms.")
-    if fit.tr is not None:
-        check_repetition_time(fit.tr, tau)
     if correct and fit.tr is not None:
         raise ValueError(
             "--look-locker and --tr exclude each other: during a train of readouts the "
             "magnetisation does not recover freely."
         )
+    if fit.tr is not None and "B" in model.parameters:
+        check_repetition_time(fit.tr, tau)
 
 
 def _network(

@@ -18,6 +18,7 @@ from relaxsim.options import (
     SIGMAS,
     VOXEL_RANGE,
     IndexRange,
+    Number,
     Range,
     available_cores,
     b_field,
@@ -90,7 +91,7 @@ main.add_command(phantom)
     click.option(
         "--spread",
         default=0.03,
-        type=click.FloatRange(0, 0.2),
+        type=Number(0, 0.2),
         help="Voxel-wise variation inside a tissue, share of its value.",
     ),
     click.option(
@@ -110,13 +111,13 @@ main.add_command(phantom)
     click.option(
         "--shapes",
         default=0.0,
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         help="Share of patches with drawn shapes (discs, bars, plates, points) for phantoms.",
     ),
     click.option(
         "--details",
         default=0.0,
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         help="Share of the other patches with points and short lines of other tissues drawn in, "
         "about a voxel wide, so that networks keep lesions and vessels.",
     ),
@@ -148,7 +149,14 @@ def generate(
     from tqdm import tqdm
 
     from relaxsim.progress import refresh_seconds
-    from relaxsim.run import check_inputs, check_space, generate, pending_shards, remove_replaced
+    from relaxsim.run import (
+        check_inputs,
+        check_number,
+        check_space,
+        generate,
+        pending_shards,
+        remove_replaced,
+    )
 
     settings = _settings(**fields)
     wanted = range(settings.num_shards) if shards is None else range(*shards)
@@ -157,6 +165,7 @@ def generate(
             f"--shards {wanted.start}:{wanted.stop} goes beyond the run's {settings.num_shards} "
             f"shards ({settings.patches} patches, {settings.patches_per_shard} a shard)."
         )
+    check_number(settings, out, len(wanted))
     pending = pending_shards(settings, out, wanted, overwrite)
     need, free = check_space(settings, out, pending)
     click.echo(

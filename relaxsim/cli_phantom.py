@@ -13,6 +13,7 @@ from relaxsim.options import (
     FILE,
     SNR,
     VOXEL_SIZE,
+    Number,
     Positive,
     b_field,
     chosen_times,
@@ -63,7 +64,7 @@ _head = options(
     click.option("--voxel-size", default=0.85, type=VOXEL_SIZE, help="In the plane, mm."),
     click.option(
         "--thickness",
-        type=click.FloatRange(0.2, 20),
+        type=Number(0.2, 20),
         help="Of a slice, mm. Default: the voxel size.",
     ),
     click.option("--matrix", default=256, type=click.IntRange(8, 1024), help="Rows and columns."),
@@ -71,7 +72,7 @@ _head = options(
     click.option(
         "--spread",
         default=0.03,
-        type=click.FloatRange(0, 0.2),
+        type=Number(0, 0.2),
         help="Voxel-wise variation inside a tissue, share of its value.",
     ),
     tissues,
@@ -138,7 +139,7 @@ def structures(**fields: Any) -> None:
 @click.option(
     "--spread",
     default=0.0,
-    type=click.FloatRange(0, 0.2),
+    type=Number(0, 0.2),
     help="Voxel-wise variation inside a sphere, share of its value.",
 )
 @one_line_errors

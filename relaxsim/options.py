@@ -81,7 +81,18 @@ def _is_index(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 10
 
 
-class Positive(click.FloatRange):
+class Number(click.FloatRange):
+    """A number in a range; NaN is in none."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
+
+
+class Positive(Number):
     """A finite number above 0."""
 
     def __init__(self) -> None:
@@ -94,10 +105,10 @@ class Positive(click.FloatRange):
 FILE = click.Path(path_type=Path)
 #: Noise standard deviations that are simulated; 0.75 over these are the SNR.
 SIGMAS = (1e-6, 1e3)
-SNR = click.FloatRange(0.75 / SIGMAS[1], 0.75 / SIGMAS[0])
+SNR = Number(0.75 / SIGMAS[1], 0.75 / SIGMAS[0])
 #: Voxel sizes that are simulated, mm.
 VOXEL_RANGE = (0.2, 5.0)
-VOXEL_SIZE = click.FloatRange(*VOXEL_RANGE)
+VOXEL_SIZE = Number(*VOXEL_RANGE)
 
 noise = click.option(
     "--noise",

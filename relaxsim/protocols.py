@@ -164,7 +164,7 @@ def check_repetition_time(tr: float, tau: np.ndarray, source: str = "--tr") -> N
     ------
     ValueError
     """
-    if tr < (longest := float(np.max(tau))):
+    if not tr >= (longest := float(np.max(tau))):
         raise ValueError(
             f"{source}: the repetition time of {tr:g} ms is shorter than the longest inversion "
             f"time, {longest:g} ms; expected one in which each image is inverted and read."

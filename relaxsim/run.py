@@ -59,12 +59,9 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     OSError
         If they do not fit on the disk, or `folder` cannot be written.
     """
-    parent = Path(folder).absolute()
-    while not parent.exists():
-        parent = parent.parent
+    parent = _existing(folder)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise OSError(f"{parent} is no folder that can be written. Give another --out.")
-    _check_number(settings, parent, len(indices))
     sizes = [shard_bytes(settings, i) for i in indices]
     if (largest := max(sizes, default=0)) > MOST_BYTES:
         raise ValueError(
@@ -84,15 +81,28 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     return need, free
 
 
-def _check_number(settings: Settings, folder: Path, shards: int) -> None:
-    """Refuse more shards than the whole disk holds, before each is looked at; raises `OSError`."""
+def check_number(settings: Settings, folder: str | Path, shards: int) -> None:
+    """Refuse more shards than the whole disk holds, before each is looked at.
+
+    Raises
+    ------
+    OSError
+    """
     voxels = (shards - 1) * settings.patches_per_shard * settings.patch_size**2
     least = voxels * 4 * settings.model.num_parameters
-    if least > (total := shutil.disk_usage(folder).total):
+    if least > (total := shutil.disk_usage(_existing(folder)).total):
         raise OSError(
             f"{settings.patches} patches take more than {least / 1e9:.0f} GB, more than the disk "
             f"of {total / 1e9:.0f} GB holds. Ask for fewer --patches."
         )
+
+
+def _existing(folder: str | Path) -> Path:
+    """The folder or its nearest parent that exists."""
+    parent = Path(folder).absolute()
+    while not parent.exists():
+        parent = parent.parent
+    return parent
 
 
 def check_inputs(settings: Settings) -> None:

@@ -47,14 +47,32 @@ def test_standard_deviation_is_that_of_repeats():
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25, 0.05])
-def test_standard_deviation_where_more_is_known_of_b(share):
+@pytest.mark.parametrize(("likelihood", "sigma"), [("gaussian", 0.01), ("rician", 0.2)])
+def test_standard_deviation_where_more_is_known_of_b(share, likelihood, sigma):
     """As a penalty or a shared B gives it: the delta method on the whole covariance."""
     kappa = np.array([1.0, 2.3, 800.0])
-    F = fisher_information(kappa, TAU, 0.01, INVERSION_RECOVERY)
+    F = fisher_information(kappa, TAU, sigma, INVERSION_RECOVERY, likelihood)
     C = covariance_with_known(F, 1, share * inverse(F)[1, 1])
     slope = np.array([0.0, 800.0, 1.3])
-    _, spread, _ = true_t1(kappa[None], np.sqrt(np.diag(C))[None], TAU, INVERSION_RECOVERY)
+    std = np.sqrt(np.diag(C))[None]
+    told = INVERSION_RECOVERY, sigma, likelihood
+    _, spread, _ = true_t1(kappa[None], std, TAU, *told)
     assert spread[0, 2] == pytest.approx(np.sqrt(slope @ C @ slope), rel=1e-6)
+
+
+def test_standard_deviation_of_magnitudes_is_that_of_repeats():
+    """Rician noise at a low SNR, the case in which its likelihood is the fit's default."""
+    tau = np.array([100.0, 180, 260, 1000, 1900, 2800, 3700, 4600])
+    rng = np.random.default_rng(1)
+    clean = INVERSION_RECOVERY.signed(np.array([1000.0, 1.9, 1400.0]), tau, np)
+    noise = 100 * rng.standard_normal((2, 30, 40, 1, len(tau)))
+    S = np.hypot(clean + noise[0], noise[1])
+    maps = predict(S, tau, "tis", "mle", sigma=100.0, look_locker=True, force=True)
+    assert maps.rician
+    T1 = maps["T1"]
+    quartiles = np.percentile(T1, [25, 75])
+    spread = float(np.diff(quartiles)[0]) / 1.349
+    assert np.median(maps.std[..., 2]) == pytest.approx(spread, rel=0.2)
 
 
 def test_b_of_one_or_less_has_no_correction():
@@ -103,4 +121,4 @@ def test_options_that_do_not_go_together():
         predict(S, np.array([10.0, 50.0, 90.0]), "tes", "mle", look_locker=True)
     S = np.ones((2, 2, 1, len(TAU)))
     with pytest.raises(ValueError, match="--look-locker and --tr exclude each other"):
-        predict(S, TAU, "tis", "mle", fit=FitOptions(tr=5000.0), look_locker=True)
+        predict(S, TAU, "tis", "mle", fit=FitOptions(tr=2000.0), look_locker=True)

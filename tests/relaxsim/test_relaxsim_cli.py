@@ -95,6 +95,8 @@ def test_a_job_array(head, tmp_path):
         (["--tis", "cine31", "--sigma-range", "0.2", "0.1"], "expected LO <= HI"),
         (["--tis", "cine31", "--sigma-range", "nan", "0.1"], "expected LO <= HI"),
         (["--tis", "cine31", "--sigma-range", "1e300", "1e305"], "within 1e-06 to 1000"),
+        (["--tis", "cine31", "--patches", "1000000000000"], "Ask for fewer --patches"),
+        (["--tis", "cine31", "--spread", "nan"], "is no number"),
         (["--tis", "cine31", "--tr", "300"], "shorter than the longest inversion time"),
         (["--tis", "random", "--tr", "1000:4000"], "the longest inversion time, 5000 ms"),
         (["--tis", "cine31", "--shards", "²:5"], "expected I:J"),

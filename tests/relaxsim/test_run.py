@@ -14,6 +14,7 @@ import pytest
 
 from relaxsim.run import (
     _parts,
+    check_number,
     check_space,
     differences,
     generate,
@@ -140,7 +141,7 @@ def test_a_disk_too_small_is_refused_before_writing(run, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
     huge = replace(settings, patches=10**12)
     with pytest.raises(OSError, match="more than the disk"):
-        check_space(huge, tmp_path / "new", range(huge.num_shards))
+        check_number(huge, tmp_path / "new", huge.num_shards)
     # what overwriting gives back counts as free
     free = check_space(settings, folder, [0])[1]
     assert free == 50_000 + shard_path(folder, 0).stat().st_size
