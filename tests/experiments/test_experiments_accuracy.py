@@ -37,6 +37,7 @@ class Known:
 
     model = INVERSION_RECOVERY
     spread = SPREAD
+    noise_kind = "gaussian"
 
     class protocol:  # noqa: N801
         tau = TAU
@@ -83,6 +84,18 @@ def test_markdown_holds_every_method_and_names_what_misses_the_aims():
     assert "Bayes-optimal" in text
     aims = text[text.index("Against the aims") :]
     assert "| rim | 2." in aims
+
+
+def test_bounds_of_rician_noise_are_wider_where_it_is_strong():
+    kappa = voxels().kappa
+    bounds = [
+        relative_bounds(kappa, TAU, sigma, INVERSION_RECOVERY, kind)["bound, B known"][:, 2]
+        for sigma in (0.2, 0.001)
+        for kind in ("gaussian", "rician")
+    ]
+    assert np.median(bounds[1] / bounds[0]) > 1.2
+    assert (bounds[1] > bounds[0]).all()
+    np.testing.assert_allclose(bounds[3], bounds[2], rtol=0.05)
 
 
 def test_bounds_follow_the_known_b():

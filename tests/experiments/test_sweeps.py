@@ -117,13 +117,16 @@ def test_inversion_varies_b_then_repetition_time():
 
 
 def test_growth_of_rmse_with_a_wrong_sigma():
+    of = {"protocol": "cine31", "snr": 10.0, "method": "rim", "tissue": "GM"}
     rows = [
-        {"protocol": "cine31", "snr": 10.0, "method": "rim", "tissue": "GM", "factor": f, "rmse": r}
-        for f, r in ((0.25, 90.0), (0.5, 11.0), (1.0, 10.0), (2.0, 13.0))
+        {**of, "told": told, "factor": factor, "rmse": rmse}
+        for told, errors in (("checked", (10, 10, 10, 11)), ("forced", (90, 11, 10, 13)))
+        for factor, rmse in zip((0.25, 0.5, 1.0, 2.0), errors, strict=True)
     ]
-    (line,) = wrong_sigma.growth(rows)
-    assert "at most 30 %" in line
-    assert "factor 2" in line
+    checked, forced = wrong_sigma.growth(rows)
+    assert "rim, checked: RMSE grows by at most 10 %" in checked
+    assert "rim, forced: RMSE grows by at most 30 %" in forced
+    assert "factor 2" in forced
 
 
 def test_bound_falls_with_images_and_with_the_longest_time(places):
