@@ -53,9 +53,10 @@ def nearest_single_compartment(
     signed, tau = signed.astype(np.float64), np.asarray(tau, np.float64)
     unit = start.astype(np.float64)
     tr = None if tr is None else tr.astype(np.float64)
-    start_residual = signed - unit[:, :1] * _shape(unit, tau, model, tr)
+    unit[:, 0] = 1.0
+    start_residual = signed - start[:, :1] * _shape(unit, tau, model, tr)
     low, high = (bound.astype(np.float64) for bound in bracket)
-    unit[:, 0], unit[:, -1] = 1.0, np.clip(unit[:, -1], low, high)
+    unit[:, -1] = np.clip(unit[:, -1], low, high)
     moving = np.arange(len(signed))
     for _ in range(steps):
         times = None if tr is None else tr[moving]
@@ -91,29 +92,27 @@ def _step(
 
 
 def _shape(
-    kappa: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
+    unit: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
 ) -> np.ndarray:
-    """Signed signal for A = 1; a finite TR adds ``e exp(-TR / T)``, with e = B - 1."""
-    unit = np.column_stack([np.ones(len(kappa)), kappa[:, 1:]])
+    """Signed signal of kappa with A = 1; a finite TR adds ``e exp(-TR / T)``, with e = B - 1."""
     signal = model.signed(unit, tau, np)
     if tr is None or "B" not in model.parameters:
         return signal
-    return signal + _late(kappa, tr)[:, None]
+    return signal + _late(unit, tr)[:, None]
 
 
 def _slope(
-    kappa: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
+    unit: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
 ) -> np.ndarray:
     """Derivative of `_shape` with respect to T."""
-    unit = np.column_stack([np.ones(len(kappa)), kappa[:, 1:]])
     slope = model.signed_jacobian(unit, tau, np)[..., -1]
     if tr is None or "B" not in model.parameters:
         return slope
-    return slope + (_late(kappa, tr) * tr / kappa[:, -1] ** 2)[:, None]
+    return slope + (_late(unit, tr) * tr / unit[:, -1] ** 2)[:, None]
 
 
-def _late(kappa: np.ndarray, tr: np.ndarray) -> np.ndarray:
-    return (kappa[:, 1] - 1.0) * np.exp(-tr / kappa[:, -1])
+def _late(unit: np.ndarray, tr: np.ndarray) -> np.ndarray:
+    return (unit[:, 1] - 1.0) * np.exp(-tr / unit[:, -1])
 
 
 def _project(shape: np.ndarray, signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
