@@ -15,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+from relaxsim.maps import finite_tr
 from relaxsim.signals import INVERSION_RECOVERY, Array, SignalModel
 
 #: Bounds of the efficiency: from saturation to a little more than a perfect inversion.
@@ -78,8 +79,7 @@ def finite_tr_model(model: SignalModel, tr: float) -> SignalModel:
 def apparent(kappa: np.ndarray, tr: float) -> np.ndarray:
     """(A, B, T1) of the signal with (M0, e, T1); arrays of shape (..., 3)."""
     M0, e, T1 = np.moveaxis(kappa, -1, 0)
-    late = np.exp(-tr / np.where(T1 > 0, T1, np.inf))
-    return np.stack([M0 * (1.0 + e * late), (1.0 + e) / (1.0 + e * late), T1], axis=-1)
+    return np.stack([*finite_tr(M0, e, np.where(T1 > 0, T1, np.inf), tr), T1], axis=-1)
 
 
 def apparent_jacobian(kappa: np.ndarray, tr: float) -> np.ndarray:
