@@ -34,8 +34,6 @@ _REFERENCES = {
 }
 #: Fields of a raw sidecar that do not hold for a map.
 _OF_IMAGES = ("Units", "Sources", "SkullStripped", "Description", "RawSources", "BasedOn")
-#: Fields of the times in a raw sidecar, a list there for a 4-D file.
-_OF_TIMES = ("InversionTime", "EchoTime")
 #: Fields of one series' sidecar that BIDS names otherwise.
 _RENAMED = ("Units", "Sources", "InversionTimesMs", "EchoTimesMs", "Levels", "Protocol")
 
@@ -95,7 +93,7 @@ def write_derivative(
         card = read_json(image.with_name(f"{stem}.json"))
         factor, unit = _UNITS.get(card["Units"], (1.0, card["Units"]))
         sidecar = {
-            **{k: v for k, v in acquisition.constants.items() if _holds(k, v)},
+            **{k: v for k, v in acquisition.constants.items() if k not in _OF_IMAGES},
             "Description": _description(stem),
             "Units": unit,
             **({"Levels": card["Levels"]} if "Levels" in card else {}),
@@ -113,11 +111,6 @@ def write_derivative(
     report = maps / "report.html"
     if report.is_file():
         report.rename(folder / f"{map_name(collection, 'report')}.html")
-
-
-def _holds(key: str, value: Any) -> bool:
-    """Whether a field of a raw sidecar holds for a map, too."""
-    return key not in _OF_IMAGES and not (key in _OF_TIMES and isinstance(value, list))
 
 
 def _description(stem: str) -> str:

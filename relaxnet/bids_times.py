@@ -281,12 +281,13 @@ def _check_given(
 
 
 def _constants(sidecars: Sequence[Sidecar]) -> dict[str, Any]:
-    """Fields with one value in all sidecars."""
+    """Fields with one value in all sidecars; the list of a 4-D file's times is none."""
     first = sidecars[0].fields
     return {
         key: value
         for key, value in first.items()
         if all(key in card.fields and card.fields[key] == value for card in sidecars)
+        and not (key in FIELDS.values() and isinstance(value, list))
     }
 
 
