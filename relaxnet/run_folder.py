@@ -39,6 +39,10 @@ FILES = (
 )
 
 
+#: What reading half a checkpoint raises.
+_DAMAGE = (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile)
+
+
 class TrainingError(ValueError):
     """Training cannot start or go on; one line."""
 
@@ -152,7 +156,7 @@ def load_checkpoint(
                 for i, variable in enumerate(owner.variables):
                     variable.assign(stored[f"{prefix}_{i}"])
             return int(stored["iteration"]), float(stored["best"])
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise TrainingError(f"{path} is damaged or does not fit this run ({error}).") from None
 
 
@@ -161,7 +165,7 @@ def saved_iteration(folder: Path) -> int:
     try:
         with (folder / "checkpoint.npz").open("rb") as stream, np.load(stream) as stored:
             return int(stored["iteration"])
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return 0
 
 
