@@ -14,6 +14,7 @@ from relaxnet.maps import Maps
 from relaxnet.nifti import Series, save_map
 from relaxnet.roi import roi_columns, roi_csv
 from relaxnet.status import levels
+from relaxsim.folders import nearest_existing, written_by
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -27,7 +28,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out} is a file; --out takes a folder.")
     if out.is_dir() and not overwrite and any(out.glob("*map.nii.gz")):
         raise ValueError(f"{out} holds maps. Give --overwrite or another --out.")
-    parent = _existing(out)
+    parent = nearest_existing(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ValueError(f"{out} cannot be written: {parent} is not a folder that takes files.")
 
@@ -40,7 +41,7 @@ def check_space(out: Path, num_values: int) -> None:
     OSError
     """
     need = num_values * 4 + 100_000
-    free = shutil.disk_usage(_existing(out)).free
+    free = shutil.disk_usage(nearest_existing(out)).free
     if need > free:
         raise OSError(
             f"the maps take up to {need / 1e6:.1f} MB, {out} has {free / 1e6:.1f} MB free."
@@ -102,11 +103,7 @@ def earlier_files(out: Path) -> list[Path]:
     for card in out.glob("*.json"):
         files = [card.with_suffix(ending) for ending in (".nii.gz", ".csv")]
         files = [file for file in files if file.is_file()]
-        try:
-            wrote = json.loads(card.read_text(encoding="utf-8")).get("SoftwareName")
-        except (OSError, ValueError, AttributeError, RecursionError):
-            continue
-        if wrote == "relaxnet" and files:
+        if files and written_by(card) == "relaxnet":
             found += [*files, card]
     report = out / "report.html"
     return [*found, report] if found and report.is_file() and _is_ours(report) else found
@@ -138,11 +135,3 @@ def _write_table(
     (folder / "rois.csv").write_text(roi_csv(rows), encoding="utf-8")
     text = json.dumps({"Columns": columns, **shared}, indent=1) + "\n"
     (folder / "rois.json").write_text(text, encoding="utf-8")
-
-
-def _existing(path: Path) -> Path:
-    """The path or its nearest parent that exists."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

@@ -148,15 +148,10 @@ def generate(
     """  # noqa: D301
     from tqdm import tqdm
 
+    from relaxsim.generate import check_inputs
     from relaxsim.progress import refresh_seconds
-    from relaxsim.run import (
-        check_inputs,
-        check_number,
-        check_space,
-        generate,
-        pending_shards,
-        remove_replaced,
-    )
+    from relaxsim.run import check_number, check_space, generate, pending_shards, remove_replaced
+    from relaxsim.shards import GOES_ON
 
     settings = _settings(**fields)
     wanted = range(settings.num_shards) if shards is None else range(*shards)
@@ -182,11 +177,7 @@ def generate(
             for _ in generate(settings, out, pending, jobs) if pending else ():
                 bar.update()
         except KeyboardInterrupt:
-            click.echo(
-                "Shards that are there are complete; the same command goes on, without "
-                "--overwrite.",
-                err=True,
-            )
+            click.echo(GOES_ON, err=True)
             raise
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
 

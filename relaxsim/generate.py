@@ -186,6 +186,21 @@ def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], P
     return arrays, protocol
 
 
+def check_inputs(settings: Settings) -> None:
+    """Read all anatomies and draw from the tissue table, before old shards are removed.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged or lacks what the signal model needs.
+    """
+    table = parse_tissues(settings.tissues[1], settings.tissues[0])
+    draw_tissue_values(settings.model, table, 1, 1, np.random.default_rng(0))
+    for path, checksum in settings.anatomies:
+        if path != BUILTIN:
+            _load_anatomy(path, checksum, head_voxel(settings.voxel_size))
+
+
 def draw_mixture(
     settings: Settings, index: int, num: int, rng: np.random.Generator
 ) -> tuple[Mixture, np.ndarray]:

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from relaxsim import __version__
+from relaxsim.folders import written_by
 from relaxsim.phantoms import Phantom, noisy_series
 from relaxsim.signals import SignalModel
 
@@ -127,16 +128,8 @@ def _former(folder: Path) -> Iterator[Path]:
     """Files of a former phantom whose names depend on the options: theirs by name and sidecar."""
     for card in [*folder.glob("*.json"), *folder.glob("E1/*.json")]:
         image = card.with_suffix(".nii.gz")
-        if _OPTIONAL.fullmatch(card.name) and image.is_file() and _is_ours(card):
+        if _OPTIONAL.fullmatch(card.name) and image.is_file() and written_by(card) == "relaxsim":
             yield from (card, image)
-
-
-def _is_ours(card: Path) -> bool:
-    """Whether a sidecar says that relaxsim wrote it."""
-    try:
-        return json.loads(card.read_text(encoding="utf-8")).get("SoftwareName") == "relaxsim"
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
 
 
 def _write_truth(phantom: Phantom, root: Path) -> None:

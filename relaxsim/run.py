@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from relaxsim import __version__
-from relaxsim.anatomy import load_anatomy
-from relaxsim.generate import BUILTIN, Settings, make_shard
+from relaxsim.folders import nearest_existing
+from relaxsim.generate import Settings, make_shard
 from relaxsim.shards import (
+    GOES_ON,
     ShardError,
     ShardInfo,
     read_info,
@@ -32,7 +33,6 @@ from relaxsim.shards import (
     shard_path,
     write_shard,
 )
-from relaxsim.tissues import parse_tissues
 
 #: Seconds between looks at what the processes have written.
 _GLANCE = 0.2
@@ -59,7 +59,7 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     OSError
         If they do not fit on the disk, or `folder` cannot be written.
     """
-    parent = _existing(folder)
+    parent = nearest_existing(folder)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise OSError(f"{parent} is no folder that can be written. Give another --out.")
     sizes = [shard_bytes(settings, i) for i in indices]
@@ -90,36 +90,11 @@ def check_number(settings: Settings, folder: str | Path, shards: int) -> None:
     """
     voxels = (shards - 1) * settings.patches_per_shard * settings.patch_size**2
     least = voxels * 4 * settings.model.num_parameters
-    if least > (total := shutil.disk_usage(_existing(folder)).total):
+    if least > (total := shutil.disk_usage(nearest_existing(folder)).total):
         raise OSError(
             f"{settings.patches} patches take more than {least / 1e9:.0f} GB, more than the disk "
             f"of {total / 1e9:.0f} GB holds. Ask for fewer --patches."
         )
-
-
-def _existing(folder: str | Path) -> Path:
-    """The folder or its nearest parent that exists."""
-    parent = Path(folder).absolute()
-    while not parent.exists():
-        parent = parent.parent
-    return parent
-
-
-def check_inputs(settings: Settings) -> None:
-    """Read all anatomies and draw from the tissue table, before old shards are removed.
-
-    Raises
-    ------
-    ValueError
-        If one is damaged or lacks what the signal model needs.
-    """
-    table = parse_tissues(settings.tissues[1], settings.tissues[0])
-    for parameter in settings.model.parameters:
-        if parameter != "B":
-            table.draw(parameter, 1, np.random.default_rng(0))
-    for path, _ in settings.anatomies:
-        if path != BUILTIN:
-            load_anatomy(path)
 
 
 def pending_shards(
@@ -208,7 +183,7 @@ def generate(
         except BrokenProcessPool:
             raise OSError(
                 "a process was killed, perhaps for want of memory (fewer --jobs need less). "
-                "Shards that are there are complete; the same command goes on, without --overwrite."
+                f"{GOES_ON}"
             ) from None
         finally:
             stop.set()

@@ -33,6 +33,10 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeErro
 _MEND = "Delete it and run relaxsim generate again."
 
 
+#: What is left of a run that ends early.
+GOES_ON = "Shards that are there are complete; the same command goes on, without --overwrite."
+
+
 class ShardError(ValueError):
     """A shard cannot be read; the message names the file and says why, in one line."""
 
@@ -191,10 +195,7 @@ def write_shard(
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} cannot be written ({error.strerror}). "
-            "Shards that are there are complete; the same command goes on, without --overwrite."
-        ) from error
+        raise OSError(f"{path} cannot be written ({error.strerror}). {GOES_ON}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
