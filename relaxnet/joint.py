@@ -19,6 +19,8 @@ from relaxnet.smoothness import Smoothness
 #: Newton steps stop when they promise to lower J by less for each voxel.
 LEAST_DECREASE = 3e-5
 MAX_STEPS = 30
+#: Turns of the search for the ratios that the bounds hold.
+MAX_HOLDS = 4
 #: Lengths of a step, in the order in which they are tried.
 LENGTHS = (1.0, 0.4, 0.1)
 #: A shared ratio is found to this precision, from a search on every so manieth of its grid.
@@ -167,15 +169,29 @@ def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State
 def _newton_step(
     voxels: Voxels, smoothness: Smoothness, weight: float, state: State
 ) -> tuple[np.ndarray, float]:
-    """Step of the ratios that no bound holds, and the decrease of J that it promises."""
-    low, high = voxels.problem.bounds[1]
+    """Step to the minimum of J's quadratic model within the bounds, and the decrease it promises.
+
+    The ratios that the bounds hold are found by turns (primal-dual active set): those that the
+    step carries beyond a bound are put on it, those that the model pulls off one are let go.
+    """
+    low, high = (bound - state.ratio for bound in voxels.problem.bounds[1])
+
+    def model_gradient(step: np.ndarray) -> np.ndarray:
+        return gradient + state.curvature * step + weight * (smoothness.square @ step)
+
     gradient = state.slope + weight * (smoothness.square @ state.ratio)
-    held = (state.ratio <= low) & (gradient > 0) | (state.ratio >= high) & (gradient < 0)
-    # a held ratio gets a diagonal that nothing moves
-    diagonal = np.where(held, 1e8 * (state.curvature.max() + 64 * weight), state.curvature)
-    gradient[held] = 0.0
-    step = smoothness.solve(diagonal, weight, -gradient, 1e-3)
-    return step, -0.5 * float(gradient @ step)
+    at_low, at_high = (low >= 0) & (gradient > 0), (high <= 0) & (gradient < 0)
+    for _ in range(MAX_HOLDS):
+        free = ~(at_low | at_high)
+        held = np.where(at_low, low, 0.0) + np.where(at_high, high, 0.0)
+        step = held + smoothness.solve(state.curvature, weight, -model_gradient(held), 1e-3, free)
+        pull = model_gradient(step)
+        new = free & (step < low) | at_low & (pull > 0), free & (step > high) | at_high & (pull < 0)
+        if (new[0] == at_low).all() and (new[1] == at_high).all():
+            break
+        at_low, at_high = new
+    step = np.clip(step, low, high)
+    return step, -0.5 * float((gradient + model_gradient(step)) @ step)
 
 
 def shared_ratio(voxels: Voxels) -> State:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import dctn, idctn
+from scipy.fft import dctn, idctn, next_fast_len
+from scipy.ndimage import find_objects
 from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
@@ -24,6 +25,7 @@ class Smoothness:
     Attributes
     ----------
     mask : bool array, shape (X, Y) or (X, Y, Z)
+        On a grid of its own: the box of its voxels, widened to sizes of fast transforms.
     laplacian : sparse array, shape (n, n)
         Of the voxels in the mask.
     square : sparse array, shape (n, n)
@@ -45,12 +47,17 @@ class Smoothness:
         return 0.5 * float(np.sum((self.laplacian @ b) ** 2))
 
     def solve(
-        self, diagonal: np.ndarray, weight: float, right: np.ndarray, tolerance: float = 1e-6
+        self,
+        diagonal: np.ndarray,
+        weight: float,
+        right: np.ndarray,
+        tolerance: float = 1e-6,
+        free: np.ndarray | None = None,
     ) -> np.ndarray:
         """Solution of ``(diag(diagonal) + weight square) b = right``.
 
         Conjugate gradients; the preconditioner solves the same system with a constant diagonal on
-        the whole grid, where cosines diagonalise the Laplacian.
+        the box of the mask, where cosines diagonalise the Laplacian.
 
         Parameters
         ----------
@@ -58,22 +65,36 @@ class Smoothness:
         weight : float
         tolerance : float
             Relative residual.
+        free : bool array, shape (n,), optional
+            Voxels whose equations hold; b is 0 in others.
         """
+        if free is not None and not free.any():
+            return np.zeros(len(free))
         floor = 1e-9 * float(diagonal.mean()) + 1e-300
-        system = diags(diagonal + floor) + weight * self.square
-        precondition = self._preconditioner(diagonal, weight)
-        return _conjugate_gradients(system.tocsr(), precondition, right, tolerance)
+        system = (diags(diagonal + floor) + weight * self.square).tocsr()
+        inside = self.mask
+        if free is not None:
+            system, diagonal, right = system[free][:, free], diagonal[free], right[free]
+            inside = self.mask.copy()
+            inside[self.mask] = free
+        precondition = self._preconditioner(diagonal, weight, inside)
+        solution = _conjugate_gradients(system, precondition, right, tolerance)
+        if free is None:
+            return solution
+        out = np.zeros(len(free))
+        out[free] = solution
+        return out
 
     def _preconditioner(
-        self, diagonal: np.ndarray, weight: float
+        self, diagonal: np.ndarray, weight: float, inside: np.ndarray
     ) -> Callable[[np.ndarray], np.ndarray]:
-        spectrum = _spectrum(self.mask.shape, self.weights)
+        spectrum = _spectrum(inside.shape, self.weights)
         inverse = 1.0 / (max(float(diagonal.mean()), 1e-300) + weight * spectrum**2)
-        box = np.zeros(self.mask.shape)
+        box = np.zeros(inside.shape)
 
         def apply(v: np.ndarray) -> np.ndarray:
-            box[self.mask] = v
-            return idctn(dctn(box, norm="ortho") * inverse, norm="ortho")[self.mask]
+            box[inside] = v
+            return idctn(dctn(box, norm="ortho") * inverse, norm="ortho")[inside]
 
         return apply
 
@@ -90,6 +111,7 @@ def make_smoothness(mask: np.ndarray, spacing: Sequence[float] | None = None) ->
     """
     size = np.ones(mask.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
     weights = tuple((size.min() / size) ** 2)
+    mask = _compact(mask)
     n = int(mask.sum())
     index = np.full(mask.shape, -1)
     index[mask] = np.arange(n)
@@ -105,6 +127,13 @@ def make_smoothness(mask: np.ndarray, spacing: Sequence[float] | None = None) ->
     parts = connected_components(adjacency, directed=False)[0] if n else 0
     square = (laplacian @ laplacian).tocsr()
     return Smoothness(mask, laplacian, square, weights, int(parts))
+
+
+def _compact(mask: np.ndarray) -> np.ndarray:
+    """The mask's voxels, in the same order, on a small grid of sizes of fast transforms."""
+    boxes = find_objects(mask.astype(np.uint8))
+    box = mask[boxes[0]] if boxes else mask
+    return np.pad(box, [(0, next_fast_len(size, real=True) - size) for size in box.shape])
 
 
 def _conjugate_gradients(

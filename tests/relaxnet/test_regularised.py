@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from relaxnet.finite_tr import apparent, apparent_jacobian, finite_tr_model
 from relaxnet.fit import CONVERGED, INVALID, NO_SIGNAL
 from relaxnet.fit_input import fit_bounds
 from relaxnet.fixed_ratio import make_dictionary
+from relaxnet.joint import Voxels, evaluate
 from relaxnet.mle import fit_voxelwise
 from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
 from relaxnet.rician_ratio import rician_along_ratio, solve_rician_at_ratio
@@ -213,6 +215,43 @@ def test_smoothness_solves_its_system():
         x = smoothness.solve(diagonal, weight, right, 1e-10)
         left = diagonal * x + weight * (smoothness.square @ x)
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_smoothness_solves_for_free_voxels_alone():
+    rng = np.random.default_rng(4)
+    mask = np.pad(rng.random((20, 17)) < 0.9, ((3, 40), (9, 2)))
+    smoothness, n = make_smoothness(mask), mask.sum()
+    diagonal, right, free = rng.uniform(0.1, 30, n), rng.normal(size=n), rng.random(n) < 0.7
+    x = smoothness.solve(diagonal, 1e3, right, 1e-10, free)
+    left = diagonal * x + 1e3 * (smoothness.square @ x)
+    np.testing.assert_allclose(left[free], right[free], atol=1e-6)
+    assert (x[~free] == 0).all()
+    assert not smoothness.solve(diagonal, 1e3, right, free=np.zeros(n, dtype=bool)).any()
+
+
+@pytest.mark.parametrize("weight", [50.0, 5000.0])
+def test_regularised_ratio_at_its_bound_has_the_least_cost(weight):
+    """A descent by another method, from the fit on, finds nothing lower."""
+    _, S, mask = phantom((32, 28), sigma=0.01)
+    limits = fit_bounds(MODEL, {"B": (1.0, 1.8)})
+    fit = fit_regularised(S, CINE31, MODEL, 0.01, mask, weight, bounds=list(limits))
+    problem, order = make_problem(CINE31, MODEL, limits, True)
+    samples, smoothness = S[mask][:, order], make_smoothness(mask)
+    scale = np.abs(samples).max(axis=1)
+    relative = (samples / scale[:, None]).astype(np.float32)
+    voxels = Voxels(problem, make_dictionary(problem), relative, 0.01 / scale)
+
+    def objective(ratio):
+        state = evaluate(voxels, ratio)
+        gradient = state.slope + weight * (smoothness.square @ ratio)
+        return state.objective(smoothness, weight), gradient
+
+    start = fit.ratio[mask].astype(np.float64)
+    assert 20 < (start >= 1.8 - 1e-6).sum() < len(start) - 20
+    found = minimize(
+        objective, start, jac=True, bounds=[(1.0, 1.8)] * len(start), options={"maxiter": 200}
+    )
+    assert objective(start)[0] - found.fun < 1e-4 * len(start)
 
 
 @pytest.mark.parametrize(
