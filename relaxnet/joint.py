@@ -23,8 +23,9 @@ MAX_STEPS = 30
 MAX_HOLDS = 4
 #: Lengths of a step, in the order in which they are tried.
 LENGTHS = (1.0, 0.4, 0.1)
-#: A shared ratio is found to this precision, from a search on every so manieth of its grid.
-PRECISION, EVERY = 1e-5, 5
+#: A shared ratio is found to this precision, one to start from to the second, from a search on
+#: every so manieth of its grid.
+PRECISION, START_PRECISION, EVERY = 1e-5, 1e-2, 5
 #: Voxels that are enough to find where to start.
 ENOUGH_VOXELS = 10_000
 #: Range of an automatic weight, and the relative change at which its iteration stops.
@@ -141,7 +142,7 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
 
     in_chunks(work, np.arange(len(voxels)), voxels.S.shape[1])
     smooth = smoothness.solve(curvature, weight, curvature * free[:, 1], 1e-2)
-    constant = np.full(len(voxels), shared_ratio(voxels.some()).ratio[0])
+    constant = np.full(len(voxels), shared_ratio(voxels.some(), START_PRECISION).ratio[0])
     ratios = (constant, np.clip(smooth, *voxels.problem.bounds[1]))
     states = [evaluate(voxels, ratio) for ratio in ratios]
     return min(states, key=lambda state: state.objective(smoothness, weight))
@@ -194,7 +195,7 @@ def _newton_step(
     return step, -0.5 * float((gradient + model_gradient(step)) @ step)
 
 
-def shared_ratio(voxels: Voxels) -> State:
+def shared_ratio(voxels: Voxels, precision: float = PRECISION) -> State:
     """The one ratio of least total cost: a search over the dictionary, then Newton steps."""
     n = len(voxels)
     low, first, high = _coarse_ratio(voxels)
@@ -204,7 +205,7 @@ def shared_ratio(voxels: Voxels) -> State:
         low, high = (r, high) if slope < 0 else (low, r)
         new = r - slope / max(state.curvature.sum(), 1e-300)
         new = new if low < new < high else 0.5 * (low + high)
-        if abs(new - r) < PRECISION:
+        if abs(new - r) < precision:
             break
         state = evaluate(voxels, np.full(n, new), state)
     return state
