@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from relaxnet.maps import Maps
 from relaxnet.nifti import Series, save_map
 from relaxnet.roi import roi_columns, roi_csv
 from relaxnet.status import levels
-from relaxsim.folders import nearest_existing, written_by
+from relaxsim.folders import check_writable, nearest_existing, written_by
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -24,13 +23,9 @@ def check_out(out: Path, overwrite: bool) -> None:
     ------
     ValueError
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; --out takes a folder.")
+    check_writable(out)
     if out.is_dir() and not overwrite and any(out.glob("*map.nii.gz")):
         raise ValueError(f"{out} holds maps. Give --overwrite or another --out.")
-    parent = nearest_existing(out)
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ValueError(f"{out} cannot be written: {parent} is not a folder that takes files.")
 
 
 def check_space(out: Path, num_values: int) -> None:

@@ -6,7 +6,6 @@ Every file is written to a temporary name and renamed, so that a killed run leav
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import tensorflow as tf
 from relaxnet import __version__
 from relaxnet.history import EVENTS
 from relaxnet.models import card_path, with_policy
+from relaxsim.folders import check_writable
 from relaxsim.shards import ShardInfo
 
 if TYPE_CHECKING:
@@ -209,14 +209,11 @@ def make_folder(folder: Path) -> None:
 
     Raises
     ------
-    TrainingError
+    ValueError
         If there is a file of this name, or the folder cannot be written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise TrainingError(f"{folder} is a file; --out takes a folder.")
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise TrainingError(f"{folder} cannot be written to. Give another --out.")
 
 
 def _files(folder: Path) -> list[Path]:

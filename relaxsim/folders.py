@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,23 @@ def nearest_existing(path: str | Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def check_writable(folder: str | Path) -> None:
+    """Refuse a folder for results that is a file or cannot be written to.
+
+    Raises
+    ------
+    ValueError
+    """
+    if Path(folder).is_file():
+        raise ValueError(f"{folder} is a file; --out takes a folder.")
+    parent = nearest_existing(folder)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{folder} cannot be written: {parent} is not a folder that takes files. "
+            "Give another --out."
+        )
 
 
 def written_by(sidecar: Path) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from relaxsim import __version__
-from relaxsim.folders import nearest_existing
+from relaxsim.folders import check_writable, nearest_existing
 from relaxsim.generate import Settings, make_shard
 from relaxsim.shards import (
     GOES_ON,
@@ -55,13 +55,11 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     Raises
     ------
     ValueError
-        If one of them would not fit in memory.
+        If one of them would not fit in memory, or `folder` cannot be written.
     OSError
-        If they do not fit on the disk, or `folder` cannot be written.
+        If they do not fit on the disk.
     """
-    parent = nearest_existing(folder)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OSError(f"{parent} is no folder that can be written. Give another --out.")
+    check_writable(folder)
     sizes = [shard_bytes(settings, i) for i in indices]
     if (largest := max(sizes, default=0)) > MOST_BYTES:
         raise ValueError(
@@ -70,7 +68,9 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
             "lists of times."
         )
     old = [shard_path(folder, i) for i in indices]
-    free = shutil.disk_usage(parent).free + sum(p.stat().st_size for p in old if p.is_file())
+    free = shutil.disk_usage(nearest_existing(folder)).free + sum(
+        p.stat().st_size for p in old if p.is_file()
+    )
     need = sum(sizes)
     if need > free:
         patches = sum(settings.patches_of(i) for i in indices)

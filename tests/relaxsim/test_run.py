@@ -150,10 +150,10 @@ def test_a_disk_too_small_is_refused_before_writing(run, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
     settings, _ = run
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="no folder that can be written"):
+    with pytest.raises(ValueError, match="is a file; --out takes a folder"):
         check_space(settings, tmp_path / "file", range(5))
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(OSError, match="no folder that can be written"):
+    with pytest.raises(ValueError, match="not a folder that takes files"):
         check_space(settings, tmp_path, range(5))
 
 
@@ -162,7 +162,7 @@ def test_a_read_only_folder(run, tmp_path):
     settings, _ = run
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(OSError, match="no folder that can be written"):
+        with pytest.raises(ValueError, match="not a folder that takes files"):
             check_space(settings, tmp_path, range(5))
     finally:
         tmp_path.chmod(0o700)
