@@ -214,6 +214,7 @@ def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     ends : array, shape (c, 2)
         Range of log T of this k.
     """
+    R = _above_separators(grid, R)
     here = R[:, 1:-1]
     best = R.max(axis=1)
     peak = here >= R[:, :-2]
@@ -229,6 +230,21 @@ def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     shift = np.where(inner, 0.5 * divide(left - right, left + right), 0.0)
     x = grid.x[column] + shift * grid.step[column]
     return voxel, grid.k[column], x, grid.ends[column]
+
+
+def _above_separators(grid: Grid, R: np.ndarray) -> np.ndarray:
+    """R, shifted in voxels that no real column explains, as far as the bounds of A allow.
+
+    There R is negative throughout and below the zero of the columns between polarities; only its
+    differences count.
+    """
+    real = grid.step > 0
+    below = np.flatnonzero(R[:, real].max(axis=1) <= 0)
+    if below.size:
+        R = R.copy()
+        lifted = R[below] - R[below][:, real].min(axis=1, keepdims=True) + 1.0
+        R[below] = np.where(real, lifted, 0.0)
+    return R
 
 
 def _changes(grid: Grid, R: np.ndarray, voxel: np.ndarray, column: np.ndarray) -> np.ndarray:

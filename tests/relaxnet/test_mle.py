@@ -217,6 +217,25 @@ def test_bounds_hold_and_are_reported():
     assert (fit.status == AT_BOUND).mean() > 0.9
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_voxels_of_noise_with_a_least_amplitude(signed):
+    """No signal within the bounds explains them; the least costly one is found all the same."""
+    model, rng = INVERSION_RECOVERY, np.random.default_rng(8)
+    tau = np.array([50.0, 400.0, 1100.0, 2500.0, 4000.0])
+    S = rng.normal(size=(60, 5))
+    bounds = {"A": (0.3, 5.0), "B": (0.5, 2.5), "T1": (10.0, 6000.0)}
+    fit = fit_voxelwise(S, tau, model, 1.0, signed=signed, bounds=bounds)
+    grid = np.meshgrid(np.linspace(0.5, 2.5, 81), np.geomspace(10.0, 6000.0, 300), indexing="ij")
+    g = model.signed(np.stack([np.ones_like(grid[0]), *grid], axis=-1), tau, np).reshape(-1, 5)
+    g = g if signed else np.abs(g)
+    scale = np.abs(S).max(axis=1, keepdims=True)
+    A = np.clip(S @ g.T / (g**2).sum(axis=1), 0.3 * scale, 5.0 * scale)
+    cost = (S**2).sum(axis=1)[:, None] - 2 * A * (S @ g.T) + A**2 * (g**2).sum(axis=1)
+    found = model.signed(fit.kappa.astype(float), tau, np)
+    found = ((S - (found if signed else np.abs(found))) ** 2).sum(axis=1)
+    assert (found < cost.min(axis=1) + 1e-3).all()
+
+
 def test_equal_bounds_fix_a_parameter():
     model, rng = INVERSION_RECOVERY, np.random.default_rng(6)
     kappa = np.stack([np.ones(300), np.full(300, 1.8), rng.uniform(300, 2500, 300)], axis=-1)
