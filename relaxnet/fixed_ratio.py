@@ -35,11 +35,14 @@ class Dictionary:
     x : array, shape (M,)
         log T.
     atoms : array, shape (R, N, M), float32
+    norms : array, shape (R, M), float32
+        |g| of each: the signal of amplitude 1 has it.
     """
 
     ratios: np.ndarray
     x: np.ndarray
     atoms: np.ndarray
+    norms: np.ndarray
 
     def nearest(self, r: np.ndarray) -> np.ndarray:
         """Index of the ratio nearest to r."""
@@ -54,10 +57,12 @@ def make_dictionary(problem: Problem) -> Dictionary:
     x = np.linspace(first, last, 2 + int((last - first) / LOG_T_STEP))
     phi = columns(problem, np.exp(x))
     atoms = np.empty((len(ratios), len(problem.tau), len(x)), dtype=np.float32)
-    for atom, r in zip(atoms, ratios, strict=True):
+    norms = np.empty((len(ratios), len(x)), dtype=np.float32)
+    for atom, norm, r in zip(atoms, norms, ratios, strict=True):
         g = phi[0] + r * phi[1]
-        atom[...] = divide(np.abs(g) if problem.polarity else g, np.sqrt(dot(g, g))[:, None]).T
-    return Dictionary(ratios, x, atoms)
+        norm[...] = np.sqrt(dot(g, g))
+        atom[...] = divide(np.abs(g) if problem.polarity else g, norm[:, None]).T
+    return Dictionary(ratios, x, atoms, norms)
 
 
 def solve_at_ratio(
@@ -76,7 +81,7 @@ def solve_at_ratio(
     cost : array, shape (n,)
     kappa : array, shape (n, 3)
     """
-    rows, x = _candidates(dictionary, S.astype(np.float32), r)
+    rows, x = _candidates(dictionary, S.astype(np.float32), r, problem.bounds[0])
     samples, ratio = S[rows].astype(np.float64), r[rows]
 
     def evaluate(x: np.ndarray, active: np.ndarray) -> Profile:
@@ -90,23 +95,42 @@ def solve_at_ratio(
 
 
 def _candidates(
-    dictionary: Dictionary, S: np.ndarray, r: np.ndarray
+    dictionary: Dictionary, S: np.ndarray, r: np.ndarray, amplitudes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row and log T of each local maximum on the grid that is near the best one."""
     nearest = dictionary.nearest(r)
     rows, where = [], []
     for i in np.unique(nearest):
         group = np.flatnonzero(nearest == i)
-        match = np.maximum(product(S[group], dictionary.atoms[i]), 0.0)
-        floor = np.sqrt(NEAR_BEST) * match.max(axis=1, keepdims=True)
-        edge = np.full((len(group), 1), -1.0, dtype=np.float32)
-        peak = match >= np.hstack([edge, match[:, :-1]])
-        peak &= match > np.hstack([match[:, 1:], edge])
-        peak &= match >= floor
-        row, column = np.nonzero(peak)
-        rows.append(group[row])
-        where.append(dictionary.x[column])
+        match = product(S[group], dictionary.atoms[i])
+        norm = dictionary.norms[i]
+        best = match.argmax(axis=1)
+        top = match[np.arange(len(group)), best]
+        outside = (top < amplitudes[0] * norm[best]) | (top > amplitudes[1] * norm[best])
+        found = []
+        if not outside.all():
+            inside = ~outside if outside.any() else np.s_[:]
+            floor = np.sqrt(NEAR_BEST) * top[inside]
+            found.append((group[inside], *_peaks(match[inside], floor)))
+        if outside.any():
+            m, samples = match[outside], S[group[outside]]
+            a = np.clip(m, amplitudes[0] * norm, amplitudes[1] * norm)
+            explained = (2.0 * m - a) * a
+            floor = explained.max(axis=1) - (1.0 - NEAR_BEST) * dot(samples, samples)
+            found.append((group[outside], *_peaks(explained, floor)))
+        for voxels, row, column in found:
+            rows.append(voxels[row])
+            where.append(dictionary.x[column])
     return np.concatenate(rows), np.concatenate(where)
+
+
+def _peaks(score: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each local maximum along a row that is not below the row's floor."""
+    edge = np.full((len(score), 1), -np.inf, dtype=score.dtype)
+    peak = score >= np.hstack([edge, score[:, :-1]])
+    peak &= score > np.hstack([score[:, 1:], edge])
+    peak &= score >= floor[:, None]
+    return np.nonzero(peak)
 
 
 def _profile(problem: Problem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> Profile:
