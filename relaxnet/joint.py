@@ -19,13 +19,19 @@ from relaxnet.smoothness import Smoothness
 #: Newton steps stop when they promise to lower J by less for each voxel.
 LEAST_DECREASE = 3e-5
 MAX_STEPS = 30
+#: Searches from scratch after a descent under Rician noise.
+MAX_SEARCHES = 3
 #: Turns of the search for the ratios that the bounds hold.
 MAX_HOLDS = 4
 #: Lengths of a step, in the order in which they are tried.
-LENGTHS = (1.0, 0.4, 0.1)
+LENGTHS = (1.0, 0.4, 0.1, 0.03, 0.01, 0.003)
 #: A shared ratio is found to this precision, one to start from to the second, from a search on
 #: every so manieth of its grid.
 PRECISION, START_PRECISION, EVERY = 1e-5, 1e-2, 5
+#: Up to this number of images a start is also sought through weights larger by these factors.
+FEW_IMAGES, FACTORS = 5, (1e4, 1e3, 1e2, 10.0, 1.0)
+#: Longest step of a shared ratio, two of its grid.
+REACH = 0.1
 #: Voxels that are enough to find where to start.
 ENOUGH_VOXELS = 10_000
 #: Range of an automatic weight, and the relative change at which its iteration stops.
@@ -134,6 +140,10 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
 
     `free`, shape (n, 3), is kappa of the voxel-wise fit. The smooth start is the minimum of J with
     W replaced by a parabola about it.
+
+    With few images W has barriers between polarities, behind which voxels stay and bend the field
+    around them. Then there is a third start, from the shared ratio through ever smaller weights,
+    and what is returned is the lower of two minima.
     """
     curvature = np.empty(len(voxels))
 
@@ -145,17 +155,42 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
     constant = np.full(len(voxels), shared_ratio(voxels.some(), START_PRECISION).ratio[0])
     ratios = (constant, np.clip(smooth, *voxels.problem.bounds[1]))
     states = [evaluate(voxels, ratio) for ratio in ratios]
-    return min(states, key=lambda state: state.objective(smoothness, weight))
+
+    def objective(state: State) -> float:
+        return state.objective(smoothness, weight)
+
+    best = min(states, key=objective)
+    if len(voxels.problem.tau) > FEW_IMAGES:
+        return best
+    graduated = states[0]
+    for factor in FACTORS:
+        graduated = minimise(voxels, smoothness, factor * weight, graduated)
+    return min((minimise(voxels, smoothness, weight, s) for s in (best, graduated)), key=objective)
 
 
 def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State) -> State:
-    """Minimum of J from a state."""
-    value = state.objective(smoothness, weight)
+    """Minimum of J from a state.
+
+    Under Rician noise the descent follows each voxel's minimum over A and T; where a search from
+    scratch finds a lower one the descent goes on from there.
+    """
+    state = _descend(voxels, smoothness, weight, state)
+    for _ in range(MAX_SEARCHES if voxels.rician else 0):
+        anew = evaluate(voxels, state.ratio)
+        lower = anew.W < state.W
+        if (state.W - anew.W)[lower].sum() < LEAST_DECREASE * len(state.ratio):
+            break
+        state = _descend(voxels, smoothness, weight, _chosen(lower, anew, state))
+    return state
+
+
+def _descend(voxels: Voxels, smoothness: Smoothness, weight: float, state: State) -> State:
+    value, least = state.objective(smoothness, weight), LEAST_DECREASE * len(state.ratio)
     for _ in range(MAX_STEPS):
         step, promised = _newton_step(voxels, smoothness, weight, state)
-        if promised < LEAST_DECREASE * len(state.ratio):
+        if promised < least:
             break
-        for length in LENGTHS:
+        for length in (length for length in LENGTHS if length * promised >= least):
             ratio = np.clip(state.ratio + length * step, *voxels.problem.bounds[1])
             new = evaluate(voxels, ratio, state)
             new_value = new.objective(smoothness, weight)
@@ -165,6 +200,13 @@ def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State
             break
         state, value = new, new_value
     return state
+
+
+def _chosen(where: np.ndarray, first: State, second: State) -> State:
+    """The first state in some voxels, the second in others; both of the same ratios."""
+    kappa = np.where(where[:, None], first.kappa, second.kappa)
+    pairs = [(getattr(first, q), getattr(second, q)) for q in ("W", "slope", "curvature")]
+    return State(first.ratio, kappa, *(np.where(where, a, b) for a, b in pairs))
 
 
 def _newton_step(
@@ -196,44 +238,45 @@ def _newton_step(
 
 
 def shared_ratio(voxels: Voxels, precision: float = PRECISION) -> State:
-    """The one ratio of least total cost: a search over the dictionary, then Newton steps."""
-    n = len(voxels)
-    low, first, high = _coarse_ratio(voxels)
-    state = evaluate(voxels, np.full(n, first))
+    """The one ratio of least total cost: a search over the dictionary, then Newton steps.
+
+    Between two ratios whose slopes point at each other the steps stay; none is longer than `REACH`.
+    """
+    n, limits = len(voxels), voxels.problem.bounds[1]
+    low, high = -np.inf, np.inf
+    state = evaluate(voxels, np.full(n, _coarse_ratio(voxels)))
     for _ in range(MAX_STEPS):
         r, slope = state.ratio[0], state.slope.sum()
         low, high = (r, high) if slope < 0 else (low, r)
-        new = r - slope / max(state.curvature.sum(), 1e-300)
-        new = new if low < new < high else 0.5 * (low + high)
+        step = -slope / max(state.curvature.sum(), 1e-300)
+        new = np.clip(r + np.clip(step, -REACH, REACH), *limits)
+        if not low < new < high and np.isfinite(high - low):
+            new = 0.5 * (low + high)
         if abs(new - r) < precision:
             break
         state = evaluate(voxels, np.full(n, new), state)
     return state
 
 
-def _coarse_ratio(voxels: Voxels) -> tuple[float, float, float]:
-    """Best ratio of the dictionary, between its neighbours on the coarse grid.
+def _coarse_ratio(voxels: Voxels) -> float:
+    """Ratio of the dictionary whose total cost of least squares is least.
 
-    The costs are those of least squares. For Rician noise, with its floor taken off the samples,
-    they are near the truth, and the bounds of the ratio stand in for the neighbours.
+    Rician noise has its floor taken off the samples; what is found is near the truth.
     """
-    ratios = voxels.dictionary.ratios[::EVERY]
-    atoms = voxels.dictionary.atoms[::EVERY]
+    chosen = np.r_[0 : len(voxels.dictionary.ratios) : EVERY, len(voxels.dictionary.ratios) - 1]
     some = voxels.some()
     if some.rician:
         some = replace(some, S=without_floor(some.S, some.sigma).astype(np.float32))
-    explained = np.zeros((len(ratios), len(some)))
+    explained = np.zeros((len(chosen), len(some)))
 
     def work(chunk: np.ndarray) -> None:
         S, variance = some.S[chunk], some.sigma[chunk] ** 2
-        for i, atom in enumerate(atoms):
-            explained[i, chunk] = np.maximum(product(S, atom).max(axis=1), 0.0) ** 2 / variance
+        for out, i in zip(explained, chosen, strict=True):
+            match = product(S, some.dictionary.atoms[i]).max(axis=1)
+            out[chunk] = np.maximum(match, 0.0) ** 2 / variance
 
     in_chunks(work, np.arange(len(some)), some.S.shape[1])
-    i = int(explained.sum(axis=1).argmax())
-    reach = len(ratios) if some.rician else 1
-    low, high = max(i - reach, 0), min(i + reach, len(ratios) - 1)
-    return float(ratios[low]), float(ratios[i]), float(ratios[high])
+    return float(some.dictionary.ratios[chosen[explained.sum(axis=1).argmax()]])
 
 
 def automatic_weight(
@@ -265,7 +308,7 @@ def automatic_weight(
 
 def _fixed_point_gap(smoothness: Smoothness, x: float, state: State, probes: np.ndarray) -> float:
     """Logarithm of the weight that a state asks for, less that of the one it was made with."""
-    known = _known_ratios(smoothness, np.exp(x), state, probes) - smoothness.parts
+    known = _known_ratios(smoothness, np.exp(x), state, probes)
     roughness = 2.0 * smoothness.penalty(state.ratio)
     if known < LEAST_KNOWN or roughness == 0:
         return 0.0  # all but the constants is decided by the penalty: more of it changes nothing
@@ -273,9 +316,19 @@ def _fixed_point_gap(smoothness: Smoothness, x: float, state: State, probes: np.
 
 
 def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: np.ndarray) -> float:
-    """``tr(H P^-1)``: how many ratios the data, and not the penalty, decide on (Hutchinson)."""
-    H = state.curvature
-    return float(np.mean([z @ (H * smoothness.solve(H, weight, z, 1e-2)) for z in probes]))
+    """``tr(H P^-1) - c``: ratios, beside the constants, that the data decide on (Hutchinson).
+
+    The symmetric form ``H^1/2 P^-1 H^1/2`` has ``H^1/2`` times the constants as eigenvectors, of
+    value 1; they are taken out of the probes.
+    """
+    H, constants = state.curvature, smoothness.constants
+    root = np.sqrt(H)
+    total = np.maximum(constants.T @ H, 1e-300)
+    found = []
+    for probe in probes:
+        z = probe - root * (constants @ ((constants.T @ (root * probe)) / total))
+        found.append(z @ (root * smoothness.solve(H, weight, root * z, 1e-3)))
+    return float(np.mean(found))
 
 
 def ratio_variance(smoothness: Smoothness, weight: float, state: State) -> np.ndarray:

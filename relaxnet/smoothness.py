@@ -32,15 +32,20 @@ class Smoothness:
         ``laplacian' laplacian``.
     weights : tuple of float
         Of the second difference along each axis.
-    parts : int
-        Connected parts of the mask.
+    constants : sparse array, shape (n, parts)
+        Indicators of the connected parts of the mask: what costs nothing.
     """
 
     mask: np.ndarray
     laplacian: csr_matrix
     square: csr_matrix
     weights: tuple[float, ...]
-    parts: int
+    constants: csr_matrix
+
+    @property
+    def parts(self) -> int:
+        """Number of connected parts."""
+        return self.constants.shape[1]
 
     def penalty(self, b: np.ndarray) -> float:
         """``1/2 |laplacian b|^2``."""
@@ -56,8 +61,9 @@ class Smoothness:
     ) -> np.ndarray:
         """Solution of ``(diag(diagonal) + weight square) b = right``.
 
-        Conjugate gradients; the preconditioner solves the same system with a constant diagonal on
-        the box of the mask, where cosines diagonalise the Laplacian.
+        Conjugate gradients. The preconditioner solves for the constants of the parts exactly, and
+        for the rest the same system with a constant diagonal on the box of the mask, where cosines
+        diagonalise the Laplacian.
 
         Parameters
         ----------
@@ -72,12 +78,15 @@ class Smoothness:
             return np.zeros(len(free))
         floor = 1e-9 * float(diagonal.mean()) + 1e-300
         system = (diags(diagonal + floor) + weight * self.square).tocsr()
-        inside = self.mask
+        inside, constants = self.mask, self.constants
         if free is not None:
             system, diagonal, right = system[free][:, free], diagonal[free], right[free]
             inside = self.mask.copy()
             inside[self.mask] = free
-        precondition = self._preconditioner(diagonal, weight, inside)
+            whole = constants.T @ ~free == 0
+            constants = constants[free][:, whole]
+        cosines = self._cosine_solver(diagonal, weight, inside)
+        precondition = _with_constants(cosines, constants, diagonal)
         solution = _conjugate_gradients(system, precondition, right, tolerance)
         if free is None:
             return solution
@@ -85,7 +94,7 @@ class Smoothness:
         out[free] = solution
         return out
 
-    def _preconditioner(
+    def _cosine_solver(
         self, diagonal: np.ndarray, weight: float, inside: np.ndarray
     ) -> Callable[[np.ndarray], np.ndarray]:
         spectrum = _spectrum(inside.shape, self.weights)
@@ -124,9 +133,10 @@ def make_smoothness(mask: np.ndarray, spacing: Sequence[float] | None = None) ->
         adjacency = adjacency + coo_matrix((links, (here[both], there[both])), shape=(n, n))
     adjacency = (adjacency + adjacency.T).tocsr()
     laplacian = (diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency).tocsr()
-    parts = connected_components(adjacency, directed=False)[0] if n else 0
+    parts, part = connected_components(adjacency, directed=False) if n else (0, np.zeros(0, int))
+    constants = csr_matrix((np.ones(n), (np.arange(n), part)), shape=(n, parts))
     square = (laplacian @ laplacian).tocsr()
-    return Smoothness(mask, laplacian, square, weights, int(parts))
+    return Smoothness(mask, laplacian, square, weights, constants)
 
 
 def _compact(mask: np.ndarray) -> np.ndarray:
@@ -134,6 +144,21 @@ def _compact(mask: np.ndarray) -> np.ndarray:
     boxes = find_objects(mask.astype(np.uint8))
     box = mask[boxes[0]] if boxes else mask
     return np.pad(box, [(0, next_fast_len(size, real=True) - size) for size in box.shape])
+
+
+def _with_constants(
+    solver: Callable[[np.ndarray], np.ndarray], constants: csr_matrix, diagonal: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """An approximate solver made exact for the constants, which the penalty leaves alone."""
+    total = np.maximum(constants.T @ diagonal, 1e-300)
+    transpose = constants.T.tocsr()
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        level = constants @ ((transpose @ v) / total)
+        rest = solver(v - diagonal * level)
+        return rest - constants @ ((transpose @ (diagonal * rest)) / total) + level
+
+    return apply
 
 
 def _conjugate_gradients(

@@ -3,10 +3,10 @@ import pytest
 from scipy.optimize import minimize
 
 from relaxnet.finite_tr import apparent, apparent_jacobian, finite_tr_model
-from relaxnet.fit import CONVERGED, INVALID, NO_SIGNAL
+from relaxnet.fit import AT_BOUND, CONVERGED, INVALID, NO_SIGNAL
 from relaxnet.fit_input import fit_bounds
 from relaxnet.fixed_ratio import make_dictionary
-from relaxnet.joint import Voxels, evaluate
+from relaxnet.joint import Voxels, evaluate, minimise
 from relaxnet.mle import fit_voxelwise
 from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
 from relaxnet.rician_ratio import rician_along_ratio, solve_rician_at_ratio
@@ -196,6 +196,85 @@ def test_free_finite_tr_fit_is_the_voxelwise_fit():
     np.testing.assert_allclose(fit.std, free.std, rtol=1e-2)
 
 
+@pytest.mark.parametrize("rician", [False, True])
+def test_few_images_are_fitted_as_well_as_from_the_truth(rician):
+    """Barriers between polarities do not keep voxels from the minimum that the truth leads to."""
+    tau, sigma = np.array([50.0, 400.0, 1500.0]), 0.01
+    kappa, _, mask = phantom((24, 20), seed=3)
+    rng = np.random.default_rng(3)
+    signal = MODEL.signed(kappa, tau, np)
+    noise = sigma * rng.normal(size=(2, *signal.shape))
+    S = np.hypot(signal + noise[0], noise[1]) if rician else np.abs(signal) + noise[0]
+    likelihood = "rician" if rician else "gaussian"
+    fit = fit_regularised(S, tau, MODEL, sigma, mask, likelihood=likelihood)
+    limits, smoothness = fit_bounds(MODEL, None), make_smoothness(mask)
+    voxels = voxels_of(S[mask], tau, sigma, limits, rician)
+    found = evaluate(voxels, fit.ratio[mask].astype(np.float64))
+    best = minimise(voxels, smoothness, 500.0, evaluate(voxels, kappa[mask][:, 1]))
+    excess = found.objective(smoothness, 500.0) - best.objective(smoothness, 500.0)
+    assert excess < 2e-3 * mask.sum()
+
+
+def test_known_ratio_with_bounds_of_the_amplitude_has_the_least_cost():
+    rng = np.random.default_rng(11)
+    B, T1 = rng.uniform(1.6, 2.0, 80), np.exp(rng.uniform(np.log(300), np.log(3000), 80))
+    kappa = np.stack([np.ones(80), B, T1], axis=-1)
+    S = MODEL.forward(kappa, CINE31) + 0.03 * rng.normal(size=(80, 31))
+    fit = fit_fixed(S, CINE31, MODEL, B, 0.03, bounds={"A": (0.5, 1.5)})
+    scale = np.abs(S).max(axis=1)
+    assert (kappa[:, 0] > 1.5 * scale).mean() > 0.1
+    T = np.geomspace(10.0, 6000.0, 3000)[:, None]
+    for i in range(80):
+        g = np.abs(1.0 - B[i] * np.exp(-CINE31 / T))
+        A = np.clip(g @ S[i] / (g**2).sum(axis=1), 0.5 * scale[i], 1.5 * scale[i])
+        least = ((S[i] - A[:, None] * g) ** 2).sum(axis=1).min()
+        found = ((S[i] - MODEL.forward(fit.kappa[i].astype(float), CINE31)) ** 2).sum()
+        assert found < least + 0.02 * 0.03**2
+
+
+def test_voxels_apart_do_not_spoil_the_automatic_weight():
+    kappa, S, mask = phantom((40, 36), sigma=0.05)
+    rng = np.random.default_rng(2)
+    apart = np.argwhere(~mask)
+    apart = apart[rng.permutation(len(apart))[:40]]
+    wider = mask.copy()
+    wider[tuple(apart.T)] = True
+    alone = fit_regularised(S, CINE31, MODEL, 0.05, mask, lambda_b="auto")
+    fit = fit_regularised(S, CINE31, MODEL, 0.05, wider, lambda_b="auto")
+    assert 0.1 < fit.lambda_b / alone.lambda_b < 10
+    own = tuple(apart.T)
+    off = np.abs(fit.ratio[own] - kappa[own][:, 1]) / fit.std[own][:, 1]
+    assert (off > 2).mean() < 0.3
+    assert error(fit, kappa, mask) < 1.2 * error(alone, kappa, mask)
+
+
+def test_standard_deviation_of_a_voxel_apart_is_its_own():
+    """No neighbour tells its B: whatever the weight, its own data do."""
+    kappa = np.tile([1.0, 1.9, 900.0], (30, 30, 1))
+    mask = np.zeros((30, 30), dtype=bool)
+    mask[4:20, 4:20], mask[25, 5:25:3] = True, True
+    S = MODEL.forward(kappa, CINE31) + 0.01 * np.random.default_rng(1).normal(size=(30, 30, 31))
+    free = fit_voxelwise(S, CINE31, MODEL, 0.01, mask)
+    fit = fit_regularised(S, CINE31, MODEL, 0.01, mask, lambda_b=1e7)
+    ratio = fit.std[25, 5:25:3, 1] / free.std[25, 5:25:3, 1]
+    assert 0.6 < np.median(ratio) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("bounds", "truth"),
+    [((1.95, 1.98), 1.975), ((1.95, 1.98), 1.968), ((1.0, 2.03), 2.025), ((1.8, 2.04), 2.1)],
+)
+def test_shared_ratio_reaches_all_of_its_bounds(bounds, truth):
+    rng = np.random.default_rng(7)
+    T1 = rng.uniform(400, 1500, size=300)
+    kappa = np.stack([np.ones(300), np.full(300, truth), T1], axis=-1)
+    S = MODEL.forward(kappa, CINE31) + 0.002 * rng.normal(size=(300, 31))
+    fit = fit_shared(S, CINE31, MODEL, 0.002, bounds={"B": bounds})
+    assert fit.kappa[0, 1] == pytest.approx(min(truth, bounds[1]), abs=1e-3)
+    if truth > bounds[1]:
+        assert (fit.status == AT_BOUND).all()
+
+
 def test_smoothness_costs_nothing_for_constants_of_each_part():
     mask = np.zeros((9, 7, 3), dtype=bool)
     mask[1:4, 1:6], mask[6:8, 2:5] = True, True
@@ -229,17 +308,21 @@ def test_smoothness_solves_for_free_voxels_alone():
     assert not smoothness.solve(diagonal, 1e3, right, free=np.zeros(n, dtype=bool)).any()
 
 
+def voxels_of(S, tau, sigma, limits, rician=False):
+    """What `relaxnet.joint` works on, from samples (n, N)."""
+    problem, order = make_problem(tau, MODEL, limits, True)
+    scale = np.abs(S).max(axis=1)
+    relative = (S[:, order] / scale[:, None]).astype(np.float32)
+    return Voxels(problem, make_dictionary(problem), relative, sigma / scale, rician)
+
+
 @pytest.mark.parametrize("weight", [50.0, 5000.0])
 def test_regularised_ratio_at_its_bound_has_the_least_cost(weight):
     """A descent by another method, from the fit on, finds nothing lower."""
     _, S, mask = phantom((32, 28), sigma=0.01)
     limits = fit_bounds(MODEL, {"B": (1.0, 1.8)})
     fit = fit_regularised(S, CINE31, MODEL, 0.01, mask, weight, bounds=list(limits))
-    problem, order = make_problem(CINE31, MODEL, limits, True)
-    samples, smoothness = S[mask][:, order], make_smoothness(mask)
-    scale = np.abs(samples).max(axis=1)
-    relative = (samples / scale[:, None]).astype(np.float32)
-    voxels = Voxels(problem, make_dictionary(problem), relative, 0.01 / scale)
+    voxels, smoothness = voxels_of(S[mask], CINE31, 0.01, limits), make_smoothness(mask)
 
     def objective(ratio):
         state = evaluate(voxels, ratio)
