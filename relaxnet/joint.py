@@ -25,9 +25,9 @@ MAX_SEARCHES = 3
 MAX_HOLDS = 4
 #: Lengths of a step, in the order in which they are tried.
 LENGTHS = (1.0, 0.4, 0.1, 0.03, 0.01, 0.003)
-#: A shared ratio is found to this precision, one to start from to the second, from a search on
-#: every so manieth of its grid.
-PRECISION, START_PRECISION, EVERY = 1e-5, 1e-2, 5
+#: A shared ratio is found to this precision or part of its standard deviation, one to start from to
+#: the third, from a search on every so manieth of its grid.
+PRECISION, PART_OF_STD, START_PRECISION, EVERY = 1e-5, 0.03, 1e-2, 5
 #: Up to this number of images a start is also sought through weights larger by these factors.
 FEW_IMAGES, FACTORS = 5, (1e4, 1e3, 1e2, 10.0, 1.0)
 #: Longest step of a shared ratio, two of its grid.
@@ -248,11 +248,12 @@ def shared_ratio(voxels: Voxels, precision: float = PRECISION) -> State:
     for _ in range(MAX_STEPS):
         r, slope = state.ratio[0], state.slope.sum()
         low, high = (r, high) if slope < 0 else (low, r)
-        step = -slope / max(state.curvature.sum(), 1e-300)
+        curvature = max(state.curvature.sum(), 1e-300)
+        step = -slope / curvature
         new = np.clip(r + np.clip(step, -REACH, REACH), *limits)
         if not low < new < high and np.isfinite(high - low):
             new = 0.5 * (low + high)
-        if abs(new - r) < precision:
+        if abs(new - r) < max(precision, PART_OF_STD / np.sqrt(curvature)):
             break
         state = evaluate(voxels, np.full(n, new), state)
     return state
