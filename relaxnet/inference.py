@@ -17,6 +17,12 @@ MAX_VALUES = 25_000_000
 _INNER = 64
 #: Sides of tiles are not cut below this.
 _SMALLEST_SIDE = 16
+#: Work of all tiles, their halos included, at most, relative to that of the box at once.
+_MOST_WORK = 4.0
+
+#: No image of a voxel that a network sees is larger, in units of the series' scale: squares of fill
+#: values overflow, and convolutions carry that to voxels around.
+LARGEST = 1e3
 
 Region = tuple[slice, slice]
 
@@ -87,19 +93,20 @@ def run_network(
 def filled(images: np.ndarray) -> np.ndarray:
     """A slice as networks take it: bad voxels among good ones do not harm these.
 
-    A voxel that is not finite or zero in all images gets the mean of its good neighbours if at
-    least five of the eight are good, and is zero otherwise.
+    A voxel that is not finite, zero in all images or beyond `LARGEST` (a fill value) gets the mean
+    of its good neighbours if at least five of the eight are good, and is zero otherwise.
 
     Parameters
     ----------
     images : array, shape (Y, X, N)
+        In units of the series' scale.
 
     Returns
     -------
     images : array, shape (Y, X, N)
         Finite.
     """
-    good = np.isfinite(images).all(-1) & images.any(-1)
+    good = (np.abs(images) <= LARGEST).all(-1) & images.any(-1)
     if good.all():
         return images
     images = np.where(good[..., None], images, 0)
@@ -118,8 +125,9 @@ def tiles(
 ) -> Iterator[tuple[Region, Region, Region]]:
     """Tiles of a slice, or of a box in it.
 
-    Tiles are even and as few as `max_voxels`, counted with the halo, allows; their sides are not
-    cut below 16.
+    Tiles are even; sides of 16 are not cut. Of the cuts into tiles of at most
+    `max_voxels`, halo included, the one with the least work is taken. Where every one of them has
+    much more work than the box at once (a halo as wide as the slice), tiles are larger.
 
     Yields
     ------
@@ -131,18 +139,23 @@ def tiles(
         `inner` within `outer`.
     """
     box = box or (slice(0, shape[0]), slice(0, shape[1]))
-    counts = [1, 1]
-    while True:
-        cuts = [_cut(box[a], shape[a], halo, counts[a]) for a in (0, 1)]
-        longest = [max(outer.stop - outer.start for _, outer in parts) for parts in cuts]
-        divisible = [a for a in (0, 1) if _length(cuts[a][0][0]) > _SMALLEST_SIDE]
-        if longest[0] * longest[1] <= max_voxels or not divisible:
-            break
-        counts[max(divisible, key=longest.__getitem__)] += 1
-    for rows, outer_rows in cuts[0]:
-        for columns, outer_columns in cuts[1]:
+    cuts = [_cuts(box[a], shape[a], halo) for a in (0, 1)]
+    sides = [[[_length(outer) for _, outer in cut] for cut in of_axis] for of_axis in cuts]
+    size = np.multiply.outer(*([max(cut) for cut in of_axis] for of_axis in sides))
+    work = np.multiply.outer(*([sum(cut) for cut in of_axis] for of_axis in sides))
+    fits = (size <= max_voxels) & (work <= _MOST_WORK * work[0, 0])
+    price = np.where(fits, work, np.inf) if fits.any() else work * np.maximum(size / max_voxels, 1)
+    chosen = np.unravel_index(price.argmin(), price.shape)
+    for rows, outer_rows in cuts[0][chosen[0]]:
+        for columns, outer_columns in cuts[1][chosen[1]]:
             cut = (_within(rows, outer_rows), _within(columns, outer_columns))
             yield (rows, columns), (outer_rows, outer_columns), cut
+
+
+def _cuts(side: slice, size: int, halo: int) -> list[list[tuple[slice, slice]]]:
+    """Cuts of a side into even parts, the whole first, until they are no longer than 16."""
+    most = -(-_length(side) // _SMALLEST_SIDE)
+    return [_cut(side, size, halo, count) for count in range(1, most + 1)]
 
 
 def _cut(side: slice, size: int, halo: int, count: int) -> list[tuple[slice, slice]]:

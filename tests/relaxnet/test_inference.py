@@ -85,6 +85,20 @@ def test_tiles_cover_every_voxel_once_with_their_halo(height, width, halo, most)
     assert (covered == 1).all()
 
 
+@pytest.mark.parametrize(("side", "images"), [(512, 32), (640, 8), (1024, 8)])
+def test_tiles_never_cost_many_times_the_slice(side, images):
+    """With a halo of half a slice no cut into small tiles saves memory; each is most of it."""
+    pieces = list(tiles((side, side), 306, MAX_VALUES // (64 + images)))
+    work = sum((o[0].stop - o[0].start) * (o[1].stop - o[1].start) for _, o, _ in pieces)
+    assert work <= 4 * side**2
+
+
+def test_a_fill_value_is_no_sample():
+    S = np.random.default_rng(0).uniform(0.5, 1, (9, 9, 3))
+    S[4, 4, 1] = 1e30
+    np.testing.assert_allclose(filled(S)[4, 4], np.delete(S[3:6, 3:6].reshape(9, 3), 4, 0).mean(0))
+
+
 def disturbed(network):
     """The network with weights, and running statistics, that are not those of the start."""
     rng = np.random.default_rng(0)
@@ -107,7 +121,7 @@ def test_tiles_give_what_the_whole_slice_gives(network, kind):
         network = disturbed(ResNet(num_images=4, widths=(6, 8, 6)))
     if kind == "rim with steps":
         network = disturbed(RIM(features=6, num_steps=1, fit_steps=True))
-        size, most = (101, 97), 3600
+        size, most = (331, 33), 5610
     S = np.random.default_rng(1).uniform(0.1, 1, (2, *size, 4)).astype(np.float32)
     tau, sigma = np.array([100.0, 400, 900, 2000]), np.array([0.05, 0.02])
     whole = run_network(network, S, tau, sigma, max_voxels=10**6)
