@@ -90,9 +90,10 @@ def _on_the_wrong_side(
     sigma: np.ndarray,
     model: SignalModel,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of voxels with a poor fit, where a fit of other signs is better by more than noise.
+    """Indices of voxels with a poor fit, where a free fit is better by more than noise.
 
-    And the signed signal (n, N) of that fit.
+    And the signed signal (n, N) of that fit. Its signs may be those of the estimate: a network that
+    comes to them in its last steps alone is still far off.
     """
     N = S.shape[-1]
     poor = poor_fit(np.sqrt(misfit / N), sigma, largest_modulus(S), N, 0)
@@ -102,9 +103,7 @@ def _on_the_wrong_side(
         return index, S[index]
     kappa = fit_voxelwise(S[index], tau, model).kappa.astype(np.float64)
     fitted = model.signed(kappa, tau, np)
-    other = (_signs(fitted) != _signs(signal[index])).any(-1)
-    gain = misfit[index] - _misfit(S[index], np.abs(fitted), sigma[index])
-    wrong = other & (gain > GAIN)
+    wrong = misfit[index] - _misfit(S[index], np.abs(fitted), sigma[index]) > GAIN
     return index[wrong], fitted[wrong]
 
 

@@ -47,6 +47,17 @@ def test_wrong_side_is_found_and_the_estimator_gets_the_true_signs():
     np.testing.assert_array_equal(np.abs(signed), S)
 
 
+def test_an_estimate_far_off_with_the_right_signs_is_made_anew():
+    """A network may come to them in its last steps alone."""
+    S, far = slice_of(RIGHT), (1.3, 1.7, 700.0)
+    signs = [np.sign(INVERSION_RECOVERY.signed(np.float64(k), TIS, np)) for k in (RIGHT, far)]
+    np.testing.assert_array_equal(*signs)
+    kappa = np.broadcast_to(np.float32(far), (6, 7, 3))
+    estimate, _ = estimate_of(RIGHT)
+    where, _ = restored(S, TIS, kappa, 0.01, S[..., 0] > 0, INVERSION_RECOVERY, estimate)
+    assert where.all()
+
+
 def test_estimates_that_fit_are_left_alone():
     S = slice_of(RIGHT)
     kappa = np.broadcast_to(np.float32(RIGHT), (6, 7, 3))
