@@ -126,18 +126,22 @@ def std_of(log_std: Any, u: Any, model: SignalModel, coordinates: str) -> tf.Ten
 def _log_bound(information: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """Logarithm of ``sqrt(diag((F + P)^-1))``, P being a weak prior's information."""
     logarithmic = is_logarithmic(model, coordinates)
-    prior = [PRIOR_STD[0 if log else 1] ** -2 for log in logarithmic]
-    variance = _diagonal_of_inverse(information + tf.linalg.diag(tf.constant(prior, tf.float32)))
+    prior = np.array([PRIOR_STD[0 if log else 1] ** -2 for log in logarithmic], np.float32)
+    variance = _diagonal_of_inverse(information + tf.linalg.diag(tf.constant(prior)), prior)
     return 0.5 * tf.math.log(tf.maximum(variance, 1e-12))
 
 
-def _diagonal_of_inverse(M: tf.Tensor) -> tf.Tensor:
-    """Diagonal of the inverse of small symmetric positive matrices, by eliminating the others."""
+def _diagonal_of_inverse(M: tf.Tensor, least: np.ndarray) -> tf.Tensor:
+    """Diagonal of the inverse of small symmetric positive matrices, by eliminating the others.
+
+    What is left of a diagonal entry is at least `least`, a part of M on its diagonal; rounding may
+    take more.
+    """
     size = M.shape[-1]
     variances = []
     for kept in range(size):
         order = [q for q in range(size) if q != kept] + [kept]
         rows = [[M[..., i, j] for j in order] for i in order]
         rows, _ = eliminate(rows, [0.0] * size)
-        variances.append(1.0 / rows[-1][-1])
+        variances.append(1.0 / tf.maximum(rows[-1][-1], least[kept]))
     return tf.stack(variances, axis=-1)

@@ -25,6 +25,22 @@ def test_new_head_gives_the_bound_of_a_voxel():
     np.testing.assert_allclose(out, log_bound)
 
 
+def test_bound_survives_rounding():
+    """Short lists of times tell a long T1 and B hardly apart: F + P is all but singular."""
+    tau, rng = np.float32([100.0, 200.0, 300.0]), np.random.default_rng(0)
+    kappa = np.stack([np.ones(64), rng.uniform(1.5, 2, 64), rng.uniform(600, 3000, 64)], -1)
+    kappa = kappa.reshape(1, 8, 8, 3).astype(np.float32)
+    rim = RIM(num_steps=1, uncertainty=True)
+    S = rim.model.forward(kappa, tau, np).astype(np.float32)
+    _, log_bound = head_inputs(rim.scaled(kappa), (), rim.likelihood([S, tau, np.float32([1e-4])]))
+    J = rim.model.signed_jacobian(kappa.astype(np.float64), tau.astype(np.float64), np)
+    J[..., 0] *= kappa[..., :1]
+    J[..., 2] *= kappa[..., 2:]
+    F = np.swapaxes(J, -1, -2) @ J / 1e-8 + np.diag([1.0, 4.0, 1.0])
+    exact = np.sqrt(np.diagonal(np.linalg.inv(F), axis1=-2, axis2=-1))
+    assert (np.exp(log_bound) / exact).min() > 0.1
+
+
 def test_bound_without_signal_is_the_prior():
     rim = RIM(uncertainty=True)
     S = np.zeros((1, 2, 2, 4), np.float32)
