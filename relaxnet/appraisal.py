@@ -13,10 +13,12 @@ import numpy as np
 from relaxnet.cautions import look_locker_b, look_locker_times, stimulated_echoes
 from relaxnet.envelope import Envelope, outside_training
 from relaxnet.estimators import Estimate
+from relaxnet.fit_input import fit_bounds
 from relaxnet.fit_options import FitOptions
 from relaxnet.look_locker import true_t1
 from relaxnet.maps import Comparison, Maps
 from relaxnet.noise import Noise
+from relaxnet.residual_noise import rice_moments
 from relaxnet.scale import knows_sign, largest_modulus
 from relaxnet.status import (
     DISAGREE,
@@ -71,17 +73,46 @@ def with_residual(maps: Maps, S: np.ndarray, tau: np.ndarray, noise: Noise, keep
     return replace(maps, predicted=predicted)
 
 
-def flag_poor_fit(maps: Maps, S: np.ndarray, noise: Noise, fit: FitOptions) -> Maps:
+def flag_poor_fit(
+    maps: Maps, S: np.ndarray, tau: np.ndarray, noise: Noise, fit: FitOptions
+) -> Maps:
     """Flag voxels that the estimated signal does not describe (`relaxnet.status.poor_fit`)."""
-    fitted = 0
-    if maps.method == "mle":
-        shared = fit.fix_b is not None or fit.share_b or fit.lambda_b is not None
-        fitted = maps.model.num_parameters - shared
+    fitted = _num_fitted(fit, maps.model) if maps.method == "mle" else 0
     ok = maps.status == OK
-    sigma = np.broadcast_to(noise.sigma, ok.shape)[ok]
-    poor = poor_fit(maps.residual[ok], sigma, largest_modulus(S[ok]), S.shape[-1], fitted)
-    maps.status[ok] = np.where(poor, POOR_FIT, OK)
+    sigma = np.broadcast_to(noise.sigma, ok.shape)
+    for z in range(S.shape[2]):
+        here = ok[:, :, z]
+        data, level = S[:, :, z][here], sigma[:, :, z][here]
+        residual = maps.residual[:, :, z][here]
+        if noise.rician:
+            signal = maps.model.forward(maps.kappa[:, :, z][here], tau, np)
+            residual = _rician_residual(data, signal, level)
+        poor = poor_fit(residual, level, largest_modulus(data), S.shape[-1], fitted)
+        maps.status[:, :, z][here] = np.where(poor, POOR_FIT, OK)
     return maps
+
+
+def _num_fitted(fit: FitOptions, model: SignalModel) -> int:
+    """Parameters that a fit finds from the voxel's own data alone."""
+    limits = fit_bounds(model, fit.bounds)
+    known = limits[:, 0] == limits[:, 1]
+    if "B" in model.parameters and (
+        fit.fix_b is not None or fit.share_b or fit.lambda_b is not None
+    ):
+        known[model.parameters.index("B")] = True
+    return model.num_parameters - int(known.sum())
+
+
+def _rician_residual(S: np.ndarray, signal: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Root mean square over images of what magnitudes (n, N) differ from what noise makes of them.
+
+    Each in units of its own standard deviation: near the noise floor a magnitude lies above its
+    signal, by more than sigma and more narrowly spread.
+    """
+    level = sigma[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance = rice_moments(signal / level)
+        return np.sqrt(((S / level - mean) ** 2 / variance).mean(axis=-1))
 
 
 def compared(maps: Maps, fit: Estimate) -> Maps:

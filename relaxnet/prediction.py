@@ -162,7 +162,7 @@ def predict(
     )
     maps = flag_untrained(maps, envelope)
     maps = with_residual(maps, S, tau, noise, save_fit)
-    maps = flag_poor_fit(maps, S, noise, fit)
+    maps = flag_poor_fit(maps, S, tau, noise, fit)
     if compare:
         maps = compared(maps, by_fit(S, tau, model, noise, status, fit))
     return corrected(maps, tau) if look_locker else told_apparent(maps, tau, counted)

@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from relaxnet.appraisal import _num_fitted
+from relaxnet.fit_options import FitOptions
 from relaxnet.prediction import predict
 from relaxnet.scale import series_scale
 from relaxnet.status import (
@@ -22,7 +24,7 @@ from relaxnet.status import (
     shares,
     well_determined,
 )
-from relaxsim.signals import T2_DECAY
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 TE = np.array([10.0, 25.0, 50.0, 90.0, 150.0, 250.0])
 
@@ -70,6 +72,27 @@ def test_false_alarms_of_a_poor_fit_are_as_rare_as_stated(sigma):
     assert share <= FALSE_ALARM + 5 * np.sqrt(FALSE_ALARM / maps.status.size)
     own = poor_fit(maps.residual, np.array(sigma), np.zeros(maps.status.shape), len(TE), 2)
     assert own.mean() == pytest.approx(FALSE_ALARM, abs=5 * np.sqrt(FALSE_ALARM / own.size))
+
+
+@pytest.mark.parametrize("T2", [20.0, 50.0])
+def test_echoes_in_the_noise_floor_are_no_poor_fit(T2):
+    """There a magnitude lies above its signal, by more than sigma."""
+    tau, rng = np.arange(10.0, 321.0, 10.0), np.random.default_rng(0)
+    signal = T2_DECAY.forward(np.broadcast_to([1000.0, T2], (40, 40, 1, 2)), tau)
+    S = np.hypot(*(x + 50.0 * rng.standard_normal(signal.shape) for x in (signal, 0.0)))
+    maps = predict(S, tau, T2_DECAY, "mle", sigma=50.0)
+    assert maps.rician
+    assert (maps.status == POOR_FIT).mean() < 0.01
+    S[:, :20] = np.hypot(*(x + 20.0 * rng.standard_normal(S[:, :20].shape) for x in (300.0, 0.0)))
+    S[:, :20, :, :8] *= 3.0
+    assert (predict(S, tau, T2_DECAY, "mle", sigma=20.0).status[:, :20] == POOR_FIT).mean() > 0.9
+
+
+def test_a_parameter_that_bounds_hold_is_not_fitted():
+    free, held = FitOptions(), FitOptions(bounds={"B": (2.0, 2.0)})
+    known = FitOptions(bounds={"B": (2.0, 2.0)}, fix_b=2.0)
+    counts = [_num_fitted(fit, INVERSION_RECOVERY) for fit in (free, held, known)]
+    assert counts == [3, 2, 2]
 
 
 def test_voxels_that_the_model_does_not_describe_are_found():
