@@ -22,6 +22,9 @@ NOISE_ALONE = 0.06
 #: Residuals contradict a given sigma if they are this many times larger or smaller; not below the
 #: least ratio, where the data have no noise to speak of.
 CONTRADICTED, NOISELESS = 1.4, 0.02
+#: Residuals say that a sigma is too large only if they have this many degrees of freedom a voxel
+#: and in all: of a magnitude with fewer, what fits best takes noise for signal.
+ENOUGH_FREEDOM = (2, 500)
 #: Share of negative samples that magnitudes may have.
 NEGATIVE_SHARE = 1e-3
 #: Voxels that tell such factors; a third of those that sigma itself is found from.
@@ -69,7 +72,8 @@ def find_noise(
     - residuals larger: they count if noise alone explains them (chi-squared; the air was then
       suppressed, or the noise is amplified inside), otherwise the model does not describe the
       tissue and the air counts;
-    - residuals smaller: they count; the air holds more than the noise of the tissue;
+    - residuals smaller: they count if they are many (`ENOUGH_FREEDOM`); the air holds more than the
+      noise of the tissue;
     - no more images than parameters: the air.
 
     Data of a model of the modulus are taken as signed if more than 1 % of the mask's samples lie
@@ -120,7 +124,7 @@ def find_noise(
     if signed is None:
         limit = -5 * max(min(found.values())[0], FLOOR * scale)
         signed = len(choices) > 1 and _share_below(S, mask, limit) > SIGNED_SHARE
-    level, source = _more_trustworthy(air, *min(found.values()))
+    level, source = _more_trustworthy(air, *min(found.values()), _tell_less(sample, model))
     if level < FLOOR * scale:
         level, source = FLOOR * scale, "none found; 1e-4 of the series' scale"
     return Noise(np.asarray(level), source, bool(signed), rician and not signed)
@@ -167,7 +171,7 @@ def settle_sigma(
     sample = S[voxels] * (typical / sigma)[:, None]
     found, misfit = residual_sigma(sample, tau, model, noise.signed, noise.rician)
     ratio = found / typical
-    too_large = NOISELESS < ratio < 1 / CONTRADICTED
+    too_large = NOISELESS < ratio < 1 / CONTRADICTED and _tell_less(sample, model)
     if not too_large and not (ratio > CONTRADICTED and misfit < NOISE_ALONE):
         return noise, None
     words = f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}"
@@ -176,6 +180,12 @@ def settle_sigma(
     source = f"fit residuals, which contradict the {typical:.4g} given"
     settled = replace(noise, sigma=noise.sigma * ratio, source=source)
     return settled, f"{words}, which is used (docs/noise.md); --force keeps the given one"
+
+
+def _tell_less(sample: np.ndarray, model: SignalModel) -> bool:
+    """Whether residuals of samples (n, N) are enough to say that there is less noise."""
+    freedom = sample.shape[1] - model.num_parameters
+    return freedom >= ENOUGH_FREEDOM[0] and freedom * len(sample) >= ENOUGH_FREEDOM[1]
 
 
 def _thinned(voxels: np.ndarray, most: int) -> np.ndarray:
@@ -199,7 +209,9 @@ def _noise_of_air(
     return Noise(np.asarray(air.sigma), air.words, bool(signed), rician)
 
 
-def _more_trustworthy(air: Background, residual: float, misfit: float) -> tuple[float, str]:
+def _more_trustworthy(
+    air: Background, residual: float, misfit: float, tell_less: bool
+) -> tuple[float, str]:
     """Sigma and its source, by the rule of `find_noise`."""
     if air.sigma is None:
         return residual, f"fit residuals; {air.words}"
@@ -207,6 +219,8 @@ def _more_trustworthy(air: Background, residual: float, misfit: float) -> tuple[
     ratio = residual / air.sigma
     if 1 / AGREE <= ratio <= AGREE:
         return air.sigma, f"{air.words}; fit residuals say {residual:.4g}"
+    if ratio < 1 and not tell_less:
+        return air.sigma, f"background, since residuals of so few samples say little; {both}"
     if ratio < 1:
         return residual, f"fit residuals, since the background is noisier than tissue; {both}"
     if misfit < NOISE_ALONE:

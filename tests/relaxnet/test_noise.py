@@ -90,6 +90,18 @@ def test_residuals_count_if_the_air_is_noisier():
     assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.1)
 
 
+def test_clean_air_counts_against_few_residuals():
+    rng, tau = np.random.default_rng(4), np.array([50.0, 400.0, 1100.0, 2500.0])
+    x, y = np.mgrid[:64, :64] - 31.5
+    inside = (x**2 + y**2 < 20**2)[:, :, None]
+    kappa = np.stack([1.0 * inside, np.full(inside.shape, 1.9), np.full(inside.shape, 900.0)], -1)
+    S = IR.signed(kappa, tau, np)
+    S = np.hypot(S + 0.2 * rng.normal(size=S.shape), 0.2 * rng.normal(size=S.shape))
+    noise = find_noise(S, tau, IR, inside, 1.0)
+    assert noise.sigma == pytest.approx(0.2, rel=0.03)
+    assert "residuals of so few samples say little" in noise.source
+
+
 def test_three_images_need_air():
     few = slice(1, 4)
     S, disc = noisy("rician", 20)
@@ -146,6 +158,20 @@ def test_a_given_sigma_gives_way_to_residuals_that_contradict_it(kind, factor):
             assert told in line
     else:
         assert (noise, words, doubt) == (given, None, None)
+
+
+@pytest.mark.parametrize("num_voxels", [10, 300])
+@pytest.mark.parametrize(
+    "tis", [[50.0, 400.0, 1100.0, 2500.0], [50.0, 200.0, 400.0, 800.0, 1600.0, 3000.0]]
+)
+def test_few_residuals_do_not_lower_a_true_sigma(num_voxels, tis):
+    """Of a magnitude with few degrees of freedom the best signs take noise for signal."""
+    rng, tau = np.random.default_rng(3), np.array(tis)
+    S = IR.signed(np.tile([1.0, 1.9, 900.0], (num_voxels, 1, 1, 1)), tau, np)
+    S = np.hypot(S + 0.2 * rng.normal(size=S.shape), 0.2 * rng.normal(size=S.shape))
+    inside = np.ones(S.shape[:3], bool)
+    given = find_noise(S, tau, IR, inside, 1.0, np.array(0.2))
+    assert settle_sigma(S, tau, IR, inside, given) == (given, None)
 
 
 def test_a_sigma_map_is_scaled_as_a_whole():
