@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -378,11 +379,30 @@ def _check_images(settings: Settings, infos: Sequence[ShardInfo]) -> None:
         )
 
 
+def _check_apart(infos: Sequence[ShardInfo], validation: Sequence[ShardInfo]) -> None:
+    """Refuse validation shards that hold the patches of training shards."""
+    seen = {_content(info): info.path for info in infos}
+    for info in validation:
+        if _content(info) in seen:
+            raise TrainingError(
+                f"{info.path} holds the patches of {seen[_content(info)]}, which would be trained "
+                "on; make the shards for --validation with another --seed."
+            )
+
+
+def _content(info: ShardInfo) -> tuple[int, bytes, str]:
+    """What tells a shard's patches from others': all but how many shards there are beside it."""
+    settings = {name: value for name, value in info.settings.items() if name != "patches"}
+    return info.index, info.tau.tobytes(), json.dumps(settings, sort_keys=True)
+
+
 def _split(settings: Settings) -> tuple[list[ShardInfo], list[ShardInfo]]:
     """Training and validation shards."""
     infos = read_infos(settings.data)
     if settings.validation:
-        return infos, read_infos(settings.validation)
+        validation = read_infos(settings.validation)
+        _check_apart(infos, validation)
+        return infos, validation
     if len(infos) < 2:
         return infos, []
     held = set(range(len(infos) - 1, 0, -30))

@@ -267,8 +267,9 @@ def test_poisoned_shard_is_named_and_the_good_model_kept(tmp_path, model):
     infos = read_infos([folder])
     per_shard = (2, 2)
     seed = next(s for s in range(99) if [x for x, _ in schedule(per_shard, s, 0)][:2] == [0, 0])
+    held_out = (str(make_shards(tmp_path / "held-out", seed=1)),)
     settings = Settings(
-        (str(folder),), validation=(str(folder),), model=model, iterations=4, seed=seed, **SMALL
+        (str(folder),), validation=held_out, model=model, iterations=4, seed=seed, **SMALL
     )
     good = []
     with pytest.raises(TrainingError, match="not finite at iteration 3") as error:
@@ -452,11 +453,21 @@ def test_a_shard_that_breaks_in_training_is_named_in_a_line(tmp_path):
         list(batches(read, 4, seed=0, start=0, stop=8))
 
 
+def test_validation_shards_with_the_patches_of_training_are_refused(tmp_path):
+    folder = make_shards(tmp_path / "shards")
+    again = make_shards(tmp_path / "again", num_shards=3)
+    settings = Settings((str(folder),), validation=(str(again),), iterations=1, **SMALL)
+    with pytest.raises(TrainingError, match="which would be trained on; .* another --seed"):
+        list(run(settings, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_card_tells_folders_of_one_name_apart(tmp_path):
     folders = [make_shards(tmp_path / name / "shards", num_shards=1) for name in "ab"]
     run_folder = tmp_path / "run"
     data = tuple(map(str, folders))
-    list(run(Settings(data, validation=data, iterations=1, **SMALL), run_folder))
+    held_out = (str(make_shards(tmp_path / "held-out", seed=1)),)
+    list(run(Settings(data, validation=held_out, iterations=1, **SMALL), run_folder))
     card = json.loads((run_folder / "last.json").read_text())
     assert sorted(card["data"]) == sorted(map(str, folders))
 
