@@ -94,13 +94,46 @@ def coarse_fractions(
     fractions : array, shape (rows, columns, num_labels), float32
         They sum to 1.
     """
-    depth = _box_weights(1, block.shape[0], factor if depth_factor is None else depth_factor)
+    deep = factor if depth_factor is None else depth_factor
+    return slab_fractions(block, 1, size, factor, deep, num_labels)[0]
+
+
+def slab_fractions(
+    block: np.ndarray,
+    num_slices: int,
+    size: tuple[int, int],
+    factor: float,
+    depth_factor: float,
+    num_labels: int = NUM_LABELS,
+) -> np.ndarray:
+    """Volume fractions as `coarse_fractions`, in slices that touch.
+
+    Parameters
+    ----------
+    block : uint8 array, shape (z, y, x)
+        Fine labels; the slab lies in their middle. ``z`` is at least
+        ``fine_size(num_slices, depth_factor)``.
+    num_slices : int
+    size, factor, depth_factor, num_labels
+        As `coarse_fractions`.
+
+    Returns
+    -------
+    fractions : array, shape (num_slices, rows, columns, num_labels), float32
+        They sum to 1.
+    """
+    depth = _box_weights(num_slices, block.shape[0], depth_factor)
     rows = _box_weights(size[0], block.shape[1], factor)
     columns = _box_weights(size[1], block.shape[2], factor)
-    fractions = np.zeros((*size, num_labels), np.float32)
-    for label in np.unique(block):
-        plane = np.tensordot(depth[0], (block == label).astype(np.float32), axes=(0, 0))
-        fractions[..., label] = rows @ plane @ columns.T
+    fractions = np.zeros((num_slices, *size, num_labels), np.float32)
+    for fraction, weights in zip(fractions, depth, strict=True):
+        touched = np.flatnonzero(weights)
+        inside = slice(touched[0], touched[-1] + 1)
+        part = block[inside]
+        for label in np.unique(part):
+            of_label = (part == label).astype(np.float32)
+            plane = np.tensordot(weights[inside], of_label, axes=(0, 0))
+            fraction[..., label] = rows @ plane @ columns.T
     return fractions
 
 

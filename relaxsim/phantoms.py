@@ -16,7 +16,7 @@ from scipy import ndimage
 from relaxsim.anatomy import Anatomy, brain_mask
 from relaxsim.maps import TissueValues, draw_b, draw_tissue_values
 from relaxsim.noise import add_noise
-from relaxsim.patches import coarse_fractions, crop, fine_size
+from relaxsim.patches import coarse_fractions, crop, fine_size, slab_fractions
 from relaxsim.signals import SignalModel
 from relaxsim.simulate import mixture_of_fractions, noise_free
 from relaxsim.tissues import TissueTable
@@ -113,10 +113,12 @@ def brain_phantom(
     matrix : int
         Rows and columns, around the head's centre; what lies outside the anatomy is background.
     middle : int, optional
-        Slice of the anatomy in the middle of the slab; default: `middle_slice`.
+        Slice of the anatomy in the middle of the slab, within half an anatomy voxel; default:
+        `middle_slice`.
     num_slices : int
     thickness : float, optional
-        Of a slice, mm; default: `voxel_size`. Slices touch.
+        Of a slice, mm; default: `voxel_size`. Slices touch: each begins where the last one ends,
+        inside a voxel of the anatomy if need be.
     crisp : bool
         Every voxel takes the label with the largest share instead of a mixture.
     b_field : str
@@ -139,20 +141,24 @@ def brain_phantom(
     middle = middle_slice(labels) if middle is None else middle
     thickness = thickness or voxel_size
     factor, deep = voxel_size / anatomy.voxel_size, thickness / anatomy.voxel_size
-    centres = [round(middle + deep * (k - (num_slices - 1) / 2)) for k in range(num_slices)]
-    if not (centres[0] >= 0 and centres[-1] < len(labels)):
+    half = deep * (num_slices - 1) / 2
+    first, last = middle - half, middle + half
+    # Slices are numbered at their centres: the volume ends half a slice beyond the last one.
+    if not (first >= -0.5 and last <= len(labels) - 0.5):
         raise ValueError(
-            f"slices {centres[0]} to {centres[-1]} leave {anatomy.name}, which has {len(labels)}."
+            f"slices {first:g} to {last:g} leave {anatomy.name}, which has {len(labels)}."
         )
     if not labels[middle].any():
         raise ValueError(f"slice {middle} of {anatomy.name} is empty.")
     row, column = (round(c) for c in ndimage.center_of_mass(labels[middle] > 0))
-    size = fine_size(1, deep), fine_size(matrix, factor), fine_size(matrix, factor)
+    wide = fine_size(matrix, factor)
+    size = fine_size(num_slices, deep), wide, wide
 
     def coarse(volume: np.ndarray) -> np.ndarray:
         """Shares of the volume's labels, shape (num_slices, matrix, matrix, 12)."""
-        blocks = (crop(volume, (z, row, column), size) for z in centres)
-        return np.stack([coarse_fractions(b, (matrix, matrix), factor, deep) for b in blocks])
+        # One block for all slices: to place each on the fine grid alone would tear the slab.
+        block = crop(volume, (middle, row, column), size)
+        return slab_fractions(block, num_slices, (matrix, matrix), factor, deep)
 
     fractions = coarse(labels)
     if crisp:

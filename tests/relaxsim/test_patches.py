@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaxsim.patches import coarse_fractions, crop, draw_centres, fine_size, random_orientation
+from relaxsim.patches import (
+    coarse_fractions,
+    crop,
+    draw_centres,
+    fine_size,
+    random_orientation,
+    slab_fractions,
+)
 from relaxsim.shapes import draw_shapes, with_details
 
 
@@ -53,6 +60,24 @@ def test_fractions_of_whole_factors_are_block_means():
     for label in range(3):
         mean = (block[:2, :8, :8] == label).reshape(2, 4, 2, 4, 2).mean(axis=(0, 2, 4))
         np.testing.assert_allclose(fractions[..., label], mean, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0.5, 4.0), st.integers(1, 7))
+def test_slices_of_a_slab_touch(deep, num):
+    """Together they hold every fine slice once; only the ends are cut."""
+    depth = fine_size(num, deep)
+    shares = np.zeros((num, depth))
+    for z in range(depth):
+        block = np.zeros((depth, 2, 2), np.uint8)
+        block[z] = 1
+        shares[:, z] = slab_fractions(block, num, (1, 1), 1.0, deep)[:, 0, 0, 1]
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(deep * shares.sum(0)[1:-1], 1, atol=1e-4)
+    centres = shares @ np.arange(depth)
+    expected = (depth - 1) / 2 + deep * (np.arange(num) - (num - 1) / 2)
+    # The shares do not say where in a fine slice an end lies: up to 1/8 of it, over the thickness.
+    np.testing.assert_allclose(centres, expected, atol=0.125 / deep + 1e-4)
 
 
 def test_shapes_are_varied_labels():

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relaxsim.anatomy import load_anatomy
+from relaxsim.anatomy import Anatomy, load_anatomy
 from relaxsim.maps import finite_tr
 from relaxsim.phantoms import (
     PLATES,
@@ -83,6 +83,31 @@ def test_partial_volumes_and_thick_slices(head):
     assert thick.voxel_size == (3.0, 3.0, 12.0)
     pure = [(p.purity[p.mask] > 0.99).mean() for p in (thin, thick)]
     assert pure[1] < pure[0] < 1
+
+
+def _ramp():
+    """A block of 30 rows that gets one column longer with each slice up, from 8 columns."""
+    labels = np.zeros((40, 60, 60), np.uint8)
+    for z, plane in enumerate(labels):
+        plane[15:45, 8 : 16 + z] = 3
+    return Anatomy(labels, 1.0, "ramp", 0, "", "builtin")
+
+
+@pytest.mark.parametrize("middle", [19, 20])
+@pytest.mark.parametrize("num", [1, 2, 3, 4])
+@pytest.mark.parametrize("thickness", [0.5, 1.0, 1.7, 2.0, 3.0])
+def test_slices_of_a_slab_are_evenly_spaced(thickness, num, middle):
+    """The ramp's area tells where a slice lies."""
+    rng, table = np.random.default_rng(0), read_tissues("paper")
+    own = {"voxel_size": 1.0, "matrix": 58, "middle": middle, "num_slices": num}
+    phantom = brain_phantom(_ramp(), TES, T2_DECAY, table, rng, thickness=thickness, **own)
+    heights = phantom.purity.sum((0, 1)) / 30 - 8
+    expected = middle + thickness * (np.arange(num) - (num - 1) / 2)
+    # The ramp has steps: an end inside a voxel weighs it by its share, at its own height.
+    step = 0.0 if thickness in (1.0, 2.0, 3.0) else 0.125 / thickness
+    np.testing.assert_allclose(np.diff(heights), thickness, atol=2 * step + 0.01)
+    # An even number of voxels holds some slabs; they lie half a voxel low.
+    assert -0.51 - step <= (heights - expected).mean() <= step + 0.01
 
 
 @pytest.mark.parametrize("b_field", ["patch", "wide", "smooth", "slow"])
