@@ -19,6 +19,7 @@ from relaxnet.nifti import (
     same_place,
 )
 from relaxnet.phase import phase_by_name, phase_by_values
+from relaxsim.label_files import is_whole
 
 
 def load_series(paths: Sequence[str | Path]) -> Series:
@@ -169,14 +170,13 @@ def whole_labels(values: np.ndarray, name: str) -> np.ndarray:
     Raises
     ------
     NiftiError
-        If a value is more than 0.001 off a whole number, negative, or above 2^24.
+        If a value is not whole (`relaxsim.label_files.is_whole`), negative, or above 2^24.
     """
     values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    with np.errstate(invalid="ignore"):
-        whole = (np.abs(values - np.round(values)) <= 1e-3) & (np.abs(values) < 2**24)
+    whole = is_whole(values) & (np.abs(values) < 2**24)
     if not whole.all():
         raise NiftiError(
-            f"label map {name} holds {values[~whole][0]:g}; labels are whole numbers below "
+            f"label map {name} holds {values[~whole][0]!s}; labels are whole numbers below "
             "16777216."
         )
     if values.min(initial=0) < -0.5:

@@ -25,6 +25,9 @@ BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
 MAX_LABEL = 11
 #: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
 ISOTROPY_TOLERANCE = 1e-3
+#: Distance from a whole number that still counts as one: files may carry a slope, which rounds.
+#: Labels 0 to 11 spread over 8 bits, as nibabel writes an array of floats, are up to 0.022 off.
+WHOLE_TOLERANCE = 0.025
 #: Voxel sizes of label volumes, mm; another one is in another unit.
 VOXELS = (0.1, 10.0)
 #: Slices of a MINC file that are read at a time.
@@ -74,6 +77,16 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
     if not labels.any():
         raise ValueError(f"{path} holds background only; expected labels 1 to {MAX_LABEL}.")
     return labels, voxel_size
+
+
+def is_whole(values: np.ndarray) -> np.ndarray:
+    """Whether each of the floats is a whole number within `WHOLE_TOLERANCE`.
+
+    Infinity is one, NaN is not.
+    """
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        off = np.abs(values - np.rint(values))
+    return (off <= WHOLE_TOLERANCE) | np.isinf(values)
 
 
 def _endings() -> str:
@@ -162,10 +175,11 @@ def _voxels(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     """Values as uint8 labels; 16-bit words times 16 (BrainWeb's ``raw_short``) are scaled back."""
     if values.dtype.kind == "f":
-        rounded = np.rint(values)
-        if not (rounded == values).all():
-            odd = values[rounded != values].flat[0]
-            raise ValueError(f"{path} holds the value {odd:g}; labels are whole numbers.")
+        whole = is_whole(values)
+        if not whole.all():
+            odd = str(values[~whole][0])  # all its digits: fewer may look whole
+            raise ValueError(f"{path} holds the value {odd}; labels are whole numbers.")
+        values = np.rint(values)
     low, high = values.min(), values.max()
     if low >= 0 and MAX_LABEL < high <= 16 * MAX_LABEL and not (values.astype(np.uint8) % 16).any():
         values, high = values // 16, high // 16

@@ -7,7 +7,7 @@ import pytest
 from small_series import series, write
 
 from relaxnet.nifti import NiftiError, save_map
-from relaxnet.nifti_inputs import load_mask, load_series, load_sigma
+from relaxnet.nifti_inputs import load_mask, load_series, load_sigma, whole_labels
 
 
 @pytest.fixture
@@ -275,3 +275,11 @@ def test_odd_headers_are_read_in_silence(tmp_path, data, capfd):
     (tmp_path / "odd.nii").write_bytes(raw)
     load_series([tmp_path / "odd.nii"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_labels_off_by_rounding_are_whole():
+    values = np.array([0, 2.02, np.nan, 2.99])
+    np.testing.assert_array_equal(whole_labels(values, "l"), [0, 2, 0, 3])
+    for odd, words in ((123456.5, "holds 123456.5;"), (2.03, "holds 2.03;"), (np.inf, "inf;")):
+        with pytest.raises(NiftiError, match=words):
+            whole_labels(np.array([1.0, odd], np.float32), "l")

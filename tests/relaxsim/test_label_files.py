@@ -65,6 +65,26 @@ def test_nifti_types_that_hold_whole_numbers(tmp_path, labels, dtype):
     np.testing.assert_array_equal(read_labels(path)[0], labels)
 
 
+@pytest.mark.parametrize("slope", [0.1, 0.01])
+def test_scaled_integers_are_rounded(tmp_path, labels, slope):
+    stored = np.rint(labels.transpose(2, 1, 0) / slope).astype(np.int16)
+    image = nib.Nifti1Image(stored, np.eye(4))
+    image.header.set_slope_inter(slope, 0)
+    nib.save(image, tmp_path / "head.nii")
+    assert (np.asanyarray(nib.load(tmp_path / "head.nii").dataobj) % 1).any()
+    np.testing.assert_array_equal(read_labels(tmp_path / "head.nii")[0], labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_floats_that_nibabel_scaled_to_integers_are_rounded(tmp_path, labels, dtype):
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    floats = labels.transpose(2, 1, 0).astype(np.float64)
+    nib.save(nib.Nifti1Image(floats, np.eye(4), header), tmp_path / "head.nii")
+    assert (np.asanyarray(nib.load(tmp_path / "head.nii").dataobj) % 1).any()
+    np.testing.assert_array_equal(read_labels(tmp_path / "head.nii")[0], labels)
+
+
 @pytest.mark.parametrize("ending", [".mnc", ".mnc.gz"])
 def test_minc_comes_in_its_own_order(tmp_path, ending):
     labels = np.random.default_rng(1).integers(0, 12, (37, 6, 7), np.uint8)
@@ -133,6 +153,8 @@ def test_anisotropic_voxels_are_refused(tmp_path, labels):
         (12, "the label 12; expected BrainWeb's 0 to 11"),
         (-1, "the label -1"),
         (2.5, "the value 2.5; labels are whole numbers"),
+        (2.03, "the value 2.03; labels are whole numbers"),
+        (123456.5, "the value 123456.5; labels are whole numbers"),
         (np.nan, "the value nan"),
         (np.inf, "the label inf"),
     ],
