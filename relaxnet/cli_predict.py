@@ -39,7 +39,7 @@ from relaxsim.errors import one_line_errors
     "--mask",
     default="auto",
     metavar="FILE|auto|none",
-    help="Voxels to map; auto: those above Otsu's threshold, holes filled.",
+    help="Voxels to map; auto: those above Otsu's threshold or the air's noise, holes filled.",
 )
 @click.option(
     "--sigma",

@@ -16,9 +16,15 @@ TOP = 99.0
 PARTED, FAR_PARTED = 0.5, 0.1
 #: Share of the air's voxels whose power is taken for that of an object.
 FALSE_ALARMS = 1e-4
+#: Side of the square of voxels whose power counts together.
+NEAR = 3
+#: What is above the air but fainter than this share of Otsu's upper class, in the mean, is left
+#: out: it may be that one's ghost.
+FAINTEST = 0.15
 #: What a mask was found by, in words.
 RULES = {
     "otsu": "Otsu's threshold",
+    "both": "Otsu's threshold, or power above that of the air",
     "air": "power above that of the air",
     "all": "all that is not zero",
 }
@@ -36,10 +42,13 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 
     1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
        method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
-       one's mean is less than half of its mean.
-    2. Otherwise the object may be small or faint. If there is clean air
-       (`relaxnet.background.background_noise`), the foreground is what has a power over the images
-       that only one in 10^4 voxels of air has.
+       one's mean is less than half of its mean. Two classes leave out what is dim beside something
+       bright; if there is clean air (`relaxnet.background.background_noise`), what stands above it
+       as in rule 2 is added, unless its maximum is below 0.15 of the upper class's mean (ghosts).
+    2. Otherwise the object may be small or faint. If there is clean air, the foreground is what has
+       a power over the images that only one in 10^4 voxels of air has. Where the SNR is low single
+       voxels are not sure enough: a voxel above the median of the air counts, too, if its square of
+       3 x 3 in the slice, less the voxels found by themselves, has such a power.
     3. Otherwise the histogram goes up to the maximum, and the lower class has to lie below a tenth
        of the upper one.
     4. Otherwise there is no background: all voxels that are not zero are inside.
@@ -78,8 +87,20 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _found(S: np.ndarray, mip: np.ndarray, threshold: float) -> tuple[np.ndarray | None, str]:
-    """Voxels above a threshold, or without one those above the air; None without air."""
-    return (mip > threshold, "otsu") if threshold > 0 else (_above_air(S), "air")
+    """Foreground by the first two rules of `mask_and_rule`, and which; None by neither."""
+    parted = mip > threshold if threshold > 0 else None
+    air = background_noise(S)
+    if air.sigma is None:
+        return parted, "otsu"
+    alone, above = _above_air(S, air.sigma, KINDS[air.kind])
+    if parted is not None:
+        return parted | (above & (mip > FAINTEST * mip[parted].mean())), "both"
+    if _noise_alone(alone):
+        raise ValueError(
+            "nothing in the series stands out of its noise; there is nothing to map. Give a mask "
+            "with --mask if there is an object."
+        )
+    return above, "air"
 
 
 def otsu_threshold(values: np.ndarray, top: float = TOP, parted: float = PARTED) -> float:
@@ -116,26 +137,47 @@ def otsu_threshold(values: np.ndarray, top: float = TOP, parted: float = PARTED)
     return float(edges[best + 1])
 
 
-def _above_air(S: np.ndarray) -> np.ndarray | None:
-    """Voxels whose power is none of the air's; None if there is no clean air."""
-    air = background_noise(S)
-    if air.sigma is None:
-        return None
+def _above_air(S: np.ndarray, sigma: float, per_sample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels whose power is none of the air's.
+
+    A square's power leaves out the voxels that stand out by themselves: next to a bright object it
+    is that of the air, and the object gets no rim.
+
+    Parameters
+    ----------
+    S : array, shape (X, Y, Z, N)
+    sigma : float
+        Of the air.
+    per_sample : int
+        Degrees of freedom of a sample (`relaxnet.background.KINDS`).
+
+    Returns
+    -------
+    alone, above : bool arrays, shape (X, Y, Z)
+        By their own power; by that or the power of their square in the slice.
+    """
     power = np.zeros(S.shape[:3])
     with np.errstate(over="ignore", invalid="ignore"):
         for n in range(S.shape[-1]):
-            power += (S[..., n].astype(np.float64) / air.sigma) ** 2
-    limit = special.chdtri(KINDS[air.kind] * S.shape[-1], FALSE_ALARMS)
-    mask = np.isfinite(power) & (power > limit)
-    expected = FALSE_ALARMS * mask.size
-    parts, _ = ndimage.label(mask)
+            power += (S[..., n].astype(np.float64) / sigma) ** 2
+    dof = per_sample * S.shape[-1]
+    good = np.isfinite(power) & (power > 0)
+    alone = good & (power > special.chdtri(dof, FALSE_ALARMS))
+    rest = good & ~alone
+    square = np.ones((NEAR, NEAR, 1))
+    count = ndimage.convolve(rest.astype(np.int64), square, mode="constant")
+    total = ndimage.convolve(np.where(rest, power, 0.0), square, mode="constant")
+    # Chi squared of as many voxels as the square holds; those of no voxel are not in `rest`.
+    limits = special.chdtri(dof * np.maximum(np.arange(NEAR**2 + 1), 1), FALSE_ALARMS)
+    near = rest & (total > limits[count]) & (power > special.chdtri(dof, 0.5))
+    return alone, alone | near
+
+
+def _noise_alone(alone: np.ndarray) -> bool:
+    """Whether the voxels above the air are as few and scattered as those that air itself gives."""
+    parts, _ = ndimage.label(alone)
     largest = np.bincount(parts.ravel())[1:].max(initial=0)
-    if largest < 3 and mask.sum() < 3 * expected + 10:
-        raise ValueError(
-            "nothing in the series stands out of its noise; there is nothing to map. Give a mask "
-            "with --mask if there is an object."
-        )
-    return mask
+    return bool(largest < 3 and alone.sum() < 3 * FALSE_ALARMS * alone.size + 10)
 
 
 def _large_parts(mask: np.ndarray) -> np.ndarray:

@@ -233,6 +233,11 @@ def _noise(card: dict[str, Any]) -> str:
 
 def _mask(card: dict[str, Any], cite: _Citations) -> str:
     words = str(card.get("Mask", ""))
+    if words.startswith("automatic") and RULES["both"] in words:
+        return (
+            f"Voxels were chosen by Otsu's threshold {cite(OTSU)} on the maximum over images, or "
+            "by their power over the images, above that of the air's noise."
+        )
     if words.startswith("automatic") and RULES["otsu"] in words:
         return f"Voxels were chosen by Otsu's threshold {cite(OTSU)} on the maximum over images."
     if words.startswith("automatic") and RULES["air"] in words:

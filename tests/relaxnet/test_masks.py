@@ -3,11 +3,12 @@ import pytest
 from scipy import ndimage
 from small_series import TAU, series
 
-from relaxnet.masks import automatic_mask, otsu_threshold
+from relaxnet.masks import automatic_mask, mask_and_rule, otsu_threshold
 from relaxsim.anatomy import builtin_head
 from relaxsim.noise import add_noise
 from relaxsim.phantoms import brain_phantom
-from relaxsim.signals import INVERSION_RECOVERY
+from relaxsim.protocols import read_protocol
+from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 from relaxsim.tissues import read_tissues
 
 
@@ -106,6 +107,58 @@ def test_faint_objects_and_several():
     ball |= (x - 35) ** 2 + (y - 32) ** 2 + 4 * (z - 5) ** 2 < 60
     assert overlap(automatic_mask(in_air(ball, 5.0)), ball) > 0.9
     assert overlap(automatic_mask(in_air(ball, 40.0)), ball) > 0.98
+
+
+ECHOES = read_protocol("fse6", "tes").tau
+
+
+def circle(x, y, radius):
+    """Voxels of a circle in an image of 96 x 96, one slice."""
+    i, j = np.ogrid[:96, :96]
+    return ((i - x) ** 2 + (j - y) ** 2 < radius**2)[..., None]
+
+
+def echoes(objects, snr, ghost=0.0):
+    """Rician echoes of (voxels, A, T2 in ms) in air; the SNR is 0.75 / sigma.
+
+    The ghost's share of the signal appears half an image away.
+    """
+    clean = np.zeros((96, 96, 1, len(ECHOES)))
+    for voxels, *kappa in objects:
+        clean[voxels] = T2_DECAY.forward(np.array(kappa), ECHOES)
+    clean += ghost * np.roll(clean, 48, axis=0)
+    return add_noise(clean, 0.75 / snr, np.random.default_rng(0), "rician")
+
+
+@pytest.mark.parametrize("snr", [30, 100])
+@pytest.mark.parametrize(
+    "kappas",
+    [((1.0, 150.0), (1.0, 40.0), (1.0, 8.0)), ((1.0, 80.0), (0.5, 80.0), (0.3, 80.0))],
+    ids=["T2", "A"],
+)
+def test_dim_tubes_beside_bright_ones_are_inside(kappas, snr):
+    tubes = circle(28, 28, 12), circle(28, 68, 12), circle(66, 48, 12)
+    S = echoes([(tube, *kappa) for tube, kappa in zip(tubes, kappas, strict=True)], snr)
+    mask, rule = mask_and_rule(S)
+    assert rule == "both"
+    assert min(mask[tube].mean() for tube in tubes) > 0.99
+    assert mask[~np.logical_or.reduce(tubes)].mean() < 0.002
+
+
+@pytest.mark.parametrize("snr", [3, 4, 10, 100])
+def test_disc_in_air_is_inside_at_any_snr_and_has_no_rim(snr):
+    disc = circle(48, 48, 36)
+    layers = (disc, 0.65, 80.0), (circle(48, 48, 26), 0.85, 110.0), (circle(48, 48, 8), 1.0, 2000.0)
+    mask = automatic_mask(echoes(layers, snr))
+    assert mask[disc].mean() > 0.95
+    assert mask[~disc].mean() < 0.01
+
+
+def test_ghosts_in_clean_air_are_outside():
+    disc = circle(24, 48, 16)
+    mask, rule = mask_and_rule(echoes([(disc, 1.0, 100.0)], 100, ghost=0.05))
+    assert rule == "both"
+    assert overlap(mask, disc) > 0.99
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "rician"])

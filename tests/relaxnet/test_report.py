@@ -16,6 +16,7 @@ from small_run import MODELS, SIGMA, TAUS, make_run, set_said
 from small_series import series, write, write_times
 
 from relaxnet.cli import main
+from relaxnet.masks import RULES
 from relaxnet.report import write_report
 from relaxnet.report_html import Html, element
 from relaxnet.report_methods import bibtex, methods
@@ -299,6 +300,22 @@ def test_every_citation_has_its_reference(name, tmp_path):
     assert entries.count("@article{") == len(references)
     assert all(f"doi = {{{r.doi}}}" in entries for r in references)
     assert entries.count("{") == entries.count("}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("otsu", (True, False)),
+        ("both", (True, True)),
+        ("air", (False, True)),
+        ("all", (False, False)),
+    ],
+)
+def test_rule_of_the_automatic_mask_is_told(rule, said, tmp_path):
+    folder = make_run(tmp_path / "maps")
+    set_said(folder, Mask=f"automatic mask, {RULES[rule]} (30 % of voxels)")
+    paragraph = methods(read_run(folder))[0]
+    assert ("Otsu's threshold" in paragraph, "above that of the air" in paragraph) == said
 
 
 def test_markup_is_escaped_unless_it_is_html():

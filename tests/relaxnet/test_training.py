@@ -267,7 +267,7 @@ def test_poisoned_shard_is_named_and_the_good_model_kept(tmp_path, model):
     infos = read_infos([folder])
     per_shard = (2, 2)
     seed = next(s for s in range(99) if [x for x, _ in schedule(per_shard, s, 0)][:2] == [0, 0])
-    held_out = (str(make_shards(tmp_path / "held-out", seed=1)),)
+    held_out = (str(make_shards(tmp_path / "held-out", num_shards=1, seed=1)),)
     settings = Settings(
         (str(folder),), validation=held_out, model=model, iterations=4, seed=seed, **SMALL
     )
@@ -457,7 +457,7 @@ def test_validation_shards_with_the_patches_of_training_are_refused(tmp_path):
     folder = make_shards(tmp_path / "shards")
     again = make_shards(tmp_path / "again", num_shards=3)
     settings = Settings((str(folder),), validation=(str(again),), iterations=1, **SMALL)
-    with pytest.raises(TrainingError, match="which would be trained on; .* another --seed"):
+    with pytest.raises(TrainingError, match=r"which would be trained on; .* another --seed"):
         list(run(settings, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
