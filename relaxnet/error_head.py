@@ -112,7 +112,7 @@ def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor,
     """
     pair = likelihood.gradient_and_information(u)
     log_bound = _log_bound(pair[1], likelihood.model, likelihood.coordinates)
-    noise = 0.3 * tf.math.log(likelihood.sigma)[:, None, None, None] * tf.ones_like(u[..., :1])
+    noise = 0.3 * tf.math.log(likelihood.sigma)[..., None] * tf.ones_like(u[..., :1])
     states = [tf.cast(state, tf.float32) for state in states]
     inputs = [*states, u, whitened(*pair), 0.3 * log_bound, noise]
     return tf.concat(inputs, axis=-1), log_bound

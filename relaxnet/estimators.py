@@ -20,6 +20,10 @@ from relaxsim.signals import SignalModel
 
 Progress = Callable[[int], object]
 
+#: By how many times a map of sigma may differ from a slice's median, either way: no coil's noise
+#: does by more, and what a single voxel's overflow leaves would spread to its neighbours.
+MOST_TIMES = 100.0
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -79,7 +83,7 @@ def by_network(
     (`relaxnet.polarity`).
     """
     inside = np.moveaxis(status == OK, 2, 0)
-    levels = _slice_levels(noise.sigma, inside, scale)
+    levels = _slice_levels(noise.sigma / scale, inside, of_voxels=network.kind == "rim")
     takes_sign = model.magnitude and knows_sign(network.kind)
 
     def images(z: int) -> np.ndarray:
@@ -112,22 +116,25 @@ def by_network(
 def _restore_polarity(
     images: np.ndarray,
     tau: np.ndarray,
-    level: float,
+    level: np.ndarray,
     values: np.ndarray,
     inside: np.ndarray,
     model: SignalModel,
     network: Any,
     noise: Noise,
 ) -> None:
-    """Better estimates of one slice (Y, X, C) in place where the network took the wrong side."""
+    """Better estimates of one slice (Y, X, C) in place where the network took the wrong side.
+
+    `level` is sigma in the unit of `images`, shape () or (Y, X).
+    """
 
     def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return run_network(
             network, [signed], tau, [level], [mask], rician=noise.rician, signed=True
         )[0]
 
-    kappa, sigma = values[..., : model.num_parameters], np.asarray(level)
-    found = restored(images, tau, kappa, sigma, inside, model, estimate_signed)
+    kappa = values[..., : model.num_parameters]
+    found = restored(images, tau, kappa, level, inside, model, estimate_signed)
     if found is not None:
         where, better = found
         values[where] = better
@@ -163,11 +170,29 @@ def _sound(estimate: Estimate) -> Estimate:
     return estimate
 
 
-def _slice_levels(sigma: np.ndarray, inside: np.ndarray, scale: float) -> np.ndarray:
-    """Noise of each slice in units of the scale; of a map the median in the mask."""
-    levels = np.ones(len(inside))
+def _slice_levels(sigma: np.ndarray, inside: np.ndarray, of_voxels: bool) -> list[np.ndarray]:
+    """Noise of each slice as a network takes it.
+
+    Parameters
+    ----------
+    sigma : array, shape () or (X, Y, Z)
+        In units of the scale; positive and finite in the mask.
+    inside : bool array, shape (Z, X, Y)
+        Mask of each slice.
+    of_voxels : bool
+        Whether a map is used voxel by voxel; of another network it is each slice's median.
+
+    Returns
+    -------
+    levels : list of arrays, shape () or (X, Y)
+        Outside the mask, where a map may hold anything, the median in it.
+    """
     slices = np.moveaxis(np.broadcast_to(sigma, (*inside.shape[1:], len(inside))), 2, 0)
-    for z, (values, keep) in enumerate(zip(slices, inside, strict=True)):
-        if keep.any():
-            levels[z] = np.median(values[keep]) / scale
+    levels = []
+    for values, keep in zip(slices, inside, strict=True):
+        level = np.median(values[keep]) if keep.any() else np.ones(())
+        if of_voxels and np.ndim(sigma):
+            limited = np.clip(values, level / MOST_TIMES, level * MOST_TIMES)
+            level = np.where(keep, limited, level)
+        levels.append(level)
     return levels

@@ -31,7 +31,7 @@ def run_network(
     network: Any,
     S: Iterable[np.ndarray],
     tau: np.ndarray,
-    sigma: Iterable[float],
+    sigma: Iterable[float | np.ndarray],
     masks: Iterable[np.ndarray] | None = None,
     max_voxels: int | None = None,
     progress: Callable[[int], object] | None = None,
@@ -53,8 +53,9 @@ def run_network(
         Slices of images as the network takes them, in units of the series' scale, finite.
     tau : array, shape (N,)
         ms.
-    sigma : iterable of float
-        Noise of each slice, in units of the scale.
+    sigma : iterable of float or arrays, shape (Y, X)
+        Noise of each slice, or of each of its voxels, in units of the scale, positive. The network
+        gets it as (1,) or (1, h, w); a ResNet makes no use of it.
     masks : iterable of bool arrays, shape (Y, X), optional
         Voxels of each slice that are wanted.
     max_voxels : int, optional
@@ -77,12 +78,12 @@ def run_network(
     wanted = iter(masks) if masks is not None else None
     estimates = []
     for images, level in zip(S, sigma, strict=True):
-        shape = images.shape[:2]
+        shape, values = images.shape[:2], np.asarray(level, np.float32)
         kappa = np.zeros((*shape, channels), np.float32)
         box = _box(np.ones(shape, bool) if wanted is None else next(wanted))
         for inner, outer, cut in tiles(shape, network.halo, most, box) if box else ():
             piece = np.ascontiguousarray(images[outer], dtype=np.float32)[None]
-            noise = np.array([level], np.float32)
+            noise = (values[outer] if values.ndim else values)[None]
             kappa[inner] = np.asarray(estimate(piece, tau, noise))[0][cut]
         estimates.append(kappa)
         if progress is not None:
@@ -189,7 +190,8 @@ def _compiled(network: Any, rician: bool, signed: bool) -> Callable[..., Any]:
     """
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(network, keras.Model):
-        return functools.partial(_traced(network, rician), signed=signed)
+        traced = _traced(network, rician)
+        return lambda S, tau, sigma: traced(S, tau, np.atleast_3d(sigma), signed)
     told = [None, True] if signed else []
     return lambda S, tau, sigma: network([S, tau, sigma, *told], training=False)[-1]
 
@@ -203,7 +205,7 @@ def _traced(network: Any, rician: bool) -> Callable[..., Any]:
     signature = [
         tf.TensorSpec((1, None, None, N), tf.float32),
         tf.TensorSpec((N,), tf.float32),
-        tf.TensorSpec((1,), tf.float32),
+        tf.TensorSpec((1, None, None), tf.float32),  # (1, 1, 1) if it is the same everywhere
         tf.TensorSpec((), tf.bool),
     ]
 

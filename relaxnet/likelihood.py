@@ -42,8 +42,9 @@ class Likelihood:
         Weighted images.
     tau : tensor, shape (N,)
         ms.
-    sigma : tensor, shape (b,)
-        Noise standard deviation in the unit of S.
+    sigma : tensor, shape (b, 1, 1) or (b, h, w)
+        Noise standard deviation in the unit of S, of each image or each voxel; it may be given as
+        (b,).
     model : SignalModel
     coordinates : str
         Of u; see `relaxnet.coordinates`.
@@ -66,7 +67,9 @@ class Likelihood:
     presence: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)[:, None, None]
+        if len(self.sigma.shape) == 1:
+            object.__setattr__(self, "sigma", self.sigma[:, None, None])
+        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)
         of_noise = 1.0 if self.rician is None else 1.0 + self.rician[:, None, None]
         presence = tf.square(tf.nn.relu(1.0 - of_noise / tf.maximum(power, 1e-6)))
         object.__setattr__(self, "presence", presence)
@@ -82,7 +85,7 @@ class Likelihood:
             lambda: self.model.signed(kappa, self.tau, tf),
             lambda: self.model.forward(kappa, self.tau, tf),
         )
-        residual = (self.S - signal) / self.sigma[:, None, None, None]
+        residual = (self.S - signal) / self.sigma[..., None]
         return 0.5 * tf.reduce_sum(residual**2, axis=-1)
 
     def gradient(self, u: Any) -> tf.Tensor:
@@ -145,7 +148,7 @@ class Likelihood:
         Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
         after the sum.
         """
-        model, noise = self.model, self.sigma[:, None, None]
+        model, noise = self.model, self.sigma
         kappa = to_kappa(u, model, self.coordinates)
         of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
         g, F, square = of_kappa(kappa, self._residual, self.tau, model)
@@ -175,8 +178,7 @@ class Likelihood:
 
     def _in_phase(self, signal: Any) -> Any:
         """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
-        z = tf.maximum(self.S, 0.0) * tf.abs(signal)
-        z /= tf.square(self.sigma)[:, None, None, None]
+        z = tf.maximum(self.S, 0.0) * tf.abs(signal) / tf.square(self.sigma)[..., None]
         return self.S * (1.0 - self.rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
 
 

@@ -71,8 +71,9 @@ def predict(
         file, or the name of a shipped one; default: the one shipped for `model`.
     sigma : float or array, shape (X, Y, Z), optional
         Noise standard deviation in the unit of S; default: found in the data
-        (`relaxnet.noise.find_noise`). Of an array, networks take each slice's median. One that the
-        residuals of a fit contradict is scaled to them (`relaxnet.noise.settle_sigma`).
+        (`relaxnet.noise.find_noise`). Of an array, fits and recurrent networks take each
+        voxel's; a ResNet makes no use of it. One that the residuals of a fit contradict is scaled
+        to them (`relaxnet.noise.settle_sigma`).
     mask : bool array, shape (X, Y, Z), optional
         Default: every voxel is mapped; scale and noise are those of the foreground
         (`relaxnet.masks.automatic_mask`).

@@ -112,11 +112,12 @@ class RIM(keras.Model):
     Notes
     -----
     Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
-    ms, sigma (b,) in the unit of S. A fourth, None or (b,), is 1 where noise is Rician and 0 where
-    it is Gaussian; the paper's recipe takes all for Gaussian. A fifth, a boolean (), says whether
-    the images carry the signal's sign, where the model has a modulus: the same weights serve both,
-    for what the cell sees of the likelihood means the same. It returns kappa_hat (J, b, h, w, Q)
-    after each step, T in ms, A in the unit of S; the last step is the estimate.
+    ms, sigma (b,), or of each voxel (b, h, w), in the unit of S. A fourth, None or (b,), is 1 where
+    noise is Rician and 0 where it is Gaussian; the paper's recipe takes all for Gaussian. A fifth,
+    a boolean (), says whether the images carry the signal's sign, where the model has a modulus:
+    the same weights serve both, for what the cell sees of the likelihood means the same. It returns
+    kappa_hat (J, b, h, w, Q) after each step, T in ms, A in the unit of S; the last step is the
+    estimate.
     """
 
     kind = "rim"

@@ -130,6 +130,26 @@ def test_tiles_give_what_the_whole_slice_gives(network, kind):
     np.testing.assert_allclose(tiled, whole, rtol=5e-4)
 
 
+def test_tiles_get_their_part_of_a_map_of_sigma(network):
+    rng = np.random.default_rng(1)
+    S = rng.uniform(0.1, 1, (2, 61, 47, 4)).astype(np.float32)
+    tau, sigma = np.array([100.0, 400, 900, 2000]), rng.uniform(0.02, 0.2, (2, 61, 47))
+    whole = run_network(network, S, tau, sigma, max_voxels=10**6)
+    tiled = run_network(network, S, tau, sigma, max_voxels=900)
+    np.testing.assert_allclose(tiled, whole, rtol=5e-4)
+    mirrored = run_network(network, S, tau, sigma[:, ::-1], max_voxels=10**6)
+    assert np.abs(mirrored / whole - 1).max() > 0.01
+
+
+def test_a_constant_map_of_sigma_gives_what_a_number_gives(network):
+    S = np.random.default_rng(1).uniform(0.1, 1, (2, 9, 8, 4)).astype(np.float32)
+    tau, sigma = np.array([100.0, 400, 900, 2000]), np.float32([0.05, 0.02])
+    as_map = np.broadcast_to(sigma[:, None, None], S.shape[:3])
+    found, of_number = (run_network(network, S, tau, s) for s in (as_map, sigma))
+    np.testing.assert_allclose(found, of_number, rtol=1e-5)
+    np.testing.assert_allclose(of_number, network([S, tau, sigma])[-1], rtol=1e-4)
+
+
 def test_progress_counts_slices(network):
     done = []
     S = np.ones((3, 8, 8, 4), np.float32)

@@ -69,6 +69,25 @@ def test_one_graph_serves_images_with_and_without_sign(rician, sign_known):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("model", [INVERSION_RECOVERY, T2_DECAY], ids=lambda m: m.name)
+def test_sigma_of_each_voxel_counts_as_that_of_an_image_does(model):
+    kappa, S, _ = problem(model)
+    u = tf.constant(from_kappa(kappa * 1.1, model, "log"))
+    rician = tf.constant([1.0, 0.0])
+
+    def looked_at(sigma):
+        likelihood = Likelihood(S, TAU, tf.constant(sigma), model, "log", rician)
+        pair = likelihood.gradient_and_information(u)
+        return [x.numpy() for x in (likelihood.negative_log(u), likelihood.presence, *pair)]
+
+    low, high = np.float32([0.02, 0.05]), np.float32([0.1, 0.2])
+    on_the_left = (np.arange(4) < 2) & np.ones((2, 3, 4), bool)
+    sigma = np.where(on_the_left, low[:, None, None], high[:, None, None])
+    for found, of_low, of_high in zip(*map(looked_at, (sigma, low, high)), strict=True):
+        np.testing.assert_array_equal(found[on_the_left], of_low[on_the_left])
+        np.testing.assert_array_equal(found[~on_the_left], of_high[~on_the_left])
+
+
 def test_bessel_ratio():
     z = np.concatenate([[0.0], np.logspace(-3, 5, 400)])
     off = bessel_ratio(tf.constant(z)).numpy() - special.ive(1, z) / special.ive(0, z)

@@ -102,11 +102,12 @@ class WrongUnlessSigned:
         return np.broadcast_to(np.float32(kappa), (1, *np.shape(inputs[0])[:3], 3))
 
 
-def test_magnitudes_are_mapped_again_with_signs_and_in_their_own_unit():
+@pytest.mark.parametrize("sigma", [0.01, np.full((6, 7, 1), 0.01)], ids=["number", "map"])
+def test_magnitudes_are_mapped_again_with_signs_and_in_their_own_unit(sigma):
     scale = 250.0
     S = scale * slice_of(RIGHT)[:, :, None]
     status = np.full(S.shape[:3], OK, np.uint8)
-    noise = Noise(sigma=0.01 * scale, source="given", signed=False, rician=False)
+    noise = Noise(sigma=sigma * scale, source="given", signed=False, rician=False)
     found = by_network(S, TIS, INVERSION_RECOVERY, noise, status, WrongUnlessSigned(), scale)
     np.testing.assert_allclose(found.kappa[..., 2], RIGHT[2], rtol=1e-6)
     np.testing.assert_allclose(found.kappa[..., 0], scale, rtol=1e-6)

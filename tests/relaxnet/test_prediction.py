@@ -10,6 +10,7 @@ from relaxnet.resnet import ResNet
 from relaxnet.rim import RIM
 from relaxnet.scale import patch_scale, series_scale
 from relaxnet.status import INVALID, NO_SIGNAL, OK, OUTSIDE
+from relaxsim.protocols import read_protocol
 from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
 
 
@@ -232,6 +233,52 @@ def test_sigma_map_is_used_voxel_by_voxel(network):
         maps(S, mask=disc, sigma=sigma[:-1])
     with pytest.raises(ValueError, match="expected a positive number"):
         maps(S, sigma=sigma)
+
+
+def test_a_constant_map_of_sigma_is_a_number_whatever_it_holds_outside_the_mask(network):
+    S, _, disc = series()
+    options = {"mask": disc, "network": network.with_error_head(), "force": True}
+    of_number = maps(S, "rim", sigma=8.0, **options)
+    for outside in (8.0, 0.0, np.nan, -1.0, 1e30):
+        out = maps(S, "rim", sigma=np.where(disc, 8.0, outside), **options)
+        np.testing.assert_allclose(out.kappa, of_number.kappa, rtol=1e-5)
+        np.testing.assert_allclose(out.std, of_number.std, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [1e-30, 1e30])
+def test_a_voxel_of_a_wrong_sigma_leaves_the_others_finite(network, wrong):
+    S, _, disc = series()
+    sigma = np.full(disc.shape, 8.0)
+    sigma[7, 6, 0] = wrong
+    out = maps(S, "rim", disc, network=network.with_error_head(), sigma=sigma, force=True)
+    assert (out.kappa[disc][:, 2] > 0).all()
+    assert (out.std[disc] > 0).all()
+
+
+def test_a_resnet_makes_no_use_of_sigma():
+    S, _, disc = series()
+    network = ResNet(num_images=len(TAU), widths=(4, 4))
+    sigma = np.random.default_rng(0).uniform(6, 10, disc.shape)
+    options = {"mask": disc, "network": network, "force": True}
+    out, of_number = (maps(S, "resnet", sigma=s, **options) for s in (sigma, 8.0))
+    np.testing.assert_array_equal(out.kappa, of_number.kappa)
+
+
+def test_intervals_of_a_network_cover_the_truth_where_noise_varies_in_space():
+    """With one sigma for all, 65 % are covered in the noisiest quarter and 98 % in the quietest."""
+    rng = np.random.default_rng(0)
+    tau = read_protocol("fse6", "tes").tau
+    x, y, _ = np.meshgrid(*map(np.arange, (48, 48, 1)), indexing="ij")
+    kappa = np.array([[0.85, 110.0], [0.65, 80], [1.0, 1000]])[(x // 8 + y // 8) % 3]
+    kappa *= 1 + 0.03 * rng.standard_normal(kappa.shape)
+    sigma = 0.02 * 3.0 ** (2 * x / 47 - 1)
+    noise = sigma[..., None] * rng.standard_normal((2, *x.shape, len(tau)))
+    S = np.hypot(T2_DECAY.signed(kappa, tau, np) + noise[0], noise[1])
+    out = predict(S, tau, T2_DECAY, "rim", sigma=sigma)
+    assert out.sigma_source == "given"
+    covered = (np.abs(out.kappa - kappa) <= 1.96 * out.std)[..., 1]
+    assert 0.85 < covered[x >= 36].mean() < 0.99
+    assert 0.85 < covered[x < 12].mean() < 0.99
 
 
 def test_sigma_that_the_residuals_contradict_is_replaced_unless_forced(network):
