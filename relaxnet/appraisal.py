@@ -13,6 +13,7 @@ import numpy as np
 from relaxnet.cautions import look_locker_b, look_locker_times, stimulated_echoes
 from relaxnet.envelope import Envelope, outside_training
 from relaxnet.estimators import Estimate
+from relaxnet.finite_tr import finite_tr_model
 from relaxnet.fit_input import fit_bounds
 from relaxnet.fit_options import FitOptions
 from relaxnet.look_locker import true_t1
@@ -94,12 +95,11 @@ def flag_poor_fit(
 
 def _num_fitted(fit: FitOptions, model: SignalModel) -> int:
     """Parameters that a fit finds from the voxel's own data alone."""
-    limits = fit_bounds(model, fit.bounds)
+    fitted = model if fit.tr is None else finite_tr_model(model, fit.tr)
+    limits = fit_bounds(fitted, fit.bounds)
     known = limits[:, 0] == limits[:, 1]
-    if "B" in model.parameters and (
-        fit.fix_b is not None or fit.share_b or fit.lambda_b is not None
-    ):
-        known[model.parameters.index("B")] = True
+    if fit.fix_b is not None or fit.share_b or fit.lambda_b is not None:  # of B, or with TR of e
+        known[1] = True
     return model.num_parameters - int(known.sum())
 
 

@@ -91,8 +91,9 @@ def test_echoes_in_the_noise_floor_are_no_poor_fit(T2):
 def test_a_parameter_that_bounds_hold_is_not_fitted():
     free, held = FitOptions(), FitOptions(bounds={"B": (2.0, 2.0)})
     known = FitOptions(bounds={"B": (2.0, 2.0)}, fix_b=2.0)
-    counts = [_num_fitted(fit, INVERSION_RECOVERY) for fit in (free, held, known)]
-    assert counts == [3, 2, 2]
+    finite = FitOptions(bounds={"e": (0.9, 0.9)}, tr=3000.0)
+    counts = [_num_fitted(fit, INVERSION_RECOVERY) for fit in (free, held, known, finite)]
+    assert counts == [3, 2, 2, 2]
 
 
 def test_voxels_that_the_model_does_not_describe_are_found():
