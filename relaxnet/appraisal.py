@@ -13,8 +13,6 @@ import numpy as np
 from relaxnet.cautions import look_locker_b, look_locker_times, stimulated_echoes
 from relaxnet.envelope import Envelope, outside_training
 from relaxnet.estimators import Estimate
-from relaxnet.finite_tr import finite_tr_model
-from relaxnet.fit_input import fit_bounds
 from relaxnet.fit_options import FitOptions
 from relaxnet.look_locker import true_t1
 from relaxnet.maps import Comparison, Maps
@@ -78,7 +76,7 @@ def flag_poor_fit(
     maps: Maps, S: np.ndarray, tau: np.ndarray, noise: Noise, fit: FitOptions
 ) -> Maps:
     """Flag voxels that the estimated signal does not describe (`relaxnet.status.poor_fit`)."""
-    fitted = _num_fitted(fit, maps.model) if maps.method == "mle" else 0
+    fitted = fit.num_fitted(maps.model) if maps.method == "mle" else 0
     ok = maps.status == OK
     sigma = np.broadcast_to(noise.sigma, ok.shape)
     for z in range(S.shape[2]):
@@ -91,16 +89,6 @@ def flag_poor_fit(
         poor = poor_fit(residual, level, largest_modulus(data), S.shape[-1], fitted)
         maps.status[:, :, z][here] = np.where(poor, POOR_FIT, OK)
     return maps
-
-
-def _num_fitted(fit: FitOptions, model: SignalModel) -> int:
-    """Parameters that a fit finds from the voxel's own data alone."""
-    fitted = model if fit.tr is None else finite_tr_model(model, fit.tr)
-    limits = fit_bounds(fitted, fit.bounds)
-    known = limits[:, 0] == limits[:, 1]
-    if fit.fix_b is not None or fit.share_b or fit.lambda_b is not None:  # of B, or with TR of e
-        known[1] = True
-    return model.num_parameters - int(known.sum())
 
 
 def _rician_residual(S: np.ndarray, signal: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from relaxnet.finite_tr import finite_tr_model
 from relaxnet.fit import Fit
-from relaxnet.fit_input import Bounds
+from relaxnet.fit_input import Bounds, fit_bounds
 from relaxnet.mle import fit_voxelwise
 from relaxnet.regularised import check_weight, fit_fixed, fit_regularised, fit_shared
 from relaxsim.signals import SignalModel
@@ -102,6 +103,15 @@ class FitOptions:
         if self.likelihood is not None:
             return self
         return replace(self, likelihood="rician" if rician and snr < RICIAN_BELOW else "gaussian")
+
+    def num_fitted(self, model: SignalModel) -> int:
+        """Parameters that are found from a voxel's own data: neither shared, smooth nor known."""
+        fitted = model if self.tr is None else finite_tr_model(model, float(self.tr))
+        limits = fit_bounds(fitted, self.bounds)
+        known = limits[:, 0] == limits[:, 1]
+        if self.fix_b is not None or self.share_b or self.lambda_b is not None:
+            known[1] = True  # B, or with a repetition time the efficiency
+        return model.num_parameters - int(known.sum())
 
     def fit(
         self,

@@ -130,7 +130,8 @@ def _peaks(score: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray
     peak = score >= np.hstack([edge, score[:, :-1]])
     peak &= score > np.hstack([score[:, 1:], edge])
     peak &= score >= floor[:, None]
-    return np.nonzero(peak)
+    row, column = np.nonzero(peak)
+    return row, column
 
 
 def _profile(problem: Problem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> Profile:

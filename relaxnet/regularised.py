@@ -18,7 +18,8 @@ scale of its likelihood; here lambda_B is one over the variance that it grants t
 is minimised by Newton steps with a line search (`relaxnet.joint`). The second derivative of W is
 the Schur complement ``h = F_BB - F_Ba F_aa^-1 F_aB`` of the voxel's Fisher information, a = (A, T),
 so that each step is one sparse system ``(diag(h) + lambda_B L'L) dB = -(dW/dB + lambda_B L'L B)``,
-solved by preconditioned conjugate gradients. B stays within its bounds by an active set.
+solved by preconditioned conjugate gradients. B stays within its bounds by an active set. With few
+images W has barriers between polarities; then a start also comes through larger weights.
 
 **Automatic lambda_B.** The weight that makes the data most probable (type-II maximum likelihood,
 in Laplace's approximation), by its fixed point

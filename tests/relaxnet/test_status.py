@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relaxnet.appraisal import _num_fitted
 from relaxnet.fit_options import FitOptions
 from relaxnet.prediction import predict
 from relaxnet.scale import series_scale
@@ -92,7 +91,7 @@ def test_a_parameter_that_bounds_hold_is_not_fitted():
     free, held = FitOptions(), FitOptions(bounds={"B": (2.0, 2.0)})
     known = FitOptions(bounds={"B": (2.0, 2.0)}, fix_b=2.0)
     finite = FitOptions(bounds={"e": (0.9, 0.9)}, tr=3000.0)
-    counts = [_num_fitted(fit, INVERSION_RECOVERY) for fit in (free, held, known, finite)]
+    counts = [fit.num_fitted(INVERSION_RECOVERY) for fit in (free, held, known, finite)]
     assert counts == [3, 2, 2, 2]
 
 
