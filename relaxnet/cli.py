@@ -82,7 +82,8 @@ def main() -> None:
 def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> None:
     """Train a network on shards.
 
-    The folder --out gets best.keras, last.keras, history.csv, settings.json and a checkpoint.
+    The folder --out gets best.keras (of the least validation loss; not if a single shard leaves
+    nothing to validate on), last.keras, history.csv, settings.json and a checkpoint.
     Ctrl-C saves; the same command with --resume goes on, also after a kill.
 
     \b
