@@ -209,10 +209,13 @@ def make_folder(folder: Path) -> None:
 
     Raises
     ------
-    ValueError
+    TrainingError
         If there is a file of this name, or the folder cannot be written to.
     """
-    check_writable(folder)
+    try:
+        check_writable(folder)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
 
 

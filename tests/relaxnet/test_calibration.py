@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_is_refused_before_the_work(shards, tmp_path):
     network = tmp_path / "network.keras"
     RIM(features=4, num_steps=2).save(network)
     (tmp_path / "out").write_text("")
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(TrainingError, match="is a file"):
         next(run(Settings(str(network), (str(shards),)), tmp_path / "out"))
 
 
