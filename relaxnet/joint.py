@@ -14,7 +14,7 @@ from relaxnet.parallel import in_chunks, product
 from relaxnet.rician import without_floor
 from relaxnet.rician_ratio import rician_along_ratio, solve_rician_at_ratio
 from relaxnet.separable import Problem
-from relaxnet.smoothness import Smoothness
+from relaxnet.smoothness import Smoothness, constant_solver
 
 #: Newton steps stop when they promise to lower J by less for each voxel.
 LEAST_DECREASE = 3e-5
@@ -322,12 +322,11 @@ def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: n
     The symmetric form ``H^1/2 P^-1 H^1/2`` has ``H^1/2`` times the constants as eigenvectors, of
     value 1; they are taken out of the probes.
     """
-    H, constants = state.curvature, smoothness.constants
-    root = np.sqrt(H)
-    total = np.maximum(constants.T @ H, 1e-300)
+    H, root = state.curvature, np.sqrt(state.curvature)
+    solve_constants = constant_solver(smoothness.constants, H)
     found = []
     for probe in probes:
-        z = probe - root * (constants @ ((constants.T @ (root * probe)) / total))
+        z = probe - root * solve_constants(root * probe)
         found.append(z @ (root * smoothness.solve(H, weight, root * z, 1e-3)))
     return float(np.mean(found))
 

@@ -150,15 +150,23 @@ def _with_constants(
     solver: Callable[[np.ndarray], np.ndarray], constants: csr_matrix, diagonal: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
     """An approximate solver made exact for the constants, which the penalty leaves alone."""
-    total = np.maximum(constants.T @ diagonal, 1e-300)
-    transpose = constants.T.tocsr()
+    solve_constants = constant_solver(constants, diagonal)
 
     def apply(v: np.ndarray) -> np.ndarray:
-        level = constants @ ((transpose @ v) / total)
+        level = solve_constants(v)
         rest = solver(v - diagonal * level)
-        return rest - constants @ ((transpose @ (diagonal * rest)) / total) + level
+        return rest - solve_constants(diagonal * rest) + level
 
     return apply
+
+
+def constant_solver(
+    constants: csr_matrix, diagonal: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Solver among the constants of the parts alone, whose weights are the diagonal's sums."""
+    total = np.maximum(constants.T @ diagonal, 1e-300)
+    transpose = constants.T.tocsr()
+    return lambda v: constants @ ((transpose @ v) / total)
 
 
 def _conjugate_gradients(
