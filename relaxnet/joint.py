@@ -218,11 +218,11 @@ def _newton_step(
     step carries beyond a bound are put on it, those that the model pulls off one are let go.
     """
     low, high = (bound - state.ratio for bound in voxels.problem.bounds[1])
+    gradient = state.slope + weight * (smoothness.square @ state.ratio)
 
     def model_gradient(step: np.ndarray) -> np.ndarray:
         return gradient + state.curvature * step + weight * (smoothness.square @ step)
 
-    gradient = state.slope + weight * (smoothness.square @ state.ratio)
     at_low, at_high = (low >= 0) & (gradient > 0), (high <= 0) & (gradient < 0)
     for _ in range(MAX_HOLDS):
         free = ~(at_low | at_high)
