@@ -37,6 +37,7 @@ def crop(volume: np.ndarray, centre: Sequence[int], size: tuple[int, int, int]) 
     Parameters
     ----------
     volume : array, shape (Z, Y, X)
+        One slice alone says nothing of its depth: it stands for every depth.
     centre : (slice, row, column)
         Index of the block's voxel ``size // 2``.
     size : (int, int, int)
@@ -45,6 +46,9 @@ def crop(volume: np.ndarray, centre: Sequence[int], size: tuple[int, int, int]) 
     -------
     block : array of `size`
     """
+    if len(volume) == 1:
+        volume = np.broadcast_to(volume, (size[0], *volume.shape[1:]))
+        centre = size[0] // 2, *centre[1:]
     block = np.zeros(size, volume.dtype)
     start = [int(c) - s // 2 for c, s in zip(centre, size, strict=True)]
     inside = [
@@ -138,7 +142,13 @@ def slab_fractions(
 
 
 def fine_size(size: int, factor: float) -> int:
-    """Number of fine voxels that hold `size` coarse ones."""
+    """Number of fine voxels that hold `size` coarse ones.
+
+    Of a whole ratio it is exactly as many, so that no coarse voxel's edge cuts a fine one: at a
+    ratio of 1 the labels stay what they are.
+    """
+    if abs(factor - round(factor)) < 1e-6:
+        return size * round(factor)
     return int(np.ceil(size * factor - 1e-6)) + 1
 
 

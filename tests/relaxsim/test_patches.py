@@ -34,6 +34,12 @@ def test_crop_is_zero_outside(row, column, size):
             assert block[i, j] == (volume[0, r, c] if inside else 0)
 
 
+def test_one_slice_stands_for_every_depth():
+    plane = np.arange(1, 101).reshape(1, 10, 10)
+    block = crop(plane, (0, 4, 5), (3, 6, 6))
+    np.testing.assert_array_equal(block, np.repeat(plane[:, 1:7, 2:8], 3, axis=0))
+
+
 def test_orientations_are_the_eight_of_a_square():
     block = np.arange(9).reshape(1, 3, 3)
     rng = np.random.default_rng(0)
@@ -108,3 +114,15 @@ def test_details_are_small_and_leave_background():
 @pytest.mark.parametrize("factor", [1.0, 1.7, 2.0])
 def test_fine_size_holds_the_coarse_voxels(factor):
     assert fine_size(40, factor) >= 40 * factor
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, np.exp(np.log(1.5)) / 0.5])
+def test_whole_ratios_cut_no_voxel(factor):
+    """Labels at their own grid stay what they are; coarser ones are means of whole voxels."""
+    fine = fine_size(6, factor)
+    block = np.random.default_rng(0).integers(0, 3, (fine_size(1, factor), fine, fine))
+    fractions = coarse_fractions(block.astype(np.uint8), (6, 6), factor)
+    whole = round(factor)
+    for label in range(3):
+        mean = (block == label).reshape(whole, 6, whole, 6, whole).mean(axis=(0, 2, 4))
+        np.testing.assert_allclose(fractions[..., label], mean, atol=1e-6)
