@@ -91,6 +91,24 @@ def chosen_subjects(root: Path, labels: Iterable[str]) -> list[str]:
     return sorted(set(wanted)) or there
 
 
+def check_sessions(root: Path, subjects: Iterable[str], labels: Iterable[str]) -> None:
+    """Refuse a session that none of the subjects has.
+
+    Raises
+    ------
+    BidsError
+    """
+    folders = (f for subject in subjects for f in (root / f"sub-{subject}").glob("ses-*"))
+    there = sorted({folder.name.removeprefix("ses-") for folder in folders if folder.is_dir()})
+    for label in labels:
+        if label.removeprefix("ses-") not in there:
+            shown = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            raise BidsError(
+                f"--session-label {label}: no chosen subject of {root} has "
+                f"ses-{label.removeprefix('ses-')} ({shown or 'there are no sessions'})."
+            )
+
+
 def find_collections(
     root: Path, subject: str, sessions: Iterable[str] = (), suffixes: Iterable[str] = SUFFIXES
 ) -> list[Collection]:

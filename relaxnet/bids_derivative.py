@@ -33,7 +33,15 @@ _REFERENCES = {
     ("mle", "IRT1"): f"Barral et al. 2010, Magn Reson Med, doi:10.1002/mrm.22497; {_PAPER}",
 }
 #: Fields of a raw sidecar that do not hold for a map.
-_OF_IMAGES = ("Units", "Sources", "SkullStripped", "Description", "RawSources", "BasedOn")
+_OF_IMAGES = (
+    "Units",
+    "Levels",
+    "Sources",
+    "SkullStripped",
+    "Description",
+    "RawSources",
+    "BasedOn",
+)
 #: Fields of one series' sidecar that BIDS names otherwise.
 _RENAMED = ("Units", "Sources", "InversionTimesMs", "EchoTimesMs", "Levels", "Protocol")
 

@@ -168,22 +168,27 @@ def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) 
         for collection in done:
             if main_map(out, collection).exists() and not overwrite:
                 late.append(collection)
-                _remove(tree, collection)
+                remove_maps(tree, collection)
             elif (out / collection.folder).is_dir():
-                _remove(out, collection)
+                remove_maps(out, collection)
         for subject in sorted(tree.iterdir()):
             _move(subject, out / subject.name)
     return late
 
 
-def _remove(root: Path, collection: Collection) -> None:
-    """Remove the maps of a series, the main one first."""
+def remove_maps(root: Path, collection: Collection) -> None:
+    """Remove the maps of a series from a dataset, the main one first, and folders left empty."""
     main_map(root, collection).unlink(missing_ok=True)
     folder = root / collection.folder
+    if not folder.is_dir():
+        return
     names = map_name(collection, "?"), map_name(collection, MAIN[collection.suffix])
     for path in sorted(folder.iterdir()):
         if path.name.startswith(names[0].removesuffix("?")) or path.name == f"{names[1]}.json":
             path.unlink()
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _move(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from relaxnet.bids import BidsError, parse_name
 from relaxnet.bids_dataset import Collection, find_mask
 from relaxnet.bids_derivative import made_with, write_derivative
-from relaxnet.bids_output import publish
+from relaxnet.bids_output import publish, remove_maps
 from relaxnet.bids_times import SUFFIXES, read_acquisition
 from relaxnet.file_prediction import Listener, predict_request
 from relaxnet.fit_options import FitOptions
@@ -224,7 +225,15 @@ def map_subject(settings: Settings, collections: Sequence[Collection]) -> list[O
 
 
 def _attempt(settings: Settings, collection: Collection, place: Path, tree: Path) -> Outcome:
-    """Map one series into `tree`, or say why not."""
+    """Map one series into `tree`, or say why not and leave nothing of it there."""
+    outcome = _tried(settings, collection, place, tree)
+    if outcome.state == FAILED:
+        remove_maps(tree, collection)
+    shutil.rmtree(place / collection.name, ignore_errors=True)  # the disk may be small
+    return outcome
+
+
+def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) -> Outcome:
     name = collection.name
     try:
         if not settings.overwrite and (there := made_with(settings.out, collection)) is not None:

@@ -108,6 +108,7 @@ def bids(
     from relaxnet import bids_run as work
     from relaxnet.bids_dataset import (
         check_dataset,
+        check_sessions,
         chosen_subjects,
         compare_counts,
         find_collections,
@@ -118,6 +119,7 @@ def bids(
     participants, sessions = _labels(participants, sessions, more)
     check_dataset(bids_dir)
     labels = chosen_subjects(bids_dir, participants)
+    check_sessions(bids_dir, labels, sessions)
     wanted = suffixes or tuple(SUFFIXES)
     found = {s: find_collections(bids_dir, s, sessions, wanted) for s in labels}
     others = chosen_subjects(bids_dir, [])

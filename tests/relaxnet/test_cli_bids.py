@@ -169,6 +169,41 @@ def test_goes_on_after_what_fails_and_lists_it(raw):
     assert call(*MLE, code=1).splitlines()[-3] == "1 done, 1 failed, 2 skipped"
 
 
+def test_nothing_of_a_series_whose_maps_were_half_written_is_published(place, monkeypatch):
+    """A full disk, say: neither half of the new maps nor new ones among those of another method."""
+    from relaxnet import bids_derivative
+
+    out = place / "ds/derivatives/relaxnet"
+    before = {p: p.read_bytes() for p in out.rglob("sub-*") if p.is_file()}
+    whole = bids_derivative.rescale_map
+
+    def full(image, target, *more):
+        if "sub-02_ses-a_desc-IRT1_T1std" in str(target):
+            target.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        whole(image, target, *more)
+
+    monkeypatch.setattr(bids_derivative, "rescale_map", full)
+    one = ("--participant-label", "02", "--session-label", "a")
+    said = call(*MLE, *one, "--overwrite", "--lambda-b", "50", code=1)
+    assert "No space left on device" in said
+    assert {p: p.read_bytes() for p in out.rglob("sub-*") if p.is_file()} == before
+    shutil.rmtree(out)
+    call(*MLE, *one, code=1)
+    assert not any(out.glob("sub-*"))
+
+
+def test_sidecars_are_strict_json(raw):
+    sidecar = raw / "ds/IRT1.json"
+    text = '{"RepetitionTime": 9.0, "Gain": Infinity, "Levels": {"0": "theirs"}}'
+    sidecar.write_text(text)
+    call(*MLE, "--participant-label", "01", "--suffix", "IRT1")
+    out = raw / "ds/derivatives/relaxnet/sub-01/anat/sub-01_T1map.json"
+    said = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert said["RepetitionTime"] == 9.0
+    assert "Levels" not in said
+
+
 def test_other_settings_are_not_mixed(place):
     lines = call(*MLE, "--mask", "none", code=1).splitlines()
     assert "maps of other settings are in place (Mask auto, now none)" in lines[-1]
@@ -237,7 +272,10 @@ def test_labels(raw):
     assert "4 series of 2 subjects" in call(*MLE, "--participant-label", "01", "02")
     refused("x: not expected", "x")
     refused("--participant-label 7: ds has no sub-7 (01, 02)", "--participant-label", "7")
-    refused("holds no IRT1 or MESE series of the 2 subjects in session z", "--session-label", "z")
+    refused("--session-label z: no chosen subject of ds has ses-z (a, b)", "--session-label", "z")
+    known = ("--session-label", "a", "--session-label", "9")
+    refused("--session-label 9: no chosen subject of ds has ses-9", *known)
+    refused("there are no sessions", "--participant-label", "01", "--session-label", "a")
 
 
 def test_a_series_that_lacks_its_last_images_is_told_of(raw):
@@ -375,7 +413,7 @@ class TestPredict:
         said = card(tmp_path / "maps/T1map.json")
         assert said["InversionTimesMs"] == TAU.tolist()
         assert said["Units"] == "ms"
-        assert said["Sources"] == images[::-1]
+        assert said["Sources"] == [str(Path(path).absolute()) for path in images[::-1]]
         write_times(tmp_path / "tis.txt", TAU[::-1])
         self.call(*images, "--tis", "tis.txt", *MLE, "--out", "given")
         a, b = volume("maps/T1map.nii.gz"), volume("given/T1map.nii.gz")
