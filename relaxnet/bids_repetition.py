@@ -16,9 +16,13 @@ TOLERANCE = 0.005
 
 def number(value: Any) -> float | None:
     """A finite number of a sidecar, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
+    return found if math.isfinite(found) else None
 
 
 def same_time(a: float, b: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +98,7 @@ def read_acquisition(
         protocol = Protocol(_protocol_name(names[0], times, sidecars[0]), times, tau)
     else:
         _check_given(series, names, sidecars, given)
+        _check_order(series, sidecars, given)
         paths, protocol = tuple(map(str, series)), given
     constants = _constants(sidecars)
     longest = float(protocol.tau.max())
@@ -280,15 +283,54 @@ def _check_given(
             )
 
 
+def _check_order(series: Sequence[str], sidecars: Sequence[Sidecar], given: Protocol) -> None:
+    """Refuse files in alphabetical order, 10 before 2, that are given times in rising order.
+
+    Only where the sidecars do not say the times: they would have been compared.
+    """
+    if all(number(card.fields.get(FIELDS[given.times])) is not None for card in sidecars):
+        return
+    numbered = sorted(series, key=_number_key)
+    moved = [n for n, path in enumerate(series) if path != numbered[n]]
+    rising = bool((np.diff(given.tau) > 0).all())
+    if moved and rising and list(series) == sorted(series):
+        first = moved[0]
+        raise BidsError(
+            f"time {first + 1} ({given.tau[first]:g} ms) would be that of "
+            f"{Path(series[first]).name}, before {Path(numbered[first]).name}: the files are in "
+            "alphabetical order, the times rise. Give the files in the order of their times, or "
+            "sidecars with the times."
+        )
+
+
+def _number_key(path: str) -> list[tuple[int, int, str]]:
+    """Key of an order in which numbers count as such: 2 before 10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+
+
 def _constants(sidecars: Sequence[Sidecar]) -> dict[str, Any]:
-    """Fields with one value in all sidecars; the list of a 4-D file's times is none."""
+    """Fields with one value in all sidecars; the list of a 4-D file's times is none.
+
+    What JSON does not know, such as an infinite number, is left out.
+    """
     first = sidecars[0].fields
     return {
         key: value
         for key, value in first.items()
         if all(key in card.fields and card.fields[key] == value for card in sidecars)
         and not (key in FIELDS.values() and isinstance(value, list))
+        and _is_json(value)
     }
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value can be written as strict JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _protocol_name(name: BidsName | None, times: str, card: Sidecar) -> str:

@@ -1,5 +1,8 @@
 """Times and repetition times from sidecars."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_bids import TE, write_json, write_series
@@ -138,6 +141,44 @@ def test_given_times_need_no_sidecar(tmp_path):
     assert read_acquisition([str(tmp_path / "x.nii")], tis(100, 900)).protocol.name == "mine"
     files = listed(tmp_path, InversionTime=0.1)  # a converter's, of the first image
     assert read_acquisition(files, tis(100, 900)).protocol.name == "mine"
+
+
+def test_rising_times_refuse_files_in_the_shells_order(tmp_path):
+    """The shell puts 10 before 2: without sidecars nothing else would tell."""
+    rising = tis(*(100.0 * np.arange(1, 13)))
+    for name in ("IR_{}.nii", "sub-01_inv-{}_IRT1.nii.gz"):
+        numbered = [str(tmp_path / name.format(n)) for n in range(1, 13)]
+        assert read_acquisition(numbered, rising).paths == tuple(numbered)
+        with pytest.raises(
+            BidsError, match=r"would be that of .*10.*, before .*: the files are in alpha"
+        ):
+            read_acquisition(sorted(numbered), rising)
+        falling = tis(*(100.0 * np.arange(12, 0, -1)))
+        assert read_acquisition(sorted(numbered), falling).paths == tuple(sorted(numbered))
+        own = [numbered[n] for n in (11, 0, 3, 9)]  # an order that somebody chose
+        assert read_acquisition(own, tis(50, 400, 900, 2000)).paths == tuple(own)
+
+
+def test_sidecars_that_agree_say_the_order(tmp_path):
+    """Images may be numbered otherwise than by their times."""
+    numbered = [str(tmp_path / f"sub-01_inv-{n}_IRT1.nii.gz") for n in range(1, 12)]
+    for n, path in enumerate(sorted(numbered)):
+        write_json(Path(card(path)), InversionTime=0.1 * (n + 1))
+    rising = tis(*(100.0 * np.arange(1, 12)))
+    assert read_acquisition(sorted(numbered), rising).paths == tuple(sorted(numbered))
+
+
+@pytest.mark.parametrize("field", ["InversionTime", "RepetitionTime", "FlipAngle"])
+def test_numbers_too_large_for_a_float_are_none(files, field):
+    huge = 10**400
+    for path in files:
+        fields = {"InversionTime": 0.5, **json.loads(Path(card(path)).read_text()), field: huge}
+        write_json(Path(card(path)), **fields)
+    if field == "InversionTime":
+        with pytest.raises(BidsError, match="expected a positive number of seconds"):
+            read_acquisition(files)
+    else:
+        assert read_acquisition(files, None, None, True).tr is None
 
 
 class TestRepetitionTime:
