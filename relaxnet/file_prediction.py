@@ -18,7 +18,7 @@ from relaxnet.estimators import check_network
 from relaxnet.fit_options import VOXELWISE
 from relaxnet.look_locker import check_method
 from relaxnet.map_folder import check_out, check_space, write_maps
-from relaxnet.maps import Maps
+from relaxnet.maps import Maps, map_name
 from relaxnet.models import (
     DEFAULT_NETWORK,
     ModelError,
@@ -131,11 +131,14 @@ def predict_files(
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
     taken = read_acquisition(tuple(map(str, files)), given, tr, fitted=method == "mle")
-    for key in ("mask", "rois", "roi_names"):
+    for key in ("rois", "roi_names"):
         if key in options:
             options[key] = str(options[key] or "")
+    options["mask"] = str(options.get("mask") or "auto")
     if isinstance(options.get("sigma"), Path):
         options["sigma"] = str(options["sigma"])
+    if options.get("sigma") == "auto":
+        del options["sigma"]
     request = Request(
         series=taken.paths,
         protocol=taken.protocol,
@@ -170,7 +173,7 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
     begin = time.perf_counter()
     model = model_for_times(request.protocol.times)
     _check_options(request)
-    check_out(request.out, request.overwrite)
+    check_out(request.out, request.overwrite, _output_names(request, model), request.files)
     network = _find_network(request, model)
     data = read_input(request)
     kinds = 2 * model.num_parameters + 2 + (len(data.tau) if request.save_fit else 0)
@@ -222,6 +225,14 @@ def _check_options(request: Request) -> None:
         check_method(request.method, request.force)
     if request.roi_names and not request.rois:
         raise ValueError("--roi-names names the labels of --rois; give both.")
+
+
+def _output_names(request: Request, model: SignalModel) -> list[str]:
+    """Names of the files that a request writes, without the sidecars."""
+    stems = [f"{map_name(p)}{kind}" for p in model.parameters for kind in ("map", "std")]
+    stems += ["residual", "status", *(["fit"] if request.save_fit else [])]
+    others = {"rois.csv": bool(request.rois), "report.html": request.report}
+    return [*(f"{stem}.nii.gz" for stem in stems), *(n for n, made in others.items() if made)]
 
 
 def _find_network(request: Request, model: SignalModel) -> _Network | None:

@@ -16,16 +16,37 @@ from relaxnet.status import levels
 from relaxsim.folders import check_writable, nearest_existing, written_by
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder for maps that is a file, cannot be written to, or holds maps.
+def check_out(
+    out: Path, overwrite: bool, names: Sequence[str] = (), inputs: Sequence[Path] = ()
+) -> None:
+    """Refuse a folder for maps that is a file, cannot be written to, or whose files would be lost.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+    overwrite : bool
+        Replace maps and other files that are there, but no input.
+    names : sequence of str
+        Files that will be written.
+    inputs : sequence of pathlib.Path
+        Files that are read.
 
     Raises
     ------
     ValueError
     """
     check_writable(out)
-    if out.is_dir() and not overwrite and any(out.glob("*map.nii.gz")):
+    if not out.is_dir():
+        return
+    if not overwrite and any(out.glob("*map.nii.gz")):
         raise ValueError(f"{out} holds maps. Give --overwrite or another --out.")
+    there = [path for name in names if (path := out / name).exists()]
+    lost = {path.resolve() for path in [*there, *earlier_files(out)]}
+    for path in inputs:
+        if path.resolve() in lost:
+            raise ValueError(f"{path} is read, and would be replaced. Give another --out.")
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} is there. Give --overwrite or another --out.")
 
 
 def check_space(out: Path, num_values: int) -> None:
@@ -96,10 +117,9 @@ def earlier_files(out: Path) -> list[Path]:
     """Files of an earlier run: those whose sidecars say that relaxnet wrote them, and these."""
     found = []
     for card in out.glob("*.json"):
-        files = [card.with_suffix(ending) for ending in (".nii.gz", ".csv")]
-        files = [file for file in files if file.is_file()]
-        if files and written_by(card) == "relaxnet":
-            found += [*files, card]
+        file = card.with_suffix(".csv" if card.stem == "rois" else ".nii.gz")
+        if file.is_file() and written_by(card) == "relaxnet":
+            found += [file, card]
     report = out / "report.html"
     return [*found, report] if found and report.is_file() and _is_ours(report) else found
 

@@ -83,6 +83,14 @@ class Request:
     report: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that are read."""
+        mask = "" if self.mask in ("auto", "none") else self.mask
+        sigma = self.sigma if isinstance(self.sigma, str) else ""
+        named = (*self.series, mask, sigma, self.rois, self.roi_names)
+        return [Path(name) for name in named if name]
+
 
 @dataclass(frozen=True)
 class RunInput:

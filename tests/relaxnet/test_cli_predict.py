@@ -93,7 +93,7 @@ def test_sidecars_say_how(folder):
     assert card["Network"] == "net"
     assert card["NetworkSHA256"] == checksum(folder / "net.keras")
     assert (card["Sigma"], card["SigmaSource"]) == (8, "given")
-    assert card["Sources"] == ["series.nii.gz"]
+    assert card["Sources"] == [str(folder / "series.nii.gz")]
     assert {"SoftwareVersion", "CommandLine", "Date", "Mask"} <= set(card)
     levels = json.loads((folder / "maps/status.json").read_text())["Levels"]
     assert {levels[str(int(v))] for v in np.unique(volume("maps/status.nii.gz"))} <= {
@@ -353,6 +353,32 @@ def test_regions_give_a_table(folder):
     assert list(columns) == list(rows[0])
     mapped("series.nii.gz", *MLE, "--overwrite")
     assert not list((folder / "maps").glob("rois.*"))
+
+
+def test_files_of_the_user_are_not_replaced_unasked(folder):
+    (folder / "report.html").write_text("mine")
+    refused(folder, "report.html is there", "series.nii.gz", *MLE, "--report", "--out", ".")
+    mapped("series.nii.gz", *MLE, "--report", "--out", ".", "--overwrite")
+
+
+def test_what_is_read_is_not_replaced(folder):
+    """Regions drawn on maps and kept beside them, by the names that the table would have."""
+    kappa, disc = series()[1:]
+    mapped("series.nii.gz", *MLE, "--save-fit")
+    labels = np.where(disc, np.where(kappa[..., 2] < 1000, 3, 11), 0).astype(np.int16)
+    write(folder / "maps/rois.nii.gz", labels)
+    (folder / "maps/rois.csv").write_text("label,name\n3,white\n11,grey\n")
+    rois = ("--rois", "maps/rois.nii.gz")
+    again = "--overwrite"
+    names = ("--roi-names", "maps/rois.csv")
+    refused(folder, "is read, and would be replaced", "series.nii.gz", *MLE, *rois, *names, again)
+    refused(folder, "is read, and would be replaced", "maps/fit.nii.gz", *MLE, again)
+    (folder / "maps/rois.csv").unlink()
+    for _ in range(2):
+        mapped("series.nii.gz", *MLE, *rois, again)
+    mapped("series.nii.gz", *MLE, again)
+    assert (volume("maps/rois.nii.gz") == labels).all()
+    assert not (folder / "maps/rois.csv").exists()
 
 
 def test_label_maps_that_are_none(folder):
