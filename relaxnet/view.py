@@ -19,7 +19,7 @@ from relaxnet.view_panels import (
     scale_of,
     status_colour,
 )
-from relaxnet.view_run import Run, read_run
+from relaxnet.view_run import Run, in_units_of, read_run
 
 #: Colour of what a map says nothing about.
 _NOTHING = "#e4e4e4"
@@ -58,7 +58,7 @@ def draw_runs(
     slices : int
         At most, of a volume.
     ranges : mapping of str to (float, float), optional
-        Ranges by stem, in the map's unit.
+        Ranges by stem, in the unit of the first run's map; times of all runs are drawn in it.
     dpi : int
 
     Returns
@@ -79,6 +79,7 @@ def draw_runs(
     runs = [read_run(folder) for folder in folders]
     if not runs:
         raise ValueError("no folder of maps was given.")
+    runs = [in_units_of(run, runs[0]) for run in runs]
     if len(labels) > len(runs):
         raise ValueError(f"{len(labels)} labels for {len(runs)} folders; give one for each.")
     names = [*labels, *(run.folder.name for run in runs[len(labels) :])]

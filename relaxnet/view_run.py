@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ _NAME = re.compile(
     r"(?P<stem>[A-Za-z][A-Za-z0-9]*(?:map|std)|residual|status)\.nii\.gz$"
 )
 _UNITS = {"T1": "ms", "T2": "ms", "B": "1"}
+#: Factor from one unit of time to another.
+_FACTORS = {("s", "ms"): 1000.0, ("ms", "s"): 0.001}
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,17 @@ def read_run(folder: str | Path) -> Run:
     )
 
 
+def in_units_of(run: Run, first: Run) -> Run:
+    """A run with its times in the unit of another's: ``predict`` writes ms, ``bids`` s."""
+    maps = {}
+    for stem, own in run.maps.items():
+        unit = first.maps[stem].unit if stem in first.maps else own.unit
+        if factor := _FACTORS.get((own.unit, unit)):
+            own = replace(own, values=own.values * np.float32(factor), unit=unit)
+        maps[stem] = own
+    return replace(run, maps=maps)
+
+
 def _files(path: Path) -> dict[str, Path]:
     """Maps of one run by their stems."""
     folder = path if path.is_dir() else path.parent
@@ -226,7 +239,7 @@ def _card(path: Path) -> dict[str, Any]:
     """Sidecar of a map; empty if there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}

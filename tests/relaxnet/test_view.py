@@ -1,5 +1,7 @@
 """Mosaics of maps: what they show, how they are turned, and what is refused."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -165,6 +167,31 @@ def test_ranges_of_maps_in_seconds(tmp_path):
     folder = make_run(tmp_path / "maps")
     set_said(folder, Units="s")
     assert scale_of(read_run(folder), "T1map").high == pytest.approx(3.0)
+
+
+def test_runs_in_seconds_and_ms_are_drawn_in_one_unit(tmp_path, monkeypatch):
+    import relaxnet.view as view
+
+    ms, s = make_run(tmp_path / "ms"), make_run(tmp_path / "s")
+    for stem in ("T1map", "T1std"):
+        image = nib.load(s / f"{stem}.nii.gz")
+        nib.save(nib.Nifti1Image(image.get_fdata() / 1000, image.affine), s / f"{stem}.nii.gz")
+        card = json.loads((s / f"{stem}.json").read_text())
+        (s / f"{stem}.json").write_text(json.dumps({**card, "Units": "s"}))
+    drawn = []
+    monkeypatch.setattr(view, "_draw", lambda *a: drawn.append(a[2].maps[a[3]]))
+    for folders, unit in (((ms, s), "ms"), ((s, ms), "s")):
+        for stem in ("T1map", "T1std"):
+            drawn.clear()
+            draw_runs(folders, tmp_path / "x.png", stems=[stem], dpi=40)
+            assert [found.unit for found in drawn] == [unit, unit]
+            np.testing.assert_allclose(drawn[0].values, drawn[1].values, rtol=1e-5)
+
+
+def test_a_deeply_nested_sidecar_is_none(tmp_path):
+    folder = make_run(tmp_path / "maps")
+    (folder / "T1map.json").write_text("[" * 100_000)
+    assert read_run(folder).sidecar == {}
 
 
 def as_bids(folder, out, suffix, main):
