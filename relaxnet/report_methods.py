@@ -114,6 +114,11 @@ _EQUATIONS = {
     "inversion_recovery": "S(TI) = |A (1 - B exp(-TI / T1))|",
     "t2_decay": "S(TE) = A exp(-TE / T2)",
 }
+#: What A and B are in a fit with a repetition time.
+_FINITE_TR = (
+    " with A = M0 (1 + e exp(-TR / T1)) and B = (1 + e) / (1 + e exp(-TR / T1)) at an inversion "
+    "efficiency e"
+)
 #: How sigma was found, by the beginning of the sidecar's words.
 _NOISE = {
     "given": "was given",
@@ -183,12 +188,20 @@ def _estimated(run: Run, cite: _Citations) -> str:
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     kind = "inversion" if "InversionTimesMs" in card else "echo"
     times = f"{tau.min():g} to {tau.max():g} ms" if tau.size else "times not recorded"
-    equation = _EQUATIONS.get(model.name, model.name) if model is not None else "not recorded"
+    equation = _equation(card, model.name) if model is not None else "not recorded"
     return (
         f"{listed} were estimated from {len(tau)} images at {kind} times of {times} with relaxnet "
         f"{card.get('SoftwareVersion', '')}, for the signal model {equation}, "
         f"{_method(card, model is not None and model.magnitude, cite)}."
     )
+
+
+def _equation(card: dict[str, Any], model: str) -> str:
+    """Signal model as it was estimated: with the sign or without, with a repetition time or not."""
+    equation = _EQUATIONS.get(model, model)
+    if card.get("DataTakenAs") == "signed":
+        equation = equation.replace("|", "")
+    return equation + (_FINITE_TR if ", TR " in str(card.get("Fit", "")) else "")
 
 
 def _method(card: dict[str, Any], magnitude: bool, cite: _Citations) -> str:

@@ -60,9 +60,9 @@ def sidecar_of(
         "SigmaSource": maps.sigma_source,
         "DataTakenAs": maps.taken_as,
         "Mask": mask,
-        "OutsideMask": 0,
+        "OutsideMask": 0,  # but for the status, whose levels say so
         "StatusShares": {words: round(share, 6) for words, share in shares(maps.status).items()},
-        "Sources": [str(p) for p in paths],
+        "Sources": [str(Path(p).absolute()) for p in paths],
         "SoftwareName": "relaxnet",
         "SoftwareVersion": __version__,
         "CommandLine": command,

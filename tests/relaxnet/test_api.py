@@ -1,5 +1,6 @@
 """The names that `import relaxnet` offers."""
 
+import json
 import subprocess
 import sys
 
@@ -69,6 +70,11 @@ def test_files(tmp_path, monkeypatch):
     np.testing.assert_array_equal(a.kappa, b.kappa)
     np.testing.assert_array_equal(nib.load("a/T1map.nii.gz").get_fdata(), a["T1"])
     write("sigma.nii.gz", np.full(disc.shape, 8.0, np.float32))
+    told = {"mask": None, "sigma": "auto"}  # as the command line calls what is the default
+    same = relaxnet.predict_files("series.nii.gz", "a2", tis="tis.txt", method="mle", **told)
+    np.testing.assert_array_equal(a.kappa, same.kappa)
+    sources = json.loads((tmp_path / "a/T1map.json").read_text())["Sources"]
+    assert sources == [str(tmp_path / "series.nii.gz")]  # found from any folder
     c = relaxnet.predict_files(
         ["series.nii.gz"], "c", tis="tis.txt", method="mle", sigma="sigma.nii.gz"
     )
@@ -79,7 +85,7 @@ def test_files(tmp_path, monkeypatch):
         relaxnet.predict_files("series.nii.gz", "d", tis=seconds, method="mle")
     with pytest.raises(TypeError, match="magic"):
         relaxnet.predict_files("series.nii.gz", "d", tis="tis.txt", magic=1)
-    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"a", "b", "c"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"a", "a2", "b", "c"}
 
 
 def test_network_with_an_error_head_gives_standard_deviations():

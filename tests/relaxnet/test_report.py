@@ -318,6 +318,23 @@ def test_rule_of_the_automatic_mask_is_told(rule, said, tmp_path):
     assert ("Otsu's threshold" in paragraph, "above that of the air" in paragraph) == said
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "S(TI) = |A (1 - B exp(-TI / T1))|, by"),
+        ({"DataTakenAs": "signed"}, "S(TI) = A (1 - B exp(-TI / T1)), by"),
+        (
+            {"Fit": "gaussian maximum likelihood, voxel-wise, TR 6000 ms"},
+            "|A (1 - B exp(-TI / T1))| with A = M0 (1 + e exp(-TR / T1)) and B = ",
+        ),
+    ],
+)
+def test_the_signal_model_is_the_one_that_was_used(said, words, tmp_path):
+    folder = make_run(tmp_path / "maps")
+    set_said(folder, **said)
+    assert words in methods(read_run(folder))[0]
+
+
 def test_markup_is_escaped_unless_it_is_html():
     assert element("p", "<b>", Html("<i>x</i>"), title='"') == (
         '<p title="&quot;">&lt;b&gt;<i>x</i></p>'
