@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from relaxnet.file_prediction import predict_files
     from relaxnet.fit_options import FitOptions
     from relaxnet.maps import Maps
+    from relaxnet.masks import automatic_mask
     from relaxnet.prediction import predict
 
-__all__ = ["FitOptions", "Maps", "__version__", "predict", "predict_files"]
+__all__ = ["FitOptions", "Maps", "__version__", "automatic_mask", "predict", "predict_files"]
 
 _HOMES = {
     "FitOptions": "relaxnet.fit_options",
     "Maps": "relaxnet.maps",
+    "automatic_mask": "relaxnet.masks",
     "predict": "relaxnet.prediction",
     "predict_files": "relaxnet.file_prediction",
 }
