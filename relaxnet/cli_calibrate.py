@@ -30,7 +30,9 @@ from relaxsim.options import Number
 @click.option("--patches", default=3840, type=click.IntRange(2), help="To run the network on.")
 @click.option("--iterations", default=2000, type=click.IntRange(1), help="Steps of the fit.")
 @click.option("--learning-rate", default=3e-3, type=Number(0, 1, min_open=True), help="Of Adam.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Seed of weights and batches.")
+@click.option(
+    "--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights and batches."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the network in --out.")
 @one_line_errors
 def calibrate(network: str, out: Path | None, overwrite: bool, **options: Any) -> None:

@@ -69,7 +69,13 @@ main.add_command(phantom)
     click.argument("more_brains", nargs=-1, type=FILE),
     click.option("--patches", default=7200, type=click.IntRange(1), help="Total number."),
     click.option("--patch-size", default=40, type=click.IntRange(4, 512), help="Width in voxels."),
-    click.option("--seed", default=0, type=click.IntRange(0), help="Seed of all random draws."),
+    click.option(
+        "--seed",
+        default=0,
+        type=click.IntRange(0, 2**32 - 1),
+        help="Of all random draws. Runs that are trained on together, or validated with, need "
+        "seeds of their own: equal ones draw equal noise and places.",
+    ),
     click.option(
         "--jobs",
         default=0,
@@ -201,7 +207,7 @@ def verify(folder: Path) -> None:
 
     Layout, checksums, finite and physical values, one set of settings, no gap in the numbers.
     """
-    from relaxsim.overview import problems
+    from relaxsim.overview import problems, run_length
 
     count = 0
     for problem in problems(folder):
@@ -209,7 +215,9 @@ def verify(folder: Path) -> None:
         count += 1
     if count:
         sys.exit(2)
-    click.echo(f"{folder}: {len(list(folder.glob('shard-*.h5')))} shards are sound")
+    found, whole = len(list(folder.glob("shard-*.h5"))), run_length(folder)
+    of_run = f" of the run's {whole}" if found < whole else ""
+    click.echo(f"{folder}: {found}{of_run} shards are sound")
 
 
 @main.command()

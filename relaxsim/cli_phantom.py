@@ -32,7 +32,10 @@ _series = options(
     click.option("--snr", default=10.0, type=SNR, help="0.75 / sigma, in units of CSF's A."),
     click.option("--repeats", default=4, type=click.IntRange(1, 10000), help="Noise draws."),
     click.option(
-        "--seed", default=0, type=click.IntRange(0), help="Seed of tissue values, B and noise."
+        "--seed",
+        default=0,
+        type=click.IntRange(0, 2**32 - 1),
+        help="Seed of tissue values, B and noise.",
     ),
     noise,
     b_field,

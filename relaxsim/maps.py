@@ -109,7 +109,8 @@ def smooth_b(
     The flip angle of the inversion is ``pi (1 + d)`` and ``B = 1 - cos(pi (1 + d))``, so that B
     is at most 2. The deviation d is a polynomial of second order over the field of view, bent into
     -0.5 ... 0.5 (B from 1 to 2) by ``d = tanh(2 p) / 2``: its constant is normal with scale
-    `mean_scale`, its linear terms (from edge to edge) with 0.12 and its quadratic ones with 0.06.
+    `mean_scale`, its linear terms (from the centre to an edge) with 0.12 and its quadratic ones
+    with 0.06.
 
     Parameters
     ----------

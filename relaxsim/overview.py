@@ -71,6 +71,19 @@ def problems(folder: str | Path) -> Iterator[str]:
         yield f"{folder} lacks shard {missing[0]}. The command that made the others adds it."
 
 
+def run_length(folder: str | Path) -> int:
+    """Number of shards of the run that a folder's shards are of, as their settings say it.
+
+    Raises
+    ------
+    ShardError
+        If the folder is missing, holds no shard, or one cannot be read.
+    """
+    infos = [read_info(path) for path in list_shards(folder)]
+    size = max(info.num_patches for info in infos)  # only the run's last shard may be smaller
+    return max(len(infos), -(-int(infos[0].settings.get("patches", 0)) // size))
+
+
 def _protocols(infos: list[ShardInfo]) -> str:
     kinds = Counter(
         f"{info.protocol} ({len(info.tau)} times, {info.tau.min():g} to {info.tau.max():g} ms)"

@@ -1,7 +1,9 @@
 import shutil
 
 import pytest
+from click.testing import CliRunner
 
+from relaxsim.cli import main
 from relaxsim.overview import describe, problems
 from relaxsim.run import generate
 from relaxsim.shards import ShardError, shard_path
@@ -32,6 +34,19 @@ def test_few_protocols_are_listed(small_settings, tmp_path):
 
 def test_sound_folders_have_no_problems(folder):
     assert list(problems(folder)) == []
+
+
+def test_an_unfinished_run_is_told_of(folder):
+    """Shards of a job array whose last tasks died are sound, but not all there."""
+
+    def verified():
+        result = CliRunner().invoke(main, ["verify", str(folder)])
+        assert result.exit_code == 0, result.output
+        return result.output.strip()
+
+    assert verified().endswith(": 5 shards are sound")
+    shard_path(folder, 4).unlink()
+    assert verified().endswith(": 4 of the run's 5 shards are sound")
 
 
 def test_every_problem_is_one_line(folder, small_settings):
