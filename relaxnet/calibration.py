@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from relaxnet import __version__
 from relaxnet.coordinates import derivative, to_kappa
-from relaxnet.dataset import load_batch, read_infos
+from relaxnet.dataset import check_finite, load_batch, read_infos
 from relaxnet.error_head import ErrorHead, head_inputs
 from relaxnet.models import card_path, find_model, load_network, read_card
 from relaxnet.rim import RIM
@@ -195,6 +195,7 @@ def collect(
     size = min(PATCHES_AT_ONCE, max(info.num_patches for info in infos))
     for iteration in range(number):
         batch = load_batch(infos, size, settings.seed, iteration)
+        check_finite(batch, infos)
         told = batch.S, batch.tau, batch.sigma, batch.rician
         seen = [np.asarray(x) for x in look(*told, batch.kappa)]
         rows = _some(batch.weight > 0, settings.voxels, rng)

@@ -38,7 +38,7 @@ def main() -> None:
     "--validation",
     multiple=True,
     metavar="DIR",
-    help="Folder of validation shards; without it one shard in thirty of --data is held back.",
+    help="Folder of validation shards; without it about a thirtieth of --data is held back.",
     show_default=False,
 )
 @click.option("--model", default="rim", type=click.Choice(["rim", "resnet"]), help="Network.")
@@ -70,7 +70,9 @@ def main() -> None:
 @click.option("--init", default="", metavar="FILE|NAME", help="Network to start from.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Seed of weights and batches.")
+@click.option(
+    "--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights and batches."
+)
 @click.option("--deterministic", is_flag=True, help="Bitwise repeatable, slower.")
 @click.option(
     "--precision",

@@ -141,14 +141,16 @@ def batches_per_shard(infos: Sequence[ShardInfo], sizes: Sequence[int]) -> tuple
     Raises
     ------
     ShardError
-        If no shard gives one.
+        If no shard of a folder gives one.
     """
     number = tuple(info.num_patches // size for info, size in zip(infos, sizes, strict=True))
-    if not any(number):
-        raise ShardError(
-            f"no shard holds a batch of {min(sizes)} patches "
-            f"(the largest has {max(info.num_patches for info in infos)}). Lower --batch-size."
-        )
+    for folder in dict.fromkeys(info.path.parent for info in infos):
+        own = [i for i, info in enumerate(infos) if info.path.parent == folder]
+        if not any(number[i] for i in own):
+            raise ShardError(
+                f"no shard of {folder} holds a batch of {min(sizes[i] for i in own)} patches "
+                f"(the largest has {max(infos[i].num_patches for i in own)}). Lower --batch-size."
+            )
     return number
 
 
@@ -214,6 +216,11 @@ def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batc
     They are `VALIDATION_BATCHES` in all, but at least one a shard; of more than twice that many
     shards evenly spaced ones serve. Nothing is jittered. A batch is as large as in training
     (`batch_sizes`); a shard of fewer patches gives one smaller batch.
+
+    Raises
+    ------
+    ShardError
+        If a shard cannot be read or holds NaN.
     """
     sizes = batch_sizes(infos, batch_size)
     used = np.unique(np.linspace(0, len(infos) - 1, 2 * VALIDATION_BATCHES).round().astype(int))
@@ -225,7 +232,15 @@ def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batc
         for k in range(min(max(1, VALIDATION_BATCHES // len(used)), len(order) // size)):
             rows = np.sort(order[k * size : (k + 1) * size])
             found.append(_normalised(shard, rows, int(which), None))
+            check_finite(found[-1], infos)
     return found
+
+
+def check_finite(batch: Batch, infos: Sequence[ShardInfo]) -> None:
+    """Refuse a batch that holds NaN or infinity; raises `ShardError`, which names the shard."""
+    if not all(np.isfinite(x).all() for x in (batch.S, batch.kappa, batch.sigma)):
+        path = infos[batch.shard].path
+        raise ShardError(f"{path} holds values that are not finite; see relaxsim verify.")
 
 
 @functools.lru_cache(maxsize=MIXED_SHARDS + 1)

@@ -176,7 +176,7 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
     ------
     TrainingError
         If it holds files of a run, or of a network, that is neither to be resumed nor overwritten,
-        or a run of other settings.
+        a run of other settings, or the network to start from.
     """
     path = folder / "settings.json"
     if path.is_file() and resume:
@@ -193,6 +193,11 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
     elif not (resume or overwrite) and (found := _files(folder)):
         raise TrainingError(
             f"{folder} holds a run ({found[0].name}). Give --resume, --overwrite or another --out."
+        )
+    lost = {path.resolve() for path in _files(folder)}
+    if not resume and settings.init and Path(settings.init).resolve() in lost:
+        raise TrainingError(
+            f"--init {settings.init} would be deleted with its run. Give another --out."
         )
 
 

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class Settings:
     data : tuple of str
         Folders of shards.
     validation : tuple of str
-        Folders of validation shards; empty holds back one shard in thirty of `data`.
+        Folders of validation shards; empty holds back some of `data` (`_held_back`).
     model : str
         ``rim`` or ``resnet``.
     recipe : str
@@ -184,12 +183,13 @@ def learning_rate_of(settings: Settings) -> Any:
     """Learning rate or its schedule."""
     if settings.recipe == "paper":
         return settings.learning_rate
+    warmup = min(100, settings.iterations // 10 + 1)
     return keras.optimizers.schedules.CosineDecay(
         0.1 * settings.learning_rate,
-        settings.iterations,
+        max(1, settings.iterations - warmup),  # counted from the end of the warm-up
         alpha=0.01,
         warmup_target=settings.learning_rate,
-        warmup_steps=min(100, settings.iterations // 10 + 1),
+        warmup_steps=warmup,
     )
 
 
@@ -294,7 +294,7 @@ def run(
     ------
     TrainingError
         If the folder holds another run, there is nothing to resume, the shards do not suit the
-        network, or the loss is not finite.
+        network, the one to start from would be deleted, or the loss is not finite.
     relaxsim.shards.ShardError
         If shards are missing, damaged, or smaller than a batch.
     """
@@ -312,7 +312,10 @@ def run(
     if resume:
         start, best = load_checkpoint(folder / "checkpoint.npz", network, optimizer)
         if start >= settings.iterations:
-            raise TrainingError(f"{folder} has done its {start} iterations; ask for more.")
+            more = "ask for more --iterations"
+            if settings.recipe != "paper":  # its learning rate has come down
+                more = f"to train on, give --init {folder / 'last.keras'} and another --out"
+            raise TrainingError(f"{folder} has done its {start} iterations; {more}.")
     clear_folder(folder, settings, resume)
     history = History(folder, start)
     saved, last = time.monotonic(), start
@@ -380,20 +383,40 @@ def _check_images(settings: Settings, infos: Sequence[ShardInfo]) -> None:
 
 
 def _check_apart(infos: Sequence[ShardInfo], validation: Sequence[ShardInfo]) -> None:
-    """Refuse validation shards that hold the patches of training shards."""
-    seen = {_content(info): info.path for info in infos}
+    """Refuse validation shards of another signal model, or with the draws of training shards."""
+    own, theirs = infos[0].signal_model.name, validation[0].signal_model.name
+    if own != theirs:
+        raise TrainingError(
+            f"the shards to train on are for {own}, those to validate for {theirs}."
+        )
+    seen = {_draws(info): info.path for info in infos}
     for info in validation:
-        if _content(info) in seen:
+        if _draws(info) in seen:
             raise TrainingError(
-                f"{info.path} holds the patches of {seen[_content(info)]}, which would be trained "
-                "on; make the shards for --validation with another --seed."
+                f"{info.path} holds the random draws of {seen[_draws(info)]}, which would be "
+                "trained on; make the shards for --validation with another --seed."
             )
 
 
-def _content(info: ShardInfo) -> tuple[int, bytes, str]:
-    """What tells a shard's patches from others': all but how many shards there are beside it."""
-    settings = {name: value for name, value in info.settings.items() if name != "patches"}
-    return info.index, info.tau.tobytes(), json.dumps(settings, sort_keys=True)
+def _draws(info: ShardInfo) -> tuple[Any, int]:
+    """What a shard's random numbers, its noise among them, follow from."""
+    return info.settings.get("seed"), info.index
+
+
+def _held_back(infos: Sequence[ShardInfo]) -> set[int]:
+    """Positions of the shards to validate on: the last of each list of times in each folder.
+
+    Of many they are one in 29, a prime: lists and anatomies follow each other in steps of their
+    own. Shards with the same random draws, as of a folder given twice, go with them.
+    """
+    groups: dict[tuple[Path, str], list[int]] = {}
+    for position, info in enumerate(infos):
+        groups.setdefault((info.path.parent, info.protocol), []).append(position)
+    held = {position for group in groups.values() for position in group[:0:-29]}
+    if not held and len(infos) > 1:
+        held = {len(infos) - 1}
+    draws = {_draws(infos[position]) for position in held}
+    return {position for position, info in enumerate(infos) if _draws(info) in draws}
 
 
 def _split(settings: Settings) -> tuple[list[ShardInfo], list[ShardInfo]]:
@@ -403,9 +426,7 @@ def _split(settings: Settings) -> tuple[list[ShardInfo], list[ShardInfo]]:
         validation = read_infos(settings.validation)
         _check_apart(infos, validation)
         return infos, validation
-    if len(infos) < 2:
-        return infos, []
-    held = set(range(len(infos) - 1, 0, -30))
+    held = _held_back(infos)
     return (
         [info for i, info in enumerate(infos) if i not in held],
         [info for i, info in enumerate(infos) if i in held],

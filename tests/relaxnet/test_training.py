@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from relaxnet.dataset import (
     VALIDATION_BATCHES,
     batch_sizes,
     batches,
+    check_batches,
     load_batch,
     read_infos,
     schedule,
@@ -29,6 +32,8 @@ from relaxnet.training import (
     LEAST_ERROR,
     Settings,
     TrainingError,
+    _held_back,
+    learning_rate_of,
     make_optimizer,
     make_steps,
     patch_loss,
@@ -364,11 +369,14 @@ def test_a_start_that_fails_leaves_the_old_run(shards, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_may_start_from_the_network_that_it_replaces(shards, tmp_path):
+def test_a_run_does_not_replace_the_network_that_it_starts_from(shards, tmp_path):
+    """Stopped before its first minute, neither would be left."""
     folder = tmp_path / "run"
     list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
     settings = Settings((str(shards),), iterations=2, init=str(folder / "best.keras"), **SMALL)
-    assert [p.iteration for p in run(settings, folder, overwrite=True)] == [1, 2]
+    with pytest.raises(TrainingError, match=r"would be deleted with its run\. Give another --out"):
+        list(run(settings, folder, overwrite=True))
+    assert [p.iteration for p in run(settings, tmp_path / "other")] == [1, 2]
 
 
 def test_a_network_without_a_run_is_not_deleted_unasked(shards, tmp_path):
@@ -431,7 +439,7 @@ def test_a_batch_of_larger_patches_has_fewer_of_them(shards, tmp_path):
 
 
 def test_too_large_a_batch_is_refused(shards):
-    with pytest.raises(ShardError, match=r"no shard holds a batch of 999"):
+    with pytest.raises(ShardError, match=r"no shard of .* holds a batch of 999"):
         load_batch(read_infos([shards]), 999, 0, 0)
 
 
@@ -460,6 +468,63 @@ def test_validation_shards_with_the_patches_of_training_are_refused(tmp_path):
     with pytest.raises(TrainingError, match=r"which would be trained on; .* another --seed"):
         list(run(settings, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_validation_shards_of_another_model_are_refused(shards, tmp_path):
+    tau = np.array([10.0, 30.0, 60.0, 90.0, 120.0, 200.0])
+    other = make_shards(tmp_path / "t2", model=T2_DECAY, tau=tau, seed=1)
+    settings = Settings((str(shards),), validation=(str(other),), iterations=1, **SMALL)
+    with pytest.raises(TrainingError, match="are for inversion_recovery, those to validate for t2"):
+        list(run(settings, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_shards_that_are_not_finite_are_named(tmp_path):
+    """NaN is below no loss: there would be no best network, and no word."""
+    folder, held_out = make_shards(tmp_path / "a"), make_shards(tmp_path / "b", seed=1)
+    poison(shard_path(held_out, 0), shard_path(held_out, 1))
+    settings = Settings((str(folder),), validation=(str(held_out),), iterations=1, **SMALL)
+    with pytest.raises(ShardError, match=r"b/shard-00001\.h5 holds values that are not finite"):
+        list(run(settings, tmp_path / "run"))
+
+
+def infos_of(*folders):
+    """Shards as (folder, protocol, seed, index)."""
+    kind = namedtuple("Info", "path protocol settings index")
+    return [kind(Path(f) / f"{i}.h5", p, {"seed": s}, i) for f, p, s, i in folders]
+
+
+def test_every_list_of_times_is_held_back(tmp_path):
+    lists = ("cine23", "cine25", "cine31")
+    infos = infos_of(*(("a", lists[i % 3], 0, i) for i in range(30)))
+    assert {infos[i].protocol for i in _held_back(infos)} == set(lists)
+    ten_subjects = infos_of(*(("a", "cine31", 0, i) for i in range(300)))
+    held = _held_back(ten_subjects)
+    assert 10 <= len(held) <= 11
+    assert len({i % 10 for i in held}) == 10  # anatomies take turns
+    assert _held_back(infos_of(("a", "x", 0, 0), ("a", "y", 0, 1))) == {1}
+    assert _held_back(infos_of(("a", "x", 0, 0))) == set()
+
+
+def test_a_folder_given_twice_does_not_validate_on_what_it_trains_on():
+    infos = infos_of(*((f, "x", 0, i) for f in "ab" for i in range(4)))
+    assert _held_back(infos) == {3, 7}
+
+
+def test_a_folder_that_gives_no_batch_is_refused(tmp_path):
+    """The network's card would name times that it never saw."""
+    large, small = make_shards(tmp_path / "a", num=8), make_shards(tmp_path / "b", num=2)
+    infos = read_infos([large, small])
+    with pytest.raises(ShardError, match=r"no shard of .*b holds a batch of 4 patches .*has 2"):
+        check_batches(infos, 4)
+
+
+@pytest.mark.parametrize("iterations", [100, 500, 3000])
+def test_the_learning_rate_ends_at_one_per_cent(iterations):
+    rate = learning_rate_of(Settings(("x",), iterations=iterations, learning_rate=1.0))
+    rates = [float(rate(i)) for i in range(iterations)]
+    assert rates[-1] == pytest.approx(0.01, rel=0.05)
+    assert max(rates) == pytest.approx(1.0, rel=0.01)
 
 
 def test_card_tells_folders_of_one_name_apart(tmp_path):
