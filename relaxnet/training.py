@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.dataset import Batch, batches, check_batches, read_infos, validation_batches
+from relaxnet.dataset import Batch, batches, check_batches, validation_batches
 from relaxnet.history import History
 from relaxnet.interruption import Interruption
 from relaxnet.models import build_network, load_network, with_policy
@@ -30,6 +30,7 @@ from relaxnet.run_folder import (
     save_checkpoint,
     save_network,
 )
+from relaxnet.split import split
 from relaxsim.shards import ShardInfo
 
 SAVE_SECONDS = 60.0
@@ -53,7 +54,7 @@ class Settings:
     data : tuple of str
         Folders of shards.
     validation : tuple of str
-        Folders of validation shards; empty holds back some of `data` (`_held_back`).
+        Folders of validation shards; empty holds back some of `data` (`relaxnet.split`).
     model : str
         ``rim`` or ``resnet``.
     recipe : str
@@ -299,7 +300,7 @@ def run(
         If shards are missing, damaged, or smaller than a batch.
     """
     folder = Path(folder)
-    infos, validation = _split(settings)
+    infos, validation = split(settings.data, settings.validation)
     check_batches(infos, settings.batch_size)
     _check_images(settings, [*infos, *validation])
     check_folder(folder, settings, resume, overwrite)
@@ -380,54 +381,3 @@ def _check_images(settings: Settings, infos: Sequence[ShardInfo]) -> None:
             f"the shards have {', '.join(map(str, numbers))} images; a resnet takes one number of "
             "images, a rim any."
         )
-
-
-def _check_apart(infos: Sequence[ShardInfo], validation: Sequence[ShardInfo]) -> None:
-    """Refuse validation shards of another signal model, or with the draws of training shards."""
-    own, theirs = infos[0].signal_model.name, validation[0].signal_model.name
-    if own != theirs:
-        raise TrainingError(
-            f"the shards to train on are for {own}, those to validate for {theirs}."
-        )
-    seen = {_draws(info): info.path for info in infos}
-    for info in validation:
-        if _draws(info) in seen:
-            raise TrainingError(
-                f"{info.path} holds the random draws of {seen[_draws(info)]}, which would be "
-                "trained on; make the shards for --validation with another --seed."
-            )
-
-
-def _draws(info: ShardInfo) -> tuple[Any, int]:
-    """What a shard's random numbers, its noise among them, follow from."""
-    return info.settings.get("seed"), info.index
-
-
-def _held_back(infos: Sequence[ShardInfo]) -> set[int]:
-    """Positions of the shards to validate on: the last of each list of times in each folder.
-
-    Of many they are one in 29, a prime: lists and anatomies follow each other in steps of their
-    own. Shards with the same random draws, as of a folder given twice, go with them.
-    """
-    groups: dict[tuple[Path, str], list[int]] = {}
-    for position, info in enumerate(infos):
-        groups.setdefault((info.path.parent, info.protocol), []).append(position)
-    held = {position for group in groups.values() for position in group[:0:-29]}
-    if not held and len(infos) > 1:
-        held = {len(infos) - 1}
-    draws = {_draws(infos[position]) for position in held}
-    return {position for position, info in enumerate(infos) if _draws(info) in draws}
-
-
-def _split(settings: Settings) -> tuple[list[ShardInfo], list[ShardInfo]]:
-    """Training and validation shards."""
-    infos = read_infos(settings.data)
-    if settings.validation:
-        validation = read_infos(settings.validation)
-        _check_apart(infos, validation)
-        return infos, validation
-    held = _held_back(infos)
-    return (
-        [info for i, info in enumerate(infos) if i not in held],
-        [info for i, info in enumerate(infos) if i in held],
-    )

@@ -28,11 +28,11 @@ from relaxnet.dataset import (
 )
 from relaxnet.models import load_network
 from relaxnet.rim import RIM
+from relaxnet.split import held_back
 from relaxnet.training import (
     LEAST_ERROR,
     Settings,
     TrainingError,
-    _held_back,
     learning_rate_of,
     make_optimizer,
     make_steps,
@@ -494,21 +494,21 @@ def infos_of(*folders):
     return [kind(Path(f) / f"{i}.h5", p, {"seed": s}, i) for f, p, s, i in folders]
 
 
-def test_every_list_of_times_is_held_back(tmp_path):
+def test_every_list_of_times_isheld_back(tmp_path):
     lists = ("cine23", "cine25", "cine31")
     infos = infos_of(*(("a", lists[i % 3], 0, i) for i in range(30)))
-    assert {infos[i].protocol for i in _held_back(infos)} == set(lists)
+    assert {infos[i].protocol for i in held_back(infos)} == set(lists)
     ten_subjects = infos_of(*(("a", "cine31", 0, i) for i in range(300)))
-    held = _held_back(ten_subjects)
+    held = held_back(ten_subjects)
     assert 10 <= len(held) <= 11
     assert len({i % 10 for i in held}) == 10  # anatomies take turns
-    assert _held_back(infos_of(("a", "x", 0, 0), ("a", "y", 0, 1))) == {1}
-    assert _held_back(infos_of(("a", "x", 0, 0))) == set()
+    assert held_back(infos_of(("a", "x", 0, 0), ("a", "y", 0, 1))) == {1}
+    assert held_back(infos_of(("a", "x", 0, 0))) == set()
 
 
 def test_a_folder_given_twice_does_not_validate_on_what_it_trains_on():
     infos = infos_of(*((f, "x", 0, i) for f in "ab" for i in range(4)))
-    assert _held_back(infos) == {3, 7}
+    assert held_back(infos) == {3, 7}
 
 
 def test_a_folder_that_gives_no_batch_is_refused(tmp_path):
