@@ -61,7 +61,7 @@ from relaxsim.errors import one_line_errors
 @click.option(
     "--likelihood",
     type=click.Choice(["gaussian", "rician"]),
-    help="Of mle.  [default: rician for magnitudes of SNR below 100, else gaussian]",
+    help="Of mle.  [default: rician for magnitudes of SNR below 75, else gaussian]",
 )
 @click.option(
     "--lambda-b",

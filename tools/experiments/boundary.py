@@ -1,7 +1,8 @@
 """Sharpness of the boundary of grey and white matter (paper, section 5.3, Fig. 7).
 
-The paper's twenty lines were drawn by hand. Here a rule draws them, on a map that no method of the
-comparison has made (`real_data.Brain.reference`), so that all methods have the same lines:
+The paper's twenty lines were drawn by hand. Here a rule draws them, on the median-filtered map of
+the fit with one B (`real_data.Brain.reference`), so that all methods have the same lines, of which
+that fit's own are not independent:
 
 1. The reference map, smoothed by a Gaussian of one voxel, crosses half-way between the medians of
    white and grey matter; voxels at the crossing are candidates.
