@@ -14,6 +14,9 @@ TOP = 99.0
 #: The lower class lies below this share of the upper one, in the mean, or there are no classes;
 #: where the upper class lies beyond `TOP`.
 PARTED, FAR_PARTED = 0.5, 0.1
+#: The same where more than this share of the voxels is zero and there is no clean air: the
+#: background has been cut off, and the classes may be tissues.
+CUT_OFF, CUT_PARTED = 0.2, 0.2
 #: Share of the air's voxels whose power is taken for that of an object.
 FALSE_ALARMS = 1e-4
 #: Side of the square of voxels whose power counts together.
@@ -42,7 +45,9 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 
     1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
        method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
-       one's mean is less than half of its mean. Two classes leave out what is dim beside something
+       one's mean is less than half of its mean (a fifth if a fifth of the voxels is zero and there
+       is no clean air: a background that was cut off leaves tissues alone, as bright and dim as
+       CSF and white matter). Two classes leave out what is dim beside something
        bright; if there is clean air (`relaxnet.background.background_noise`), what stands above it
        as in rule 2 is added, unless its maximum is below 0.15 of the upper class's mean (ghosts).
     2. Otherwise the object may be small or faint. If there is clean air, the foreground is what has
@@ -76,7 +81,7 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
     if not (mip > 0).any():
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")
     values = mip[mip > 0]
-    found, rule = _found(S, mip, otsu_threshold(values))
+    found, rule = _found(S, mip)
     if found is None:
         threshold = otsu_threshold(values, 100.0, FAR_PARTED)
         found, rule = mip > threshold, "otsu" if threshold > 0 else "all"
@@ -86,10 +91,12 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
     return mask, rule
 
 
-def _found(S: np.ndarray, mip: np.ndarray, threshold: float) -> tuple[np.ndarray | None, str]:
+def _found(S: np.ndarray, mip: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Foreground by the first two rules of `mask_and_rule`, and which; None by neither."""
-    parted = mip > threshold if threshold > 0 else None
     air = background_noise(S)
+    cut_off = air.sigma is None and (mip == 0).mean() > CUT_OFF
+    threshold = otsu_threshold(mip[mip > 0], parted=CUT_PARTED if cut_off else PARTED)
+    parted = mip > threshold if threshold > 0 else None
     if air.sigma is None:
         return parted, "otsu"
     alone, above = _above_air(S, air.sigma, KINDS[air.kind])

@@ -110,7 +110,7 @@ def check_grid(name: str, maps: Series, other: Series) -> None:
 def load_mask(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
 ) -> np.ndarray:
-    """Load a mask: voxels above zero; NaN is outside.
+    """Load a mask: voxels above zero, of probabilities those from 0.5 up; NaN is outside.
 
     Parameters
     ----------
@@ -130,12 +130,23 @@ def load_mask(
     NiftiError
         If it has another shape or place, or no voxel; as `load_series` for the file itself.
     """
+    return mask_and_kind(path, shape, series)[0]
+
+
+def mask_and_kind(
+    path: str | Path, shape: tuple[int, int, int], series: Series | None = None
+) -> tuple[np.ndarray, str]:
+    """As `load_mask`, and what to say of a mask of probabilities: fractions from 0 to 1."""
     path = Path(path)
-    values = _on_grid("mask", path, shape, series)
-    mask = np.nan_to_num(values, nan=0.0) > 0
+    values = np.nan_to_num(_on_grid("mask", path, shape, series), nan=0.0)
+    fractions = (values > 0) & (values < 1)
+    if fractions.any() and values.min() >= 0 and values.max() <= 1 + 1e-3:
+        mask, words, limit = values >= 0.5, " from 0.5 up", "of 0.5 or more"
+    else:
+        mask, words, limit = values > 0, "", "above zero"
     if not mask.any():
-        raise NiftiError(f"mask {path.name} holds no voxel above zero.")
-    return mask
+        raise NiftiError(f"mask {path.name} holds no voxel {limit}.")
+    return mask, words
 
 
 def load_labels(path: str | Path, series: Series) -> np.ndarray:

@@ -58,6 +58,19 @@ def test_without_background_everything_is_inside():
     assert automatic_mask(S).all()
 
 
+@pytest.mark.parametrize("outside", [0.0, np.nan])
+def test_a_brain_cut_out_of_its_series_is_inside_altogether(head, outside):
+    """CSF is as much brighter than white matter as an object is than a structured background."""
+    S, brain, _ = head
+    S = add_noise(S, 0.02, np.random.default_rng(0), "rician")
+    csf = brain & (S.max(-1) > np.percentile(S.max(-1)[brain], 90))
+    S[csf] *= 3.0
+    S[~brain] = outside
+    mask, rule = mask_and_rule(S)
+    assert rule == "all"
+    assert overlap(mask, brain) > 0.95
+
+
 def test_bright_spots_of_an_object_that_fills_the_images_are_not_the_object():
     S = np.random.default_rng(0).uniform(0.9, 1.1, (40, 40, 1, 4))
     S[20:22, 20:24] *= 3

@@ -7,7 +7,13 @@ import pytest
 from small_series import series, write
 
 from relaxnet.nifti import NiftiError, save_map
-from relaxnet.nifti_inputs import load_mask, load_series, load_sigma, whole_labels
+from relaxnet.nifti_inputs import (
+    load_mask,
+    load_series,
+    load_sigma,
+    mask_and_kind,
+    whole_labels,
+)
 
 
 @pytest.fixture
@@ -192,6 +198,21 @@ def test_mask(tmp_path, data):
         load_mask(path, (3, 3, 3))
     with pytest.raises(NiftiError, match="no voxel above zero"):
         load_mask(write(tmp_path / "empty.nii", 0 * data[..., 0]), data.shape[:3])
+
+
+def test_mask_of_probabilities(tmp_path, data):
+    """Tails of smoothing and of priors are small, but above zero."""
+    shape = data.shape[:3]
+    share = np.zeros(shape, np.float32)
+    share[1], share[2], share[3] = 0.01, 0.5, 1.0
+    found, words = mask_and_kind(write(tmp_path / "p.nii", share), shape)
+    assert (found == (share >= 0.5)).all()
+    assert words == " from 0.5 up"
+    found, words = mask_and_kind(write(tmp_path / "c.nii", 255 * share), shape)  # no probability
+    assert (found == (share > 0)).all()
+    assert words == ""
+    with pytest.raises(NiftiError, match=r"no voxel of 0\.5 or more"):
+        load_mask(write(tmp_path / "low.nii", share * 0.4), shape)
 
 
 def test_mask_must_lie_where_the_series_lies(tmp_path, data):
