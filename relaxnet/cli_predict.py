@@ -39,7 +39,8 @@ from relaxsim.errors import one_line_errors
     "--mask",
     default="auto",
     metavar="FILE|auto|none",
-    help="Voxels to map; auto: those above Otsu's threshold or the air's noise, holes filled.",
+    help="Voxels to map: above 0, of probabilities from 0.5 up; auto: those above Otsu's "
+    "threshold or the air's noise, holes filled.",
 )
 @click.option(
     "--sigma",
@@ -56,7 +57,8 @@ from relaxsim.errors import one_line_errors
 @click.option(
     "--bounds",
     type=click.Path(path_type=Path),
-    help='JSON file of bounds for mle, such as {"T1": [50, 5000], "B": [1, 2.1]}.',
+    help='JSON file of bounds for mle, such as {"T1": [50, 5000], "B": [1, 2.1]}; T in ms, A '
+    "relative to the voxel's largest sample.",
 )
 @click.option(
     "--likelihood",
@@ -178,6 +180,10 @@ def _times(series: tuple[str, ...], options: dict[str, Any]) -> str:
     return named[0] if named else series_kind(series)
 
 
+#: Upper bounds of T1 and T2 below these, in ms, are in another unit.
+_LEAST_BOUND = {"tis": 20.0, "tes": 10.0}
+
+
 def _bounds(path: Path, times: str, tr: float | Literal["sidecar"] | None) -> dict[str, Any]:
     """Bounds that a JSON file names; with a repetition time the parameters are M0, e and T1."""
     import json
@@ -198,4 +204,6 @@ def _bounds(path: Path, times: str, tr: float | Literal["sidecar"] | None) -> di
                 f"{path}: {name} from {low:g} to {high:g}; expected low < high for some of "
                 f"{', '.join(model.parameters)}."
             )
+        if name == model.parameters[-1] and high < _LEAST_BOUND[times]:
+            raise ValueError(f"{path}: {name} from {low:g} to {high:g} looks like s; expected ms.")
     return pairs

@@ -26,6 +26,7 @@ from relaxnet.models import (
     find_model,
     load_network,
     network_kind,
+    no_default,
     read_card,
     shipped_models,
 )
@@ -242,10 +243,7 @@ def _find_network(request: Request, model: SignalModel) -> _Network | None:
     wanted = request.network or DEFAULT_NETWORK.get(model.name, "")
     missing = not request.network and wanted not in shipped_models()
     if missing or (not request.network and request.method != "rim"):
-        raise ModelError(
-            f"no {request.method} network ships for {model.name}. "
-            "Give one with --model, or take --method mle."
-        )
+        raise ModelError(no_default(request.method, model.name))
     path = find_model(wanted)
     kind = network_kind(path)
     if kind != request.method:

@@ -67,6 +67,17 @@ def find_model(name: str | Path) -> Path:
     raise ModelError(f"{name}: no such file, and no shipped network of that name ({names}).")
 
 
+def no_default(kind: str, model: str) -> str:
+    """What to say where a kind of network has no default for a signal model."""
+    own = {name: file for name, file in shipped_models().items() if name.startswith(kind)}
+    names = [name for name, file in own.items() if read_card(file).get("signal_model") == model]
+    which = f" ({', '.join(names)})" if names else ""
+    return (
+        f"no {kind} network is the default for {model}: name one with --model{which}, or take "
+        "--method mle."
+    )
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:

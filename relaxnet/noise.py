@@ -104,11 +104,10 @@ def find_noise(
     ------
     ValueError
         If sigma is not given, there is no clean air, and the images are no more than the
-        parameters.
+        parameters; or if data that carry a sign are given as magnitudes.
     """
     if sigma is not None:
-        if signed is None:
-            signed = model.magnitude and _share_below(S, mask, -5 * sigma) > SIGNED_SHARE
+        signed = _settled_sign(S, model, mask, -5 * sigma, signed)
         rician = not signed and _share_below(S, mask, 0.0) <= NEGATIVE_SHARE
         return Noise(sigma, "given", bool(signed), rician)
     air = background_noise(S)
@@ -118,16 +117,33 @@ def find_noise(
     sample = S[np.unravel_index(_thinned(voxels, VOXELS), mask.shape)]
     rician = air.kind == "Rayleigh" if air.kind else is_rician(sample)
     choices = [bool(signed)]
-    if signed is None and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
+    if not signed and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
         choices = [False, True]
     found = {c: residual_sigma(sample, tau, model, c, rician) for c in choices}
-    if signed is None:
-        limit = -5 * max(min(found.values())[0], FLOOR * scale)
-        signed = len(choices) > 1 and _share_below(S, mask, limit) > SIGNED_SHARE
-    level, source = _more_trustworthy(air, *min(found.values()), _tell_less(sample, model))
+    least = min(found.values())
+    if len(choices) > 1:
+        limit = -5 * max(least[0], FLOOR * scale)
+        signed = _settled_sign(S, model, mask, np.asarray(limit), signed)
+    level, source = _more_trustworthy(air, *least, _tell_less(sample, model))
     if level < FLOOR * scale:
         level, source = FLOOR * scale, "none found; 1e-4 of the series' scale"
     return Noise(np.asarray(level), source, bool(signed), rician and not signed)
+
+
+def _settled_sign(
+    S: np.ndarray, model: SignalModel, mask: np.ndarray, limit: np.ndarray, signed: bool | None
+) -> bool:
+    """Whether data carry a sign: as given, otherwise by the samples below `limit`."""
+    if signed or not model.magnitude:
+        return bool(signed)
+    share = _share_below(S, mask, limit)
+    if share > SIGNED_SHARE and signed is not None:
+        raise ValueError(
+            f"the data are given as magnitudes (--magnitude), but {100 * share:.0f} % of the "
+            "mask's samples are negative by more than noise: they carry a sign. Leave --magnitude "
+            "out, or give moduli."
+        )
+    return bool(share > SIGNED_SHARE)
 
 
 def is_rician(samples: np.ndarray) -> bool:
@@ -171,10 +187,14 @@ def settle_sigma(
     sample = S[voxels] * (typical / sigma)[:, None]
     found, misfit = residual_sigma(sample, tau, model, noise.signed, noise.rician)
     ratio = found / typical
-    too_large = NOISELESS < ratio < 1 / CONTRADICTED and _tell_less(sample, model)
+    too_large = ratio < 1 / CONTRADICTED and _tell_less(sample, model)
     if not too_large and not (ratio > CONTRADICTED and misfit < NOISE_ALONE):
         return noise, None
     words = f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}"
+    if ratio < NOISELESS:
+        noiseless = found < FLOOR * float(np.abs(sample).max())  # as of a simulation
+        asked = f"{words}: is it in the unit of the images? It is used as it is"
+        return noise, None if noiseless else asked
     if keep:
         return noise, f"{words}: estimates and uncertainties suffer if it is wrong (docs/noise.md)"
     source = f"fit residuals, which contradict the {typical:.4g} given"
@@ -203,8 +223,7 @@ def _noise_of_air(
             f"{model.name} has {model.num_parameters} parameters ({air.words}). "
             "Give the noise with --sigma."
         )
-    if signed is None:
-        signed = model.magnitude and _share_below(S, mask, -5 * air.sigma) > SIGNED_SHARE
+    signed = _settled_sign(S, model, mask, np.asarray(-5 * air.sigma), signed)
     rician = air.kind == "Rayleigh" and not signed
     return Noise(np.asarray(air.sigma), air.words, bool(signed), rician)
 

@@ -24,7 +24,7 @@ from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.look_locker import check_method, check_model
 from relaxnet.maps import Maps
 from relaxnet.masks import automatic_mask
-from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, read_card
+from relaxnet.models import DEFAULT_NETWORK, find_model, load_network, no_default, read_card
 from relaxnet.noise import Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.scale import series_scale
 from relaxnet.status import OK, input_status
@@ -138,6 +138,7 @@ def predict(
     warnings = (
         *_envelope_warnings(envelope, tau, typical / scale, force),
         *series_cautions(S, tau, counted, typical, model),
+        *_sign_warnings(S, counted, model, signed),
         *([contradiction] if contradiction else []),
     )
     fit = fit.for_noise(noise.rician, scale / typical)
@@ -158,7 +159,7 @@ def predict(
         scale=scale,
         method=method,
         lambda_b=estimate.lambda_b,
-        notes=tuple(_notes(S)),
+        notes=tuple(_notes(S, tau)),
         warnings=warnings,
     )
     maps = flag_untrained(maps, envelope)
@@ -218,7 +219,7 @@ def _network(
     if network is None and method in (None, "rim") and model.name in DEFAULT_NETWORK:
         network = DEFAULT_NETWORK[model.name]
     if network is None:
-        raise ValueError(f"no {method or 'rim'} network ships for {model.name}; name one.")
+        raise ValueError(no_default(method or "rim", model.name))
     if isinstance(network, str | Path):
         path = find_model(network)
         network = load_network(path)
@@ -243,7 +244,20 @@ def _envelope_warnings(
     return (f"outside of what the network was trained for: {'; '.join(said)}",) if said else ()
 
 
-def _notes(S: np.ndarray) -> Iterator[str]:
+def _sign_warnings(
+    S: np.ndarray, mask: np.ndarray, model: SignalModel, signed: bool | None
+) -> Iterator[str]:
+    """What to say of magnitudes that may have been given as signed data."""
+    if signed and model.magnitude and not (S[mask] < 0).any():
+        yield (
+            "the data are given as signed, and no sample is negative: of magnitudes T1 is wrong "
+            "wherever an inversion time lies before the zero crossing"
+        )
+
+
+def _notes(S: np.ndarray, tau: np.ndarray) -> Iterator[str]:
+    if (np.diff(tau) < 0).any():
+        yield "the times do not rise; they are taken in the order of the images"
     zero = [str(n + 1) for n in range(S.shape[-1]) if not S[..., n].any()]
     if zero:
         yield f"zero everywhere: image {', '.join(zero)} of {S.shape[-1]}"

@@ -48,7 +48,7 @@ def test_arrays():
     [
         ({"model": "magic"}, "no signal model is called 'magic'"),
         ({"method": "magic"}, "expected one of"),
-        ({"method": "resnet"}, "no resnet network ships"),
+        ({"method": "resnet"}, "no resnet network is the default"),
         ({"method": "mle", "network": "rim-t1"}, "method mle takes no network"),
         ({"network": "rim-t9"}, "no shipped network of that name"),
         ({"tau": TAU / 1000}, "looks like seconds"),

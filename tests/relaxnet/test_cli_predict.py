@@ -202,8 +202,15 @@ def test_noise_that_cannot_be_estimated(folder):
 
 def test_networks_that_do_not_ship(folder, monkeypatch):
     monkeypatch.setattr("relaxnet.file_prediction.shipped_models", dict)
-    refused(folder, "no rim network ships for", "series.nii.gz", "--tis", "tis.txt")
-    refused(folder, "no resnet network ships", "series.nii.gz", *NET[:2], "--method", "resnet")
+    refused(folder, "no rim network is the default for", "series.nii.gz", "--tis", "tis.txt")
+    refused(
+        folder,
+        "no resnet network is the default",
+        "series.nii.gz",
+        *NET[:2],
+        "--method",
+        "resnet",
+    )
     refused(folder, "--method is resnet", "series.nii.gz", *NET, "--method", "resnet")
     refused(folder, "--method mle takes none", "series.nii.gz", *NET, "--method", "mle")
 
@@ -379,6 +386,12 @@ def test_what_is_read_is_not_replaced(folder):
     mapped("series.nii.gz", *MLE, again)
     assert (volume("maps/rois.nii.gz") == labels).all()
     assert not (folder / "maps/rois.csv").exists()
+
+
+def test_bounds_in_seconds_are_refused(folder):
+    (folder / "bounds.json").write_text('{"T1": [0.05, 5]}')
+    told = ("series.nii.gz", *MLE, "--bounds", "bounds.json")
+    refused(folder, "T1 from 0.05 to 5 looks like s; expected ms", *told)
 
 
 def test_label_maps_that_are_none(folder):

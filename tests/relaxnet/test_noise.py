@@ -201,6 +201,14 @@ def test_misfit_of_the_model_and_clean_data_contradict_no_sigma():
     assert contradiction(S[..., few], TIS[few]) is None
 
 
+def test_a_sigma_in_another_unit_is_said():
+    S, disc = noisy("rician", 100)
+    noise = found(S, TIS, IR, disc, sigma=np.asarray(0.75))
+    kept, words = settle_sigma(S, TIS, IR, disc, noise)
+    assert kept.sigma == 0.75
+    assert "is it in the unit of the images?" in words
+
+
 def test_given_sigma_is_kept():
     S, disc = noisy("rician", 20)
     noise = found(S, TIS, IR, disc, sigma=np.asarray(0.1))

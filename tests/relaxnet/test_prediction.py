@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from small_series import TAU, series
+from small_series import TAU, series, truth
 
 from relaxnet.fit_options import FitOptions
 from relaxnet.mle import fit_voxelwise
@@ -80,7 +80,6 @@ def test_signed_data_are_recognised_and_fitted_as_such():
     assert out.signed
     np.testing.assert_allclose(np.median(out.kappa[disc] / kappa[disc], axis=0), 1, rtol=0.03)
     assert not maps(np.abs(S), mask=disc).signed
-    assert not maps(S, mask=disc, signed=False).signed
 
 
 def test_low_snr_gaussian_magnitude_is_not_taken_as_signed():
@@ -143,6 +142,27 @@ def test_bad_voxels_reach_no_further_than_the_halo(network):
     near = ~far
     near[20, 20] = False
     assert np.median(np.abs(out.kappa[near][:, 2] / clean.kappa[near][:, 2] - 1)) < 0.02
+
+
+@pytest.mark.parametrize("sigma", [None, 8.0])
+def test_signs_that_contradict_the_data_are_said(sigma):
+    kappa, disc = truth()
+    clean = INVERSION_RECOVERY.signed(np.where(disc[..., None], kappa, [1.0, 2.0, 1e3]), TAU, np)
+    S = clean + 8 * np.random.default_rng(0).standard_normal(clean.shape)
+    fitted = {"method": "mle", "mask": disc, "sigma": sigma}
+    with pytest.raises(ValueError, match="negative by more than noise: they carry a sign"):
+        predict(S, TAU, "tis", signed=False, **fitted)
+    assert not predict(np.abs(S), TAU, "tis", signed=False, **fitted).warnings
+    warned = predict(np.abs(S), TAU, "tis", signed=True, **fitted).warnings
+    assert any("given as signed, and no sample is negative" in words for words in warned)
+    assert not predict(S, TAU, "tis", signed=True, **fitted).warnings
+
+
+def test_times_that_do_not_rise_are_said():
+    S, _, disc = series()
+    notes = predict(S[..., ::-1], TAU[::-1], "tis", method="mle", mask=disc).notes
+    assert any("times do not rise" in words for words in notes)
+    assert not predict(S, TAU, "tis", method="mle", mask=disc).notes
 
 
 def test_shallow_negatives_are_recognised_as_signed():
