@@ -51,6 +51,8 @@ class Settings:
         ``gaussian`` or ``rician``, for ``mle``; None: as the noise asks for.
     lambda_b : float, "auto" or None
         Weight of the penalty on B, for ``mle`` of inversion recovery.
+    skip_first : int
+        Echoes of a MESE series to leave out.
     report : bool
         Also write a report for each series.
     overwrite : bool
@@ -69,6 +71,7 @@ class Settings:
     tr: float | Literal["sidecar"] | None = None
     likelihood: str | None = None
     lambda_b: float | str | None = None
+    skip_first: int = 0
     report: bool = False
     overwrite: bool = False
     command: str = ""
@@ -91,7 +94,12 @@ class Settings:
             own["LambdaB"] = self.lambda_b if recovery else None
         else:
             own = {"NetworkSHA256": checksum(find_model(network))}
-        return {"Method": self.method, **own, "Mask": self.mask}
+        skipped = self.skipped(collection) or None  # as of maps made before there was the option
+        return {"Method": self.method, **own, "Mask": self.mask, "SkipFirst": skipped}
+
+    def skipped(self, collection: Collection) -> int:
+        """Images of a series to leave out: echoes of a train."""
+        return self.skip_first if collection.suffix == "MESE" else 0
 
 
 @dataclass(frozen=True)
@@ -296,6 +304,7 @@ def _map(
         network="" if fitted else settings.network(collection),
         mask=mask,
         fit=_fit(settings, collection.suffix, acquisition.tr) if fitted else FitOptions(),
+        skip_first=settings.skipped(collection),
         command=settings.command,
         notes=(*acquisition.notes, *([collection.note] if collection.note else [])),
         report=settings.report,
@@ -305,6 +314,7 @@ def _map(
         told = Listener(before_network=settings.before_network)
     maps = predict_request(request, told)
     record = settings.record(collection)
+    acquisition = acquisition.without_first(settings.skipped(collection))
     write_derivative(folder, tree, settings.root, collection, acquisition, record, stripped)
     return maps, (*maps.notes, *maps.warnings)
 

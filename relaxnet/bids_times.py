@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,12 @@ class Acquisition:
     tr: float | None = None
     constants: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def without_first(self, number: int) -> Acquisition:
+        """The same without the first images."""
+        protocol = replace(self.protocol, tau=self.protocol.tau[number:])
+        paths = self.paths[number:] if len(self.paths) > 1 else self.paths
+        return replace(self, paths=paths, protocol=protocol)
 
 
 def read_acquisition(
@@ -177,7 +183,10 @@ def _kind(
     varied = [times for times in FIELDS if _varies(sidecars, FIELDS[times])]
     if len(varied) == 1:
         return varied[0]
-    card = sidecars[0]
+    card = next((c for c in sidecars if not c.files), sidecars[0])
+    first = Path(series[sidecars.index(card)]).name
+    if Path(series[0]).is_dir():
+        raise BidsError(f"{series[0]} is a folder; give its files, in the order of their times.")
     if varied:
         why = f"in {card.name} both InversionTime and EchoTime vary"
     elif card.files:

@@ -123,6 +123,8 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
         bar.close()
     if last is not None:
         click.echo(f"{folder}: {last.iteration} iterations in {last.seconds / 60:.1f} min")
+        if not (folder / "best.keras").exists():
+            click.echo("no shard was left to validate on: the network is last.keras")
 
 
 @main.command()

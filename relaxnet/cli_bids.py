@@ -77,6 +77,9 @@ from relaxsim.errors import one_line_errors
     help="mle of IRT1: Laplacian penalty on B in the mask (the paper's weight: 500).",
 )
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
+@click.option(
+    "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of MESE series."
+)
 @click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")
 @click.option("--overwrite", is_flag=True, help="Map again what is in place.")
 @one_line_errors
@@ -178,6 +181,7 @@ def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
         tr=repetition_time(options["tr"]),
         likelihood=options["likelihood"],
         lambda_b=weight_of(options["lambda_b"]),
+        skip_first=options["skip_first"],
         report=options["report"],
         overwrite=options["overwrite"],
         command=shlex.join(["relaxnet", *sys.argv[1:]]),

@@ -82,7 +82,7 @@ def draw_runs(
     runs = [in_units_of(run, runs[0]) for run in runs]
     if len(labels) > len(runs):
         raise ValueError(f"{len(labels)} labels for {len(runs)} folders; give one for each.")
-    names = [*labels, *(run.folder.name for run in runs[len(labels) :])]
+    names = [*labels, *_names(runs)[len(labels) :]]
     rows = _layout(runs, _checked(runs, stems))
     scales = _shared_scales(runs, rows, ranges)
     heights = [_height(runs[index], slices) for index, _ in (row[0] for row in rows)]
@@ -102,6 +102,16 @@ def draw_runs(
 
 
 Cell = tuple[int, str]
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Names of runs: their folders', with as many folders above as it takes to tell them apart."""
+    places = [run.folder.absolute() for run in runs]
+    for depth in range(1, max(len(place.parts) for place in places) + 1):
+        names = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(names)) == len(set(places)):
+            break
+    return names
 
 
 def _checked(runs: Sequence[Run], stems: Sequence[str]) -> list[str]:

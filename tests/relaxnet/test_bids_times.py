@@ -159,6 +159,16 @@ def test_rising_times_refuse_files_in_the_shells_order(tmp_path):
         assert read_acquisition(own, tis(50, 400, 900, 2000)).paths == tuple(own)
 
 
+def test_the_file_without_a_sidecar_is_named(files, tmp_path):
+    names = [str(tmp_path / f"IR_{n}.nii.gz") for n in range(3)]
+    for n in (0, 2):
+        write_json(Path(card(names[n])), InversionTime=0.1 * (n + 1))
+    with pytest.raises(BidsError, match=r"IR_1\.nii\.gz has no sidecar IR_1\.json"):
+        read_acquisition(names)
+    with pytest.raises(BidsError, match="is a folder; give its files"):
+        read_acquisition([str(tmp_path)])
+
+
 def test_sidecars_that_agree_say_the_order(tmp_path):
     """Images may be numbered otherwise than by their times."""
     numbered = [str(tmp_path / f"sub-01_inv-{n}_IRT1.nii.gz") for n in range(1, 12)]

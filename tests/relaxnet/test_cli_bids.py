@@ -193,6 +193,17 @@ def test_nothing_of_a_series_whose_maps_were_half_written_is_published(place, mo
     assert not any(out.glob("sub-*"))
 
 
+def test_first_echoes_are_left_out(raw):
+    only = ("--participant-label", "01")
+    call(*MLE, *only, "--skip-first", "1")
+    out = raw / "ds/derivatives/relaxnet/sub-01/anat"
+    said = card(out / "sub-01_T2map.json")
+    assert said["EchoTime"] == [0.02, 0.04, 0.08, 0.16]
+    assert len(said["Sources"]) == 4
+    assert len(card(out / "sub-01_T1map.json")["Sources"]) == 7  # inversion times are no train
+    assert "SkipFirst 1, now None" in call(*MLE, *only, code=1)
+
+
 def test_sidecars_are_strict_json(raw):
     sidecar = raw / "ds/IRT1.json"
     text = '{"RepetitionTime": 9.0, "Gain": Infinity, "Levels": {"0": "theirs"}}'

@@ -11,7 +11,7 @@ from small_run import MODELS, make_run, set_said
 
 from relaxnet.cli import main
 from relaxnet.status import AT_BOUND, LEGEND, OUTSIDE
-from relaxnet.view import draw_runs
+from relaxnet.view import _names, draw_runs
 from relaxnet.view_panels import (
     STATUS_COLOURS,
     chosen_slices,
@@ -186,6 +186,12 @@ def test_runs_in_seconds_and_ms_are_drawn_in_one_unit(tmp_path, monkeypatch):
             draw_runs(folders, tmp_path / "x.png", stems=[stem], dpi=40)
             assert [found.unit for found in drawn] == [unit, unit]
             np.testing.assert_allclose(drawn[0].values, drawn[1].values, rtol=1e-5)
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    runs = [read_run(make_run(tmp_path / subject / "anat")) for subject in ("sub-01", "sub-02")]
+    assert _names(runs) == ["sub-01/anat", "sub-02/anat"]
+    assert _names(runs[:1]) == ["anat"]
 
 
 def test_a_deeply_nested_sidecar_is_none(tmp_path):
