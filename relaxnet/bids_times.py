@@ -312,10 +312,11 @@ def _check_order(series: Sequence[str], sidecars: Sequence[Sidecar], given: Prot
         )
 
 
-def _number_key(path: str) -> list[tuple[int, int, str]]:
-    """Key of an order in which numbers count as such: 2 before 10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+def _number_key(path: str) -> list[tuple[int, float, str]]:
+    """Key of an order in which numbers count as such: 2 before 10, and 0.05 before 0.4."""
+    parts = re.split(r"(\d+(?:[.p]\d+)?)", str(path))
+    numbers = [float(part.replace("p", ".")) for part in parts[1::2]]
+    return [(1, numbers[i // 2], "") if i % 2 else (0, 0.0, part) for i, part in enumerate(parts)]
 
 
 def _constants(sidecars: Sequence[Sidecar]) -> dict[str, Any]:

@@ -141,22 +141,35 @@ def batches_per_shard(infos: Sequence[ShardInfo], sizes: Sequence[int]) -> tuple
     Raises
     ------
     ShardError
-        If no shard of a folder gives one.
+        If no shard gives one.
     """
     number = tuple(info.num_patches // size for info, size in zip(infos, sizes, strict=True))
-    for folder in dict.fromkeys(info.path.parent for info in infos):
-        own = [i for i, info in enumerate(infos) if info.path.parent == folder]
-        if not any(number[i] for i in own):
-            raise ShardError(
-                f"no shard of {folder} holds a batch of {min(sizes[i] for i in own)} patches "
-                f"(the largest has {max(infos[i].num_patches for i in own)}). Lower --batch-size."
-            )
+    if not any(number):
+        raise ShardError(_no_batch("no shard", infos, sizes))
     return number
 
 
+def _no_batch(where: str, infos: Sequence[ShardInfo], sizes: Sequence[int]) -> str:
+    largest = max(info.num_patches for info in infos)
+    return (
+        f"{where} holds a batch of {min(sizes)} patches (the largest has {largest}). "
+        "Lower --batch-size."
+    )
+
+
 def check_batches(infos: Sequence[ShardInfo], batch_size: int) -> None:
-    """Refuse shards that give no batch; raises `ShardError`."""
-    batches_per_shard(infos, batch_sizes(infos, batch_size))
+    """Refuse a folder whose shards give no batch: nothing of it would be trained on.
+
+    Raises
+    ------
+    ShardError
+    """
+    folders: dict[Path, list[tuple[ShardInfo, int]]] = {}
+    for info, size in zip(infos, batch_sizes(infos, batch_size), strict=True):
+        folders.setdefault(info.path.parent, []).append((info, size))
+    for folder, shards in folders.items():
+        if not any(info.num_patches >= size for info, size in shards):
+            raise ShardError(_no_batch(f"no shard of {folder}", *zip(*shards, strict=True)))
 
 
 def batches(

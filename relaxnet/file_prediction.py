@@ -136,10 +136,9 @@ def predict_files(
         if key in options:
             options[key] = str(options[key] or "")
     options["mask"] = str(options.get("mask") or "auto")
-    if isinstance(options.get("sigma"), Path):
-        options["sigma"] = str(options["sigma"])
-    if options.get("sigma") == "auto":
-        del options["sigma"]
+    sigma = options.pop("sigma", None)
+    if not (isinstance(sigma, str) and sigma == "auto"):
+        options["sigma"] = str(sigma) if isinstance(sigma, Path) else sigma
     request = Request(
         series=taken.paths,
         protocol=taken.protocol,

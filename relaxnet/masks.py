@@ -14,9 +14,9 @@ TOP = 99.0
 #: The lower class lies below this share of the upper one, in the mean, or there are no classes;
 #: where the upper class lies beyond `TOP`.
 PARTED, FAR_PARTED = 0.5, 0.1
-#: The same where more than this share of the voxels is zero and there is no clean air: the
+#: The same where more than this share of the object's box is zero and there is no clean air: the
 #: background has been cut off, and the classes may be tissues.
-CUT_OFF, CUT_PARTED = 0.2, 0.2
+CUT_OFF, CUT_PARTED = 0.1, 0.2
 #: Share of the air's voxels whose power is taken for that of an object.
 FALSE_ALARMS = 1e-4
 #: Side of the square of voxels whose power counts together.
@@ -45,9 +45,9 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 
     1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
        method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
-       one's mean is less than half of its mean (a fifth if a fifth of the voxels is zero and there
-       is no clean air: a background that was cut off leaves tissues alone, as bright and dim as
-       CSF and white matter). Two classes leave out what is dim beside something
+       one's mean is less than half of its mean (a fifth if a tenth of the box around what is not
+       zero is zero and there is no clean air: a background that was cut off leaves tissues alone,
+       as bright and dim as CSF and white matter). Two classes leave out what is dim beside what is
        bright; if there is clean air (`relaxnet.background.background_noise`), what stands above it
        as in rule 2 is added, unless its maximum is below 0.15 of the upper class's mean (ghosts).
     2. Otherwise the object may be small or faint. If there is clean air, the foreground is what has
@@ -94,7 +94,7 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 def _found(S: np.ndarray, mip: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Foreground by the first two rules of `mask_and_rule`, and which; None by neither."""
     air = background_noise(S)
-    cut_off = air.sigma is None and (mip == 0).mean() > CUT_OFF
+    cut_off = air.sigma is None and _share_cut_off(mip) > CUT_OFF
     threshold = otsu_threshold(mip[mip > 0], parted=CUT_PARTED if cut_off else PARTED)
     parted = mip > threshold if threshold > 0 else None
     if air.sigma is None:
@@ -108,6 +108,12 @@ def _found(S: np.ndarray, mip: np.ndarray) -> tuple[np.ndarray | None, str]:
             "with --mask if there is an object."
         )
     return above, "air"
+
+
+def _share_cut_off(mip: np.ndarray) -> float:
+    """Share of zeros in the box around what is not zero: padding is none of it."""
+    box = ndimage.find_objects((mip > 0).astype(np.int8))[0]
+    return float((mip[box] == 0).mean())
 
 
 def otsu_threshold(values: np.ndarray, top: float = TOP, parted: float = PARTED) -> float:

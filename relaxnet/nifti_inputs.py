@@ -107,6 +107,10 @@ def check_grid(name: str, maps: Series, other: Series) -> None:
         )
 
 
+#: Probabilities may leave 0 to 1 by this much where they were resampled by splines.
+_OVERSHOOT = 0.2
+
+
 def load_mask(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
 ) -> np.ndarray:
@@ -136,11 +140,14 @@ def load_mask(
 def mask_and_kind(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
 ) -> tuple[np.ndarray, str]:
-    """As `load_mask`, and what to say of a mask of probabilities: fractions from 0 to 1."""
+    """As `load_mask`, and what to say of a mask of probabilities.
+
+    These are several fractions from 0 to 1, beyond which resampling may have led a little.
+    """
     path = Path(path)
     values = np.nan_to_num(_on_grid("mask", path, shape, series), nan=0.0)
-    fractions = (values > 0) & (values < 1)
-    if fractions.any() and values.min() >= 0 and values.max() <= 1 + 1e-3:
+    within = values.min() >= -_OVERSHOOT and values.max() <= 1 + _OVERSHOOT
+    if within and len(np.unique(values[values != 0])) > 1:
         mask, words, limit = values >= 0.5, " from 0.5 up", "of 0.5 or more"
     else:
         mask, words, limit = values > 0, "", "above zero"

@@ -19,8 +19,8 @@ FLOOR = 1e-4
 AGREE = 1.25
 #: Residuals count against the background if they are chi-squared distributed within this.
 NOISE_ALONE = 0.06
-#: Residuals contradict a given sigma if they are this many times larger or smaller; not below the
-#: least ratio, where the data have no noise to speak of.
+#: Residuals contradict a given sigma if they are this many times larger or smaller; below the least
+#: ratio the data have no noise to speak of, or sigma another unit.
 CONTRADICTED, NOISELESS = 1.4, 0.02
 #: Residuals say that a sigma is too large only if they have this many degrees of freedom a voxel
 #: and in all: of a magnitude with fewer, what fits best takes noise for signal.
@@ -77,8 +77,9 @@ def find_noise(
     - no more images than parameters: the air.
 
     Data of a model of the modulus are taken as signed if more than 1 % of the mask's samples lie
-    below -5 sigma. Unless that is given or no samples are negative, sigma is the smaller one of a
-    fit to the modulus and a fit to signed data: the wrong one leaves the larger residuals.
+    below -5 sigma; if they are given as magnitudes, they are refused. Unless they are given as
+    signed or no samples are negative, sigma is the smaller one of a fit to the modulus and a fit to
+    signed data: the wrong one leaves the larger residuals.
 
     Parameters
     ----------
@@ -107,7 +108,8 @@ def find_noise(
         parameters; or if data that carry a sign are given as magnitudes.
     """
     if sigma is not None:
-        signed = _settled_sign(S, model, mask, -5 * sigma, signed)
+        limit = _sign_limit(S, tau, model, mask, sigma, signed)
+        signed = _settled_sign(S, model, mask, limit, signed)
         rician = not signed and _share_below(S, mask, 0.0) <= NEGATIVE_SHARE
         return Noise(sigma, "given", bool(signed), rician)
     air = background_noise(S)
@@ -122,12 +124,33 @@ def find_noise(
     found = {c: residual_sigma(sample, tau, model, c, rician) for c in choices}
     least = min(found.values())
     if len(choices) > 1:
-        limit = -5 * max(least[0], FLOOR * scale)
-        signed = _settled_sign(S, model, mask, np.asarray(limit), signed)
+        limit = np.asarray(-5 * max(least[0], FLOOR * scale))
+        signed = _settled_sign(S, model, mask, limit, signed)
     level, source = _more_trustworthy(air, *least, _tell_less(sample, model))
     if level < FLOOR * scale:
         level, source = FLOOR * scale, "none found; 1e-4 of the series' scale"
     return Noise(np.asarray(level), source, bool(signed), rician and not signed)
+
+
+def _sign_limit(
+    S: np.ndarray,
+    tau: np.ndarray,
+    model: SignalModel,
+    mask: np.ndarray,
+    sigma: np.ndarray,
+    signed: bool | None,
+) -> np.ndarray:
+    """Below which samples tell of a sign: five of the sigma given or, where it is too small, found.
+
+    Noise on a modulus goes below five of a sigma that is ten times too small.
+    """
+    limit = -5 * sigma
+    known = signed or not model.magnitude or S.shape[-1] <= model.num_parameters
+    if known or _share_below(S, mask, limit) <= SIGNED_SHARE:
+        return limit
+    sample = S[np.unravel_index(_thinned(np.flatnonzero(mask), VOXELS), mask.shape)]
+    found = [residual_sigma(sample, tau, model, c, is_rician(sample))[0] for c in (False, True)]
+    return np.minimum(limit, -5 * min(found))
 
 
 def _settled_sign(
@@ -163,7 +186,9 @@ def settle_sigma(
 
     It is then scaled to the residuals, unless it is to be kept; half or twice the true sigma costs
     a network up to half of its precision. Larger residuals contradict it only if noise alone
-    explains them; else the model is at fault. The arguments but `keep` are those of `find_noise`.
+    explains them; else the model is at fault. One that is fifty times too large or more is kept,
+    with a question: it may be in another unit, or the data free of noise. The arguments but `keep`
+    are those of `find_noise`.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def predict(
         below -5 sigma. A ResNet takes the modulus of inversion recovery in any case.
     fit : FitOptions
         Of the maximum-likelihood fit. Its likelihood is, if it names none, the Rician one for
-        magnitudes with an SNR below `relaxnet.fit_options.RICIAN_BELOW`.
+        magnitudes whose scale is below `relaxnet.fit_options.RICIAN_BELOW` sigma.
     spacing : (float, float, float), optional
         Voxel size, for a B that is regularised in three dimensions.
     progress : callable, optional

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from relaxnet.dataset import read_infos
 from relaxnet.run_folder import TrainingError
 from relaxsim.shards import ShardInfo
@@ -36,6 +38,11 @@ def split(
         check_apart(infos, held_out)
         return infos, held_out
     held = held_back(infos)
+    if len(held) == len(infos):
+        raise TrainingError(
+            "all shards have the same random draws, so that none is left to train on beside those "
+            "to validate; make the folders with a --seed each, or give one."
+        )
     return (
         [info for i, info in enumerate(infos) if i not in held],
         [info for i, info in enumerate(infos) if i in held],
@@ -64,16 +71,20 @@ def _draws(info: ShardInfo) -> tuple[Any, int]:
 
 
 def held_back(infos: Sequence[ShardInfo]) -> set[int]:
-    """Positions of the shards to validate on: the last of each list of times in each folder.
+    """Positions of the shards to validate on: of each list of times in each folder the last.
 
-    Of many they are one in 29, a prime: lists and anatomies follow each other in steps of their
-    own. Shards with the same random draws, as of a folder given twice, go with them.
+    Of many shards of a list they are one in 29, a prime: anatomies follow each other in steps of
+    their own. They are at most a tenth of all, or one; of more lists than that some have none.
+    Shards with the same random draws, as of a folder given twice, go with them.
     """
     groups: dict[tuple[Path, str], list[int]] = {}
     for position, info in enumerate(infos):
         groups.setdefault((info.path.parent, info.protocol), []).append(position)
-    held = {position for group in groups.values() for position in group[:0:-29]}
-    if not held and len(infos) > 1:
-        held = {len(infos) - 1}
+    held = sorted(position for group in groups.values() for position in group[:0:-29])
+    if not held:
+        held = list(range(len(infos)))[1:][-1:]
+    most = max(1, len(infos) // 10)
+    if len(held) > most:
+        held = [held[i] for i in np.linspace(0, len(held) - 1, most).round().astype(int)]
     draws = {_draws(infos[position]) for position in held}
     return {position for position, info in enumerate(infos) if _draws(info) in draws}

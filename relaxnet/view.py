@@ -19,7 +19,7 @@ from relaxnet.view_panels import (
     scale_of,
     status_colour,
 )
-from relaxnet.view_run import Run, in_units_of, read_run
+from relaxnet.view_run import Run, in_one_unit, read_run
 
 #: Colour of what a map says nothing about.
 _NOTHING = "#e4e4e4"
@@ -79,7 +79,7 @@ def draw_runs(
     runs = [read_run(folder) for folder in folders]
     if not runs:
         raise ValueError("no folder of maps was given.")
-    runs = [in_units_of(run, runs[0]) for run in runs]
+    runs = in_one_unit(runs)
     if len(labels) > len(runs):
         raise ValueError(f"{len(labels)} labels for {len(runs)} folders; give one for each.")
     names = [*labels, *_names(runs)[len(labels) :]]
@@ -105,7 +105,13 @@ Cell = tuple[int, str]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Names of runs: their folders', with as many folders above as it takes to tell them apart."""
+    """Names of runs: their folders', or their BIDS entities where these tell them apart.
+
+    Folders of one name stand with as many folders above as tells them apart.
+    """
+    series = [run.series for run in runs]
+    if all(series) and len(set(series)) == len(runs) > 1:
+        return series
     places = [run.folder.absolute() for run in runs]
     for depth in range(1, max(len(place.parts) for place in places) + 1):
         names = ["/".join(place.parts[-depth:]) for place in places]

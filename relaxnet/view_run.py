@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Run:
     Attributes
     ----------
     folder : pathlib.Path
+    series : str
+        BIDS entities that the maps' names have in common; empty for maps of ``relaxnet predict``.
     maps : dict of str to RunMap
         By stem: parameters (the relaxation time first), standard deviations, residual, status.
     sidecar : dict
@@ -72,6 +75,7 @@ class Run:
     """
 
     folder: Path
+    series: str
     maps: dict[str, RunMap]
     sidecar: dict[str, Any]
     legend: dict[int, str]
@@ -154,6 +158,7 @@ def read_run(folder: str | Path) -> Run:
     }
     return Run(
         folder=folder,
+        series=_common(files[parameters[0]].name),
         maps=maps,
         sidecar=cards[parameters[0]],
         legend=_legend(cards.get("status", {})),
@@ -163,15 +168,26 @@ def read_run(folder: str | Path) -> Run:
     )
 
 
-def in_units_of(run: Run, first: Run) -> Run:
-    """A run with its times in the unit of another's: ``predict`` writes ms, ``bids`` s."""
-    maps = {}
-    for stem, own in run.maps.items():
-        unit = first.maps[stem].unit if stem in first.maps else own.unit
-        if factor := _FACTORS.get((own.unit, unit)):
-            own = replace(own, values=own.values * np.float32(factor), unit=unit)
-        maps[stem] = own
-    return replace(run, maps=maps)
+def in_one_unit(runs: Sequence[Run]) -> list[Run]:
+    """Runs with the times of each map in the unit of the first run that has it.
+
+    ``predict`` writes ms, ``bids`` s.
+    """
+    units: dict[str, str] = {}
+    for run in runs:
+        for stem, own in run.maps.items():
+            units.setdefault(stem, own.unit)
+    return [
+        replace(run, maps={stem: _in_unit(own, units[stem]) for stem, own in run.maps.items()})
+        for run in runs
+    ]
+
+
+def _in_unit(own: RunMap, unit: str) -> RunMap:
+    factor = _FACTORS.get((own.unit, unit))
+    if factor is None:
+        return own
+    return replace(own, values=own.values * np.float32(factor), unit=unit)
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -208,6 +224,12 @@ def _series_of(entities: str, stem: str) -> str:
     main = {"T1map": "IRT1", "T2map": "MESE"}.get(stem, "") if parts else ""
     rest = [part for part in parts if not part.startswith("desc-")]
     return "_".join([*rest, desc[0] if desc else main])
+
+
+def _common(name: str) -> str:
+    """Entities of a map's name but for ``desc-``."""
+    parts = name.split("_")[:-1]
+    return "_".join(part for part in parts if not part.startswith("desc-"))
 
 
 def _beside(path: Path) -> Path:

@@ -75,6 +75,11 @@ def test_files(tmp_path, monkeypatch):
     np.testing.assert_array_equal(a.kappa, same.kappa)
     sources = json.loads((tmp_path / "a/T1map.json").read_text())["Sources"]
     assert sources == [str(tmp_path / "series.nii.gz")]  # found from any folder
+    with pytest.raises(ValueError, match="sigma"):
+        relaxnet.predict_files("series.nii.gz", "d", tis="tis.txt", method="mle", sigma=[1.0, 2.0])
+    everywhere = np.full(disc.shape, 8.0)
+    d = relaxnet.predict_files("series.nii.gz", "a3", tis="tis.txt", method="mle", sigma=everywhere)
+    assert d.sigma == 8
     c = relaxnet.predict_files(
         ["series.nii.gz"], "c", tis="tis.txt", method="mle", sigma="sigma.nii.gz"
     )
@@ -85,7 +90,7 @@ def test_files(tmp_path, monkeypatch):
         relaxnet.predict_files("series.nii.gz", "d", tis=seconds, method="mle")
     with pytest.raises(TypeError, match="magic"):
         relaxnet.predict_files("series.nii.gz", "d", tis="tis.txt", magic=1)
-    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"a", "a2", "b", "c"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"a", "a2", "a3", "b", "c"}
 
 
 def test_network_with_an_error_head_gives_standard_deviations():

@@ -157,6 +157,10 @@ def test_rising_times_refuse_files_in_the_shells_order(tmp_path):
         assert read_acquisition(sorted(numbered), falling).paths == tuple(sorted(numbered))
         own = [numbered[n] for n in (11, 0, 3, 9)]  # an order that somebody chose
         assert read_acquisition(own, tis(50, 400, 900, 2000)).paths == tuple(own)
+    for name in ("IR_0.05 IR_0.4 IR_1.1 IR_2.5", "ti_0p05s ti_0p1s ti_0p4s ti_1p0s", "t9 t10"):
+        decimal = [str(tmp_path / f"{part}.nii") for part in name.split()]
+        times = tis(*(100.0 * np.arange(1, len(decimal) + 1)))
+        assert read_acquisition(decimal, times).paths == tuple(decimal)
 
 
 def test_the_file_without_a_sidecar_is_named(files, tmp_path):

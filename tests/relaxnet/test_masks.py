@@ -71,6 +71,19 @@ def test_a_brain_cut_out_of_its_series_is_inside_altogether(head, outside):
     assert overlap(mask, brain) > 0.95
 
 
+@pytest.mark.parametrize("padding", [(16, 0), (0, 2)])
+def test_padded_images_have_an_object_and_air(padding):
+    """Air of coils combined by squares is no clean air to go by; zeros around it change nothing."""
+    x, y, _ = np.meshgrid(*map(np.arange, (64, 64, 3)), indexing="ij")
+    disc = (x - 31.5) ** 2 + (y - 31.5) ** 2 < 20**2
+    coils = [in_air(disc, 6.0, seed=seed) for seed in range(8)]
+    S = np.sqrt(np.sum(np.square(coils), axis=0))
+    around = np.pad(S, ((padding[0],) * 2, (0, 0), (padding[1],) * 2, (0, 0)))
+    inside = np.pad(disc, ((padding[0],) * 2, (0, 0), (padding[1],) * 2))
+    assert overlap(automatic_mask(around), inside) > 0.95
+    assert overlap(automatic_mask(S), disc) > 0.95
+
+
 def test_bright_spots_of_an_object_that_fills_the_images_are_not_the_object():
     S = np.random.default_rng(0).uniform(0.9, 1.1, (40, 40, 1, 4))
     S[20:22, 20:24] *= 3

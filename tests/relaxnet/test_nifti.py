@@ -211,6 +211,11 @@ def test_mask_of_probabilities(tmp_path, data):
     found, words = mask_and_kind(write(tmp_path / "c.nii", 255 * share), shape)  # no probability
     assert (found == (share > 0)).all()
     assert words == ""
+    share[2, 0], share[3, 0] = -0.02, 1.02  # as a spline leaves them
+    found, _ = mask_and_kind(write(tmp_path / "s.nii", share), shape)
+    assert (found == (share >= 0.5)).all()
+    binary = (share > 0.1) / 255  # one value that is not zero, whatever it is
+    assert load_mask(write(tmp_path / "b.nii", binary.astype(np.float32)), shape).any()
     with pytest.raises(NiftiError, match=r"no voxel of 0\.5 or more"):
         load_mask(write(tmp_path / "low.nii", share * 0.4), shape)
 

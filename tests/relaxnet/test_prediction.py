@@ -158,6 +158,16 @@ def test_signs_that_contradict_the_data_are_said(sigma):
     assert not predict(S, TAU, "tis", signed=True, **fitted).warnings
 
 
+@pytest.mark.parametrize("signed", [None, False])
+def test_noise_on_a_modulus_is_no_sign_whatever_sigma_is_given(signed):
+    kappa, disc = truth((24, 24, 2))
+    clean = INVERSION_RECOVERY.forward(np.where(disc[..., None], kappa, [1.0, 2.0, 1e3]), TAU)
+    S = clean + 150 * np.random.default_rng(0).standard_normal(clean.shape)
+    out = predict(S, TAU, "tis", method="mle", mask=disc, sigma=15.0, signed=signed)
+    assert not out.signed
+    assert out.sigma == pytest.approx(150, rel=0.1)
+
+
 def test_times_that_do_not_rise_are_said():
     S, _, disc = series()
     notes = predict(S[..., ::-1], TAU[::-1], "tis", method="mle", mask=disc).notes

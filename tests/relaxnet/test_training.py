@@ -439,7 +439,7 @@ def test_a_batch_of_larger_patches_has_fewer_of_them(shards, tmp_path):
 
 
 def test_too_large_a_batch_is_refused(shards):
-    with pytest.raises(ShardError, match=r"no shard of .* holds a batch of 999"):
+    with pytest.raises(ShardError, match="no shard holds a batch of 999"):
         load_batch(read_infos([shards]), 999, 0, 0)
 
 
@@ -494,7 +494,7 @@ def infos_of(*folders):
     return [kind(Path(f) / f"{i}.h5", p, {"seed": s}, i) for f, p, s, i in folders]
 
 
-def test_every_list_of_times_isheld_back(tmp_path):
+def test_every_list_of_times_is_held_back():
     lists = ("cine23", "cine25", "cine31")
     infos = infos_of(*(("a", lists[i % 3], 0, i) for i in range(30)))
     assert {infos[i].protocol for i in held_back(infos)} == set(lists)
@@ -504,6 +504,23 @@ def test_every_list_of_times_isheld_back(tmp_path):
     assert len({i % 10 for i in held}) == 10  # anatomies take turns
     assert held_back(infos_of(("a", "x", 0, 0), ("a", "y", 0, 1))) == {1}
     assert held_back(infos_of(("a", "x", 0, 0))) == set()
+
+
+def test_every_folder_is_held_back_but_no_more_than_a_tenth():
+    two = infos_of(*((f, "x", seed, i) for seed, f in enumerate("ab") for i in range(12)))
+    assert _positions(two) == {("a", 11), ("b", 11)}
+    lists = infos_of(*(("a", f"list{i % 25}", 0, i) for i in range(50)))
+    assert len(held_back(lists)) == 5
+
+
+def _positions(infos):
+    return {(infos[i].path.parent.name, infos[i].index) for i in held_back(infos)}
+
+
+def test_folders_of_equal_draws_leave_something_to_train_on(tmp_path):
+    data = tuple(str(make_shards(tmp_path / name, num_shards=1)) for name in "ab")
+    with pytest.raises(TrainingError, match="make the folders with a --seed each"):
+        list(run(Settings(data, iterations=1, **SMALL), tmp_path / "run"))
 
 
 def test_a_folder_given_twice_does_not_validate_on_what_it_trains_on():

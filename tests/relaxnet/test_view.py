@@ -20,7 +20,7 @@ from relaxnet.view_panels import (
     plane_of,
     scale_of,
 )
-from relaxnet.view_run import read_run
+from relaxnet.view_run import in_one_unit, read_run
 
 
 def call(*arguments):
@@ -188,6 +188,23 @@ def test_runs_in_seconds_and_ms_are_drawn_in_one_unit(tmp_path, monkeypatch):
             np.testing.assert_allclose(drawn[0].values, drawn[1].values, rtol=1e-5)
 
 
+def test_a_map_that_the_first_run_lacks_has_one_unit_too(tmp_path):
+    first, s, ms = (make_run(tmp_path / name, std=name != "first") for name in ("first", "s", "ms"))
+    card = json.loads((s / "T1std.json").read_text())
+    (s / "T1std.json").write_text(json.dumps({**card, "Units": "s"}))
+    runs = in_one_unit([read_run(folder) for folder in (first, s, ms)])
+    assert [run.maps["T1std"].unit for run in runs[1:]] == ["s", "s"]
+    assert runs[2].maps["T1std"].values.max() == pytest.approx(0.065)
+    assert {run.maps["T1map"].unit for run in runs} == {"ms"}
+
+
+def test_series_of_one_folder_are_told_apart(tmp_path):
+    for run in ("run-1", "run-2"):
+        as_bids(make_run(tmp_path / run), tmp_path / "anat", "IRT1", "T1map", f"sub-01_{run}")
+    files = [tmp_path / f"anat/sub-01_{run}_T1map.nii.gz" for run in ("run-1", "run-2")]
+    assert _names([read_run(file) for file in files]) == ["sub-01_run-1", "sub-01_run-2"]
+
+
 def test_folders_of_one_name_are_told_apart(tmp_path):
     runs = [read_run(make_run(tmp_path / subject / "anat")) for subject in ("sub-01", "sub-02")]
     assert _names(runs) == ["sub-01/anat", "sub-02/anat"]
@@ -200,13 +217,13 @@ def test_a_deeply_nested_sidecar_is_none(tmp_path):
     assert read_run(folder).sidecar == {}
 
 
-def as_bids(folder, out, suffix, main):
+def as_bids(folder, out, suffix, main, entities="sub-01_run-2"):
     """Copies of a run's files under the names of a BIDS derivative."""
     out.mkdir(exist_ok=True)
     for path in folder.iterdir():
         stem, _, ending = path.name.partition(".")
         desc = "" if stem == main else f"desc-{suffix}_"
-        (out / f"sub-01_run-2_{desc}{stem}.{ending}").write_bytes(path.read_bytes())
+        (out / f"{entities}_{desc}{stem}.{ending}").write_bytes(path.read_bytes())
 
 
 def test_maps_of_a_bids_dataset_are_told_apart(tmp_path):
