@@ -13,11 +13,14 @@ from click.testing import CliRunner
 from small_series import TAU, series, write, write_times
 
 from relaxnet.cli import main
+from relaxnet.file_prediction import _output_names, predict_request
 from relaxnet.model_card import card_text
 from relaxnet.models import checksum, shipped_models
 from relaxnet.rim import RIM
+from relaxnet.run_input import Request
 from relaxnet.status import OUTSIDE
-from relaxsim.signals import T2_DECAY
+from relaxsim.protocols import Protocol
+from relaxsim.signals import T2_DECAY, model_for_times
 
 MLE = ("--tis", "tis.txt", "--method", "mle")
 NET = ("--tis", "tis.txt", "--model", "net.keras")
@@ -366,6 +369,26 @@ def test_files_of_the_user_are_not_replaced_unasked(folder):
     (folder / "report.html").write_text("mine")
     refused(folder, "report.html is there", "series.nii.gz", *MLE, "--report", "--out", ".")
     mapped("series.nii.gz", *MLE, "--report", "--out", ".", "--overwrite")
+
+
+@pytest.mark.parametrize("times", ["tis", "tes"])
+def test_every_file_is_one_that_was_looked_for_before(folder, times):
+    """So that no file of the user's is replaced unasked."""
+    disc = series()[2]
+    write(folder / "labels.nii.gz", disc.astype(np.int16))
+    request = Request(
+        ("series.nii.gz",),
+        Protocol("given", times, TAU),
+        Path("maps"),
+        method="mle",
+        mask="mask.nii.gz",
+        save_fit=True,
+        rois="labels.nii.gz",
+        report=True,
+    )
+    predict_request(request)
+    written = {path.name for path in Path("maps").iterdir() if path.suffix != ".json"}
+    assert written == set(_output_names(request, model_for_times(times)))
 
 
 def test_what_is_read_is_not_replaced(folder):
