@@ -19,6 +19,8 @@ PARTED, FAR_PARTED = 0.5, 0.1
 CUT_OFF, CUT_PARTED = 0.1, 0.2
 #: Share of the air's voxels whose power is taken for that of an object.
 FALSE_ALARMS = 1e-4
+#: Connected voxels that are no spike, where a threshold goes up to the maximum.
+LEAST_OBJECT = 4
 #: Side of the square of voxels whose power counts together.
 NEAR = 3
 #: What is above the air but fainter than this share of Otsu's upper class, in the mean, is left
@@ -55,7 +57,8 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
        voxels are not sure enough: a voxel above the median of the air counts, too, if its square of
        3 x 3 in the slice, less the voxels found by themselves, has such a power.
     3. Otherwise the histogram goes up to the maximum, and the lower class has to lie below a tenth
-       of the upper one.
+       of the upper one, which is no spike of less than four voxels; not where a background was cut
+       off.
     4. Otherwise there is no background: all voxels that are not zero are inside.
 
     Then parts smaller than a tenth of the largest one are dropped, and holes are filled slice by
@@ -83,8 +86,9 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
     values = mip[mip > 0]
     found, rule = _found(S, mip)
     if found is None:
-        threshold = otsu_threshold(values, 100.0, FAR_PARTED)
-        found, rule = mip > threshold, "otsu" if threshold > 0 else "all"
+        found, rule = mip > otsu_threshold(values, 100.0, FAR_PARTED), "otsu"
+        if found.sum() == len(values) or _largest_part(found) < LEAST_OBJECT:
+            found, rule = mip > 0, "all"
     mask = _large_parts(found)
     for z in range(mask.shape[2]):
         mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
@@ -98,7 +102,7 @@ def _found(S: np.ndarray, mip: np.ndarray) -> tuple[np.ndarray | None, str]:
     threshold = otsu_threshold(mip[mip > 0], parted=CUT_PARTED if cut_off else PARTED)
     parted = mip > threshold if threshold > 0 else None
     if air.sigma is None:
-        return parted, "otsu"
+        return (mip > 0, "all") if cut_off and parted is None else (parted, "otsu")
     alone, above = _above_air(S, air.sigma, KINDS[air.kind])
     if parted is not None:
         return parted | (above & (mip > FAINTEST * mip[parted].mean())), "both"
@@ -188,9 +192,13 @@ def _above_air(S: np.ndarray, sigma: float, per_sample: int) -> tuple[np.ndarray
 
 def _noise_alone(alone: np.ndarray) -> bool:
     """Whether the voxels above the air are as few and scattered as those that air itself gives."""
-    parts, _ = ndimage.label(alone)
-    largest = np.bincount(parts.ravel())[1:].max(initial=0)
-    return bool(largest < 3 and alone.sum() < 3 * FALSE_ALARMS * alone.size + 10)
+    return bool(_largest_part(alone) < 3 and alone.sum() < 3 * FALSE_ALARMS * alone.size + 10)
+
+
+def _largest_part(mask: np.ndarray) -> int:
+    """Voxels of the largest connected part; 0 of an empty mask."""
+    parts, _ = ndimage.label(mask)
+    return int(np.bincount(parts.ravel())[1:].max(initial=0))
 
 
 def _large_parts(mask: np.ndarray) -> np.ndarray:

@@ -69,6 +69,16 @@ def test_a_brain_cut_out_of_its_series_is_inside_altogether(head, outside):
     mask, rule = mask_and_rule(S)
     assert rule == "all"
     assert overlap(mask, brain) > 0.95
+    S[tuple(np.argwhere(brain)[100])] *= 100  # a vessel, say
+    assert overlap(automatic_mask(S), brain) > 0.95
+
+
+@pytest.mark.parametrize("outside", [0.0, 1.0])
+def test_a_spike_is_no_object(outside):
+    S = np.random.default_rng(0).uniform(0.9, 1.1, (30, 30, 2, 4))
+    S[:5] *= outside
+    S[20, 20, 0] = 1000.0
+    assert automatic_mask(S)[5:].all()
 
 
 @pytest.mark.parametrize("padding", [(16, 0), (0, 2)])
