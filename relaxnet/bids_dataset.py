@@ -86,8 +86,9 @@ def chosen_subjects(root: Path, labels: Iterable[str]) -> list[str]:
     wanted = [label.removeprefix("sub-") for label in labels]
     for label in wanted:
         if label not in there:
-            shown = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
-            raise BidsError(f"--participant-label {label}: {root} has no sub-{label} ({shown}).")
+            raise BidsError(
+                f"--participant-label {label}: {root} has no sub-{label} ({_first_ten(there)})."
+            )
     return sorted(set(wanted)) or there
 
 
@@ -102,11 +103,15 @@ def check_sessions(root: Path, subjects: Iterable[str], labels: Iterable[str]) -
     there = sorted({folder.name.removeprefix("ses-") for folder in folders if folder.is_dir()})
     for label in labels:
         if label.removeprefix("ses-") not in there:
-            shown = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            shown = _first_ten(there) or "there are no sessions"
             raise BidsError(
                 f"--session-label {label}: no chosen subject of {root} has "
-                f"ses-{label.removeprefix('ses-')} ({shown or 'there are no sessions'})."
+                f"ses-{label.removeprefix('ses-')} ({shown})."
             )
+
+
+def _first_ten(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
 
 
 def find_collections(

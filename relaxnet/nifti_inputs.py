@@ -113,8 +113,10 @@ _OVERSHOOT = 0.2
 
 def load_mask(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
-) -> np.ndarray:
+) -> tuple[np.ndarray, str]:
     """Load a mask: voxels above zero, of probabilities those from 0.5 up; NaN is outside.
+
+    Probabilities are several fractions from 0 to 1, beyond which resampling may have led a little.
 
     Parameters
     ----------
@@ -128,21 +130,13 @@ def load_mask(
     Returns
     -------
     mask : bool array, shape (X, Y, Z)
+    words : str
+        What to say of a mask of probabilities after its name; empty for another one.
 
     Raises
     ------
     NiftiError
         If it has another shape or place, or no voxel; as `load_series` for the file itself.
-    """
-    return mask_and_kind(path, shape, series)[0]
-
-
-def mask_and_kind(
-    path: str | Path, shape: tuple[int, int, int], series: Series | None = None
-) -> tuple[np.ndarray, str]:
-    """As `load_mask`, and what to say of a mask of probabilities.
-
-    These are several fractions from 0 to 1, beyond which resampling may have led a little.
     """
     path = Path(path)
     values = np.nan_to_num(_on_grid("mask", path, shape, series), nan=0.0)

@@ -115,8 +115,7 @@ def find_noise(
     air = background_noise(S)
     if S.shape[-1] <= model.num_parameters:
         return _noise_of_air(S, model, mask, air, signed)
-    voxels = np.flatnonzero(mask)
-    sample = S[np.unravel_index(_thinned(voxels, VOXELS), mask.shape)]
+    sample = S[_thinned(mask, VOXELS)]
     rician = air.kind == "Rayleigh" if air.kind else is_rician(sample)
     choices = [bool(signed)]
     if not signed and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
@@ -148,7 +147,7 @@ def _sign_limit(
     known = signed or not model.magnitude or S.shape[-1] <= model.num_parameters
     if known or _share_below(S, mask, limit) <= SIGNED_SHARE:
         return limit
-    sample = S[np.unravel_index(_thinned(np.flatnonzero(mask), VOXELS), mask.shape)]
+    sample = S[_thinned(mask, VOXELS)]
     found = [residual_sigma(sample, tau, model, c, is_rician(sample))[0] for c in (False, True)]
     return np.minimum(limit, -5 * min(found))
 
@@ -205,7 +204,7 @@ def settle_sigma(
     """
     if noise.source != "given" or S.shape[-1] <= model.num_parameters:
         return noise, None
-    voxels = np.unravel_index(_thinned(np.flatnonzero(mask), FEWER_VOXELS), mask.shape)
+    voxels = _thinned(mask, FEWER_VOXELS)
     sigma = np.broadcast_to(noise.sigma, mask.shape)[voxels]
     typical = float(np.median(sigma))
     # Of a map of sigma, in units in which it is the same everywhere.
@@ -233,9 +232,10 @@ def _tell_less(sample: np.ndarray, model: SignalModel) -> bool:
     return freedom >= ENOUGH_FREEDOM[0] and freedom * len(sample) >= ENOUGH_FREEDOM[1]
 
 
-def _thinned(voxels: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of them, evenly."""
-    return voxels[:: -(-len(voxels) // most) or 1]
+def _thinned(mask: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
+    """Indices of at most `most` of a mask's voxels, evenly."""
+    voxels = np.flatnonzero(mask)
+    return np.unravel_index(voxels[:: -(-len(voxels) // most) or 1], mask.shape)
 
 
 def _noise_of_air(

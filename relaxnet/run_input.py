@@ -11,7 +11,7 @@ import numpy as np
 from relaxnet.fit_options import VOXELWISE, FitOptions
 from relaxnet.masks import RULES, mask_and_rule
 from relaxnet.nifti import Series, by
-from relaxnet.nifti_inputs import load_labels, load_series, load_sigma, mask_and_kind
+from relaxnet.nifti_inputs import load_labels, load_mask, load_series, load_sigma
 from relaxnet.roi import read_names
 from relaxnet.sidecar import input_sidecar
 from relaxsim.protocols import Protocol
@@ -177,6 +177,6 @@ def _mask(wanted: str, series: Series) -> tuple[np.ndarray | None, str]:
         found, rule = mask_and_rule(np.moveaxis(series.data, axis, 2))
         mask, words = np.moveaxis(found, 2, axis), f"automatic mask, {RULES[rule]}"
     else:
-        mask, kind = mask_and_kind(wanted, series.shape, series)
+        mask, kind = load_mask(wanted, series.shape, series)
         words = f"mask {Path(wanted).name}{kind}"
     return mask, f"{words} ({100 * mask.mean():.0f} % of voxels)"

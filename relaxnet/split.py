@@ -81,8 +81,8 @@ def held_back(infos: Sequence[ShardInfo]) -> set[int]:
     for position, info in enumerate(infos):
         groups.setdefault((info.path.parent, info.protocol), []).append(position)
     held = sorted(position for group in groups.values() for position in group[:0:-29])
-    if not held:
-        held = list(range(len(infos)))[1:][-1:]
+    if not held and len(infos) > 1:
+        held = [len(infos) - 1]
     most = max(1, len(infos) // 10)
     if len(held) > most:
         held = [held[i] for i in np.linspace(0, len(held) - 1, most).round().astype(int)]

@@ -158,7 +158,7 @@ def read_run(folder: str | Path) -> Run:
     }
     return Run(
         folder=folder,
-        series=_common(files[parameters[0]].name),
+        series="_".join(_without_desc(files[parameters[0]].name.split("_")[:-1])),
         maps=maps,
         sidecar=cards[parameters[0]],
         legend=_legend(cards.get("status", {})),
@@ -222,14 +222,12 @@ def _series_of(entities: str, stem: str) -> str:
     parts = [part for part in entities.split("_") if part]
     desc = [part.removeprefix("desc-") for part in parts if part.startswith("desc-")]
     main = {"T1map": "IRT1", "T2map": "MESE"}.get(stem, "") if parts else ""
-    rest = [part for part in parts if not part.startswith("desc-")]
-    return "_".join([*rest, desc[0] if desc else main])
+    return "_".join([*_without_desc(parts), desc[0] if desc else main])
 
 
-def _common(name: str) -> str:
-    """Entities of a map's name but for ``desc-``."""
-    parts = name.split("_")[:-1]
-    return "_".join(part for part in parts if not part.startswith("desc-"))
+def _without_desc(entities: Sequence[str]) -> list[str]:
+    """What the maps of a series have in common in their names."""
+    return [entity for entity in entities if not entity.startswith("desc-")]
 
 
 def _beside(path: Path) -> Path:

@@ -11,7 +11,6 @@ from relaxnet.nifti_inputs import (
     load_mask,
     load_series,
     load_sigma,
-    mask_and_kind,
     whole_labels,
 )
 
@@ -193,7 +192,7 @@ def test_mask(tmp_path, data):
     inside[2:5] = 1
     inside[0] = np.nan
     path = write(tmp_path / "mask.nii.gz", inside)
-    np.testing.assert_array_equal(load_mask(path, data.shape[:3]), inside == 1)
+    np.testing.assert_array_equal(load_mask(path, data.shape[:3])[0], inside == 1)
     with pytest.raises(NiftiError, match="has shape"):
         load_mask(path, (3, 3, 3))
     with pytest.raises(NiftiError, match="no voxel above zero"):
@@ -205,17 +204,17 @@ def test_mask_of_probabilities(tmp_path, data):
     shape = data.shape[:3]
     share = np.zeros(shape, np.float32)
     share[1], share[2], share[3] = 0.01, 0.5, 1.0
-    found, words = mask_and_kind(write(tmp_path / "p.nii", share), shape)
+    found, words = load_mask(write(tmp_path / "p.nii", share), shape)
     assert (found == (share >= 0.5)).all()
     assert words == " from 0.5 up"
-    found, words = mask_and_kind(write(tmp_path / "c.nii", 255 * share), shape)  # no probability
+    found, words = load_mask(write(tmp_path / "c.nii", 255 * share), shape)  # no probability
     assert (found == (share > 0)).all()
     assert words == ""
     share[2, 0], share[3, 0] = -0.02, 1.02  # as a spline leaves them
-    found, _ = mask_and_kind(write(tmp_path / "s.nii", share), shape)
+    found, _ = load_mask(write(tmp_path / "s.nii", share), shape)
     assert (found == (share >= 0.5)).all()
     binary = (share > 0.1) / 255  # one value that is not zero, whatever it is
-    assert load_mask(write(tmp_path / "b.nii", binary.astype(np.float32)), shape).any()
+    assert load_mask(write(tmp_path / "b.nii", binary.astype(np.float32)), shape)[0].any()
     with pytest.raises(NiftiError, match=r"no voxel of 0\.5 or more"):
         load_mask(write(tmp_path / "low.nii", share * 0.4), shape)
 
@@ -224,12 +223,12 @@ def test_mask_must_lie_where_the_series_lies(tmp_path, data):
     loaded = load_series([write(tmp_path / "s.nii", data, oblique())])
     inside = np.ones((*data.shape[:3], 1), np.float32)
     same, flipped = oblique(), oblique() @ np.diag([-1, 1, 1, 1])
-    assert load_mask(write(tmp_path / "a.nii", inside, same), data.shape[:3], loaded).all()
+    assert load_mask(write(tmp_path / "a.nii", inside, same), data.shape[:3], loaded)[0].all()
     with pytest.raises(NiftiError, match="lies elsewhere in space"):
         load_mask(write(tmp_path / "b.nii", inside, flipped), data.shape[:3], loaded)
     nowhere = nib.Nifti1Image(inside, None)  # no code: it does not say where it lies
     nib.save(nowhere, tmp_path / "c.nii")
-    assert load_mask(tmp_path / "c.nii", data.shape[:3], loaded).all()
+    assert load_mask(tmp_path / "c.nii", data.shape[:3], loaded)[0].all()
 
 
 @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
