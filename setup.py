@@ -16,8 +16,18 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["relaxsim", "relaxsim.*", "relaxnet", "relaxnet.*"]),
     package_data={
-        "relaxsim": ["plates/*.csv", "protocols/*.txt", "tissues/*.csv", "py.typed"],
-        "relaxnet": ["pretrained/*.keras", "pretrained/*.json", "report.css", "py.typed"],
+        "relaxsim": [
+            "models/protocols/*.txt",
+            "phantoms/plates/*.csv",
+            "simulation/tissues/*.csv",
+            "py.typed",
+        ],
+        "relaxnet": [
+            "networks/pretrained/*.keras",
+            "networks/pretrained/*.json",
+            "report/report.css",
+            "py.typed",
+        ],
     },
     install_requires=[
         "click>=8.1",

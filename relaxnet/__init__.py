@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from relaxsim import __version__
 
 if TYPE_CHECKING:
-    from relaxnet.file_prediction import predict_files
-    from relaxnet.fit_options import FitOptions
-    from relaxnet.maps import Maps
-    from relaxnet.masks import automatic_mask
-    from relaxnet.prediction import predict
+    from relaxnet.fitting.options import FitOptions
+    from relaxnet.maps.maps import Maps
+    from relaxnet.prediction.arrays import predict
+    from relaxnet.prediction.files import predict_files
+    from relaxnet.series.foreground import automatic_mask
 
 __all__ = ["FitOptions", "Maps", "__version__", "automatic_mask", "predict", "predict_files"]
 
 _HOMES = {
-    "FitOptions": "relaxnet.fit_options",
-    "Maps": "relaxnet.maps",
-    "automatic_mask": "relaxnet.masks",
-    "predict": "relaxnet.prediction",
-    "predict_files": "relaxnet.file_prediction",
+    "FitOptions": "relaxnet.fitting.options",
+    "Maps": "relaxnet.maps.maps",
+    "automatic_mask": "relaxnet.series.foreground",
+    "predict": "relaxnet.prediction.arrays",
+    "predict_files": "relaxnet.prediction.files",
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from relaxnet.dataset import Batch
-from relaxnet.rim import DEFAULT, RIM
+from relaxnet.networks.rim import DEFAULT, RIM
+from relaxnet.training.dataset import Batch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import ablation

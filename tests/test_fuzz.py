@@ -35,7 +35,7 @@ def test_faults_are_seen(fuzz, tmp_path, monkeypatch):
         (tmp_path / "left").write_text("")
         raise KeyError("magic")
 
-    monkeypatch.setattr("relaxnet.file_prediction.predict_files", broken)
+    monkeypatch.setattr("relaxnet.prediction.files.predict_files", broken)
     faults = fuzz.attempt(0, Case("sound", good, MAPPED), tmp_path).faults
     assert any("KeyError('magic')" in fault for fault in faults)
     assert "exit code 1" in faults

@@ -30,13 +30,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.coordinates import to_kappa
-from relaxnet.dataset import PURE, Batch, load_batch, read_infos
-from relaxnet.likelihood import Likelihood
-from relaxnet.rim import RIM
-from relaxnet.scale import patch_scale
-from relaxnet.training import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
-from relaxsim.shards import Shard, ShardInfo, read_shard
+from relaxnet.networks.likelihood import Likelihood
+from relaxnet.networks.parametrization import to_kappa
+from relaxnet.networks.rim import RIM
+from relaxnet.series.scale import patch_scale
+from relaxnet.training.dataset import PURE, Batch, load_batch, read_infos
+from relaxnet.training.loop import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
+from relaxsim.shards.layout import Shard, ShardInfo, read_shard
 
 #: What the cell sees of the likelihood -> channels a parameter.
 CHANNELS = {"whitened": 1, "information": 2, "newton": 3}
@@ -333,7 +333,7 @@ def quick_shards(folder: Path) -> tuple[Path, Path]:
     """Tiny training and validation data from the built-in head."""
     folders = folder / "train", folder / "validation"
     for seed, out in enumerate(folders):
-        code = "from relaxsim.cli import main; main()"
+        code = "from relaxsim.cli.group import main; main()"
         options = ["--tis", "cine31", "--patches", "48", "--patch-size", "16"]
         options += ["--seed", str(seed), "--jobs", "1", "--out", str(out)]
         command = [sys.executable, "-c", code, "generate", *options]

@@ -43,9 +43,9 @@ print(json.dumps([[*k, v / 1e9] for k, v in rates.items()]))
 """
 NETWORK = """
 import json, sys, time, numpy as np, tensorflow as tf
-from relaxnet.models import load_network, shipped_models
-from relaxnet.resnet import ResNet
-from relaxnet.rim import DEFAULT, RIM
+from relaxnet.networks.registry import load_network, shipped_models
+from relaxnet.networks.resnet import ResNet
+from relaxnet.networks.rim import DEFAULT, RIM
 what, repeats, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 name = {"rim": "rim-cine31", "resnet": "resnet-cine31"}[what]
 new = {"rim": lambda: RIM(**DEFAULT), "resnet": lambda: ResNet(num_images=31)}[what]
@@ -67,7 +67,7 @@ def times(f):
     return float(np.median(out))
 """
 STEP = f"""{NETWORK}
-from relaxnet.training import Settings, make_optimizer, make_steps, patch_loss
+from relaxnet.training.loop import Settings, make_optimizer, make_steps, patch_loss
 step, _ = make_steps(network, make_optimizer(network, Settings(("",))), patch_loss)
 batch = [series(24, 40, 40), np.ones((24, 40, 40, 3)) * [1, 1.9, 900], np.full(24, 0.02),
          np.ones((24, 40, 40)), tau, np.ones(24)]
@@ -75,7 +75,7 @@ batch = [tf.constant(x, tf.float32) for x in batch]
 print(times(lambda: float(step(*batch))))
 """
 PREDICT = f"""{NETWORK}
-from relaxnet.inference import run_network
+from relaxnet.networks.tiling import run_network
 shape = tuple(map(int, sys.argv[4:]))
 S, noise = series(*shape), np.full(shape[0], 0.02)
 seconds = times(lambda: run_network(network, S, tau, noise))
@@ -171,8 +171,8 @@ def write_series(folder: Path) -> Path:
     """A 256 x 256 x 1 x 31 series of noisy inversion recoveries."""
     import nibabel as nib
 
-    from relaxsim.protocols import read_protocol
-    from relaxsim.signals import INVERSION_RECOVERY
+    from relaxsim.models.protocols import read_protocol
+    from relaxsim.models.signals import INVERSION_RECOVERY
 
     rng = np.random.default_rng(0)
     kappa = np.stack(

@@ -24,12 +24,12 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 import click
 import numpy as np
 
-from relaxsim.anatomy import file_checksum
-from relaxsim.generate import BUILTIN, Settings, make_shard
-from relaxsim.noise import standard_normal
-from relaxsim.protocols import read_protocol
-from relaxsim.shards import write_shard
-from relaxsim.tissues import read_tissues
+from relaxsim.anatomy.anatomy import file_checksum
+from relaxsim.models.protocols import read_protocol
+from relaxsim.shards.generate import BUILTIN, Settings, make_shard
+from relaxsim.shards.layout import write_shard
+from relaxsim.simulation.noise import standard_normal
+from relaxsim.simulation.tissues import read_tissues
 
 SAMPLES = 40 * 40 * 31  # of a patch
 
@@ -134,7 +134,7 @@ def runs(brains: tuple[Path, ...], folder: Path, sizes: tuple[int, ...]) -> None
     for patches in sizes:
         for jobs in (1, 2):
             out = folder / f"run-{patches}-{jobs}"
-            program = "from relaxsim.cli import main; main()"
+            program = "from relaxsim.cli.group import main; main()"
             command = [sys.executable, "-c", program, "generate", "--tis", "cine31", *words]
             command += ["--patches", str(patches), "--jobs", str(jobs), "--out", str(out)]
             seconds, memory = watched(command)

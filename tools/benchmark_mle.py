@@ -21,13 +21,13 @@ import click
 import numpy as np
 from scipy.optimize import least_squares
 
-from relaxnet.fit_input import fit_bounds
-from relaxnet.mle import fit_voxelwise
-from relaxnet.regularised import LAMBDA_B, fit_regularised, fit_shared
-from relaxnet.search import make_grid
-from relaxnet.separable import make_problem
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel, signal_model
+from relaxnet.fitting.grid_search import make_grid
+from relaxnet.fitting.inputs import fit_bounds
+from relaxnet.fitting.regularised import LAMBDA_B, fit_regularised, fit_shared
+from relaxnet.fitting.separable import make_problem
+from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel, signal_model
 
 SNR = 30.0
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from relaxnet.models import shipped_models
+from relaxnet.networks.registry import shipped_models
 
 TISSUES = ("GM", "WM")
 

@@ -22,15 +22,15 @@ import matplotlib as mpl
 import numpy as np
 from evaluate_patches import draw_patches, label_of, settings_of
 
-from relaxnet.metrics import TISSUES
-from relaxnet.noise import is_rician
-from relaxnet.scale import patch_scale
-from relaxnet.uncertainty import clustered_share
-from relaxsim.cli import Range
-from relaxsim.generate import Settings
-from relaxsim.maps import B_FIELDS
-from relaxsim.noise import add_noise
-from relaxsim.protocols import Protocol
+from relaxnet.evaluation.metrics import TISSUES
+from relaxnet.fitting.crlb import clustered_share
+from relaxnet.series.noise import is_rician
+from relaxnet.series.scale import patch_scale
+from relaxsim.cli.group import Range
+from relaxsim.models.protocols import Protocol
+from relaxsim.shards.generate import Settings
+from relaxsim.simulation.noise import add_noise
+from relaxsim.simulation.tissue_maps import B_FIELDS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -43,7 +43,7 @@ BATCH = 16
 
 def network_estimator(name: str) -> Estimator:
     """``estimate(S, tau, sigma, mask)`` of a network with an error head; sigma is one number."""
-    from relaxnet.models import load_network
+    from relaxnet.networks.registry import load_network
 
     network = load_network(name)
     if not getattr(network, "has_std", False):
@@ -68,7 +68,7 @@ def network_estimator(name: str) -> Estimator:
 
 def mle_estimator(settings: Settings) -> Estimator:
     """``estimate`` of the voxel-wise maximum-likelihood fit and its Cramer-Rao bound."""
-    from relaxnet.mle import fit_voxelwise
+    from relaxnet.fitting.voxelwise import fit_voxelwise
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: float, mask: np.ndarray) -> Any:
         spread = np.full(mask.shape, sigma)

@@ -1,7 +1,7 @@
 """Bias, CV and RMSE of networks and of the maximum-likelihood fit on simulated held-out patches.
 
 Every patch is a draw of kappa; every draw gets `--repeats` draws of noise at each SNR. Metrics are
-those of `relaxnet.metrics`, per tissue, with the Monte Carlo error over draws.
+those of `relaxnet.evaluation.metrics`, per tissue, with the Monte Carlo error over draws.
 
 Example:
     python tools/evaluate_patches.py --tis cine31 --network runs/rim/best.keras \
@@ -18,23 +18,23 @@ from typing import Any
 import click
 import numpy as np
 
-from relaxnet.metrics import Summary, by_tissue
-from relaxnet.noise import is_rician
-from relaxnet.scale import patch_scale
-from relaxsim.cli import Range, chosen_anatomies
-from relaxsim.generate import Settings, draw_mixture, shard_rng
-from relaxsim.maps import B_FIELDS, draw_tissue_values
-from relaxsim.noise import add_noise
-from relaxsim.protocols import Protocol, random_protocol, read_protocol
-from relaxsim.simulate import noise_free
-from relaxsim.tissues import parse_tissues, read_tissues
+from relaxnet.evaluation.metrics import Summary, by_tissue
+from relaxnet.series.noise import is_rician
+from relaxnet.series.scale import patch_scale
+from relaxsim.cli.group import Range, chosen_anatomies
+from relaxsim.models.protocols import Protocol, random_protocol, read_protocol
+from relaxsim.shards.generate import Settings, draw_mixture, shard_rng
+from relaxsim.simulation.noise import add_noise
+from relaxsim.simulation.simulate import noise_free
+from relaxsim.simulation.tissue_maps import B_FIELDS, draw_tissue_values
+from relaxsim.simulation.tissues import parse_tissues, read_tissues
 
 Estimator = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def network_estimator(name: str) -> Estimator:
     """``estimate(S, tau, sigma, mask) -> kappa`` of a network; S (b, h, w, N), sigma (b,)."""
-    from relaxnet.models import load_network
+    from relaxnet.networks.registry import load_network
 
     network = load_network(name)
 
@@ -51,7 +51,7 @@ def network_estimator(name: str) -> Estimator:
 
 def mle_estimator(settings: Settings) -> Estimator:
     """``estimate`` of the voxel-wise maximum-likelihood fit."""
-    from relaxnet.mle import fit_voxelwise
+    from relaxnet.fitting.voxelwise import fit_voxelwise
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> np.ndarray:
         spread = np.broadcast_to(sigma[:, None, None], mask.shape)

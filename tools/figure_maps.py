@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from relaxnet.view import draw_runs
+from relaxnet.report.mosaic import draw_runs
 
 _ORDER = ("T1map", "T2map", "Bmap", "M0map")
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzz_cases import BREACH, MAPPED, REFUSED, Case, draw
 
-from relaxnet.cli import main as relaxnet_main
+from relaxnet.cli.group import main as relaxnet_main
 
 MAPS = ("T1map", "M0map", "Bmap", "residual", "status")
 

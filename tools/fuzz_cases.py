@@ -20,8 +20,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relaxnet.models import PRETRAINED
-from relaxsim.signals import INVERSION_RECOVERY
+from relaxnet.networks.registry import PRETRAINED
+from relaxsim.models.signals import INVERSION_RECOVERY
 
 TAU = np.array([50.0, 150, 400, 800, 1400, 2200, 3500])
 SHAPE = (12, 10, 2)

@@ -23,10 +23,10 @@ import nibabel as nib
 import numpy as np
 
 from relaxsim import __version__
-from relaxsim.anatomy import Anatomy, builtin_head
-from relaxsim.phantoms import Phantom, brain_phantom, noisy_series
-from relaxsim.signals import signal_model
-from relaxsim.tissues import read_tissues
+from relaxsim.anatomy.anatomy import Anatomy, builtin_head
+from relaxsim.models.signals import signal_model
+from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
+from relaxsim.simulation.tissues import read_tissues
 
 #: Times in ms and repetition times in s; an inversion every TR and a 90-degree readout.
 TIS = (50.0, 100.0, 200.0, 400.0, 700.0, 1100.0, 1700.0, 2500.0)

@@ -18,10 +18,10 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, label
 
-from relaxnet.fit import NO_SIGNAL, STATUS_NAMES, Fit, estimate_sigma
-from relaxnet.mle import fit_voxelwise
-from relaxnet.regularised import fit_fixed, fit_regularised, fit_shared
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
+from relaxnet.fitting.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxnet.fitting.result import NO_SIGNAL, STATUS_NAMES, Fit, estimate_sigma
+from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
 
 #: Tissues of the two brains (1.5 T and 3 T), by the T1 in ms of the fit with a shared B.
 RANGES_IR = {"white": (550.0, 720.0), "grey": (850.0, 1200.0)}

@@ -18,16 +18,16 @@ from pathlib import Path
 import click
 import numpy as np
 
-from relaxnet.masks import automatic_mask
-from relaxnet.nifti_inputs import load_series
-from relaxnet.noise import Noise, find_noise
-from relaxnet.scale import series_scale
-from relaxsim.anatomy import builtin_head, load_anatomy
-from relaxsim.noise import add_noise
-from relaxsim.phantoms import Phantom, brain_phantom
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import SignalModel, model_for_times
-from relaxsim.tissues import read_tissues
+from relaxnet.io.inputs import load_series
+from relaxnet.series.foreground import automatic_mask
+from relaxnet.series.noise import Noise, find_noise
+from relaxnet.series.scale import series_scale
+from relaxsim.anatomy.anatomy import builtin_head, load_anatomy
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.phantoms.phantoms import Phantom, brain_phantom
+from relaxsim.simulation.noise import add_noise
+from relaxsim.simulation.tissues import read_tissues
 
 TIMES = Path(__file__).with_name("times")
 PROTOCOLS = {

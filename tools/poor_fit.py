@@ -17,16 +17,16 @@ from typing import Any
 import click
 import numpy as np
 
-from relaxnet.maps import Maps
-from relaxnet.models import DEFAULT_NETWORK, load_network
-from relaxnet.prediction import predict
-from relaxnet.status import POOR_FIT
-from relaxnet.tensorflow_import import import_tensorflow
-from relaxsim.anatomy import Anatomy, builtin_head, load_anatomy
-from relaxsim.errors import one_line_errors
-from relaxsim.phantoms import Phantom, brain_phantom, noisy_series
-from relaxsim.signals import MODELS
-from relaxsim.tissues import read_tissues
+from relaxnet.cli.tensorflow_import import import_tensorflow
+from relaxnet.maps.maps import Maps
+from relaxnet.maps.status import POOR_FIT
+from relaxnet.networks.registry import DEFAULT_NETWORK, load_network
+from relaxnet.prediction.arrays import predict
+from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
+from relaxsim.core.errors import one_line_errors
+from relaxsim.models.signals import MODELS
+from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
+from relaxsim.simulation.tissues import read_tissues
 
 TIMES = {
     "inversion_recovery": np.array([350.0, 500, 650, 800, 950, 1100, 1250, 1400, 1700]),

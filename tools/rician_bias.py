@@ -13,10 +13,10 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from relaxnet.mle import CONVERGED, LIKELIHOODS, fit_voxelwise
-from relaxnet.uncertainty import crlb
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxnet.fitting.crlb import crlb
+from relaxnet.fitting.voxelwise import CONVERGED, LIKELIHOODS, fit_voxelwise
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
 
 CASES = (
     (T2_DECAY, read_protocol("fse6", "tes").tau, [1.0, 80.0]),

@@ -14,8 +14,8 @@ import click
 import nibabel as nib
 import numpy as np
 
-from relaxnet.metrics import Summary, by_tissue
-from relaxnet.view import draw_runs
+from relaxnet.evaluation.metrics import Summary, by_tissue
+from relaxnet.report.mosaic import draw_runs
 
 SNR = 15
 REPEATS = 2

@@ -170,7 +170,7 @@ def make_data(name: str, brains: Path, work: Path) -> tuple[list[Path], list[Pat
 def ship(name: str, run: Path, weights: str, figures: Path | None) -> None:
     """Copy a network of a run into the package, with its card and its learning curve."""
     root = Path(__file__).parents[1]
-    target = root / "relaxnet" / "pretrained" / f"{name}.keras"
+    target = root / "relaxnet" / "networks" / "pretrained" / f"{name}.keras"
     card = json.loads((run / f"{weights}.json").read_text(encoding="utf-8"))
     for key in ("data", "validation"):
         card["training"][key] = sorted(Path(p).name for p in card["training"][key])
@@ -203,7 +203,7 @@ def history(run: Path) -> list[dict[str, str]]:
 
 def copy_weights(source: Path, target: Path) -> None:
     """Copy a network; a ResNet, which is large, with its weights in float16."""
-    from relaxnet.models import load_network, network_kind, with_policy
+    from relaxnet.networks.registry import load_network, network_kind, with_policy
 
     if network_kind(source) == "rim":
         shutil.copyfile(source, target)

@@ -4,8 +4,8 @@ import pytest
 from accuracy_text import markdown
 from bounds import bayes_slopes, relative_bounds
 
-from relaxnet.metrics import Moments
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
 
 TAU = np.linspace(150.0, 950.0, 31)
 SPREAD = 0.03

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from slices import PLACES, Scene, place_of, slab
 
-from relaxnet.metrics import Moments
-from relaxsim.anatomy import builtin_head
-from relaxsim.protocols import Protocol
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.anatomy.anatomy import builtin_head
+from relaxsim.models.protocols import Protocol
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 import slices
 from click.testing import CliRunner
 
-from relaxsim.anatomy import builtin_head
+from relaxsim.anatomy.anatomy import builtin_head
 
 
 @pytest.fixture(scope="module")

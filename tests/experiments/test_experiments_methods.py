@@ -4,8 +4,8 @@ import methods as m
 import numpy as np
 import pytest
 
-from relaxnet.models import DEFAULT_NETWORK, shipped_models
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxnet.networks.registry import DEFAULT_NETWORK, shipped_models
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
 
 TAU = np.array([100.0, 300, 600, 1000, 2000])
 

@@ -15,9 +15,9 @@ from methods import fit_method
 from patches import Patches, draw_places
 from sweep import Panel, Setup, draw_panels, measured
 
-from relaxsim.maps import TissueValues
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.simulation.tissue_maps import TissueValues
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from relaxnet.nifti import save_map
-from relaxnet.nifti_inputs import load_series
-from relaxnet.status import AT_BOUND, OK, OUTSIDE, POOR_FIT, levels
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxnet.io.inputs import load_series
+from relaxnet.io.nifti import save_map
+from relaxnet.maps.status import AT_BOUND, OK, OUTSIDE, POOR_FIT, levels
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
 
 TAUS = {
     "inversion_recovery": np.array([50.0, 150, 400, 800, 1400, 2200, 3500]),

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from relaxsim.maps import draw_tissue_values
-from relaxsim.noise import draw_sigma
-from relaxsim.shards import shard_path, write_shard
-from relaxsim.signals import INVERSION_RECOVERY
-from relaxsim.simulate import mixture_of_labels, simulate
-from relaxsim.tissues import read_tissues
+from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.shards.layout import shard_path, write_shard
+from relaxsim.simulation.noise import draw_sigma
+from relaxsim.simulation.simulate import mixture_of_labels, simulate
+from relaxsim.simulation.tissue_maps import draw_tissue_values
+from relaxsim.simulation.tissues import read_tissues
 
 TAU = np.array([50.0, 200.0, 500.0, 900.0, 1500.0, 3000.0])
 

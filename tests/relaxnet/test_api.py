@@ -10,14 +10,14 @@ import pytest
 from small_series import TAU, series, write, write_times
 
 import relaxnet
-from relaxnet.estimators import check_network
-from relaxsim.signals import INVERSION_RECOVERY
+from relaxnet.prediction.estimators import check_network
+from relaxsim.models.signals import INVERSION_RECOVERY
 
 
 def test_import_is_light():
     code = (
         "import sys, relaxnet; "
-        "heavy = {'tensorflow', 'keras', 'scipy', 'nibabel', 'relaxnet.prediction'}; "
+        "heavy = {'tensorflow', 'keras', 'scipy', 'nibabel', 'relaxnet.prediction.arrays'}; "
         "assert not heavy & set(sys.modules); "
         "relaxnet.predict; relaxnet.predict_files; "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from small_shards import make_shards
 
-from relaxnet.models import load_network
-from relaxnet.prediction import predict
-from relaxnet.training import Settings, run
-from relaxsim.signals import MODELS, SignalModel
+from relaxnet.networks.registry import load_network
+from relaxnet.prediction.arrays import predict
+from relaxnet.training.loop import Settings, run
+from relaxsim.models.signals import MODELS, SignalModel
 
 
 def _signed(kappa, tau, xp):

@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from relaxsim.anatomy import file_checksum
-from relaxsim.generate import Settings
-from relaxsim.protocols import read_protocol
-from relaxsim.tissues import read_tissues
+from relaxsim.anatomy.anatomy import file_checksum
+from relaxsim.models.protocols import read_protocol
+from relaxsim.shards.generate import Settings
+from relaxsim.simulation.tissues import read_tissues
 
 
 def head_volume(shape=(24, 44, 36)):

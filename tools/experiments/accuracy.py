@@ -32,9 +32,9 @@ from methods import Method, methods_for, methods_option, models_option, parse_fi
 from other_rows import others_option, with_others
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
 
-from relaxnet.metrics import TISSUES, Moments, summarise
-from relaxsim.errors import one_line_errors
-from relaxsim.phantoms import Phantom
+from relaxnet.evaluation.metrics import TISSUES, Moments, summarise
+from relaxsim.core.errors import one_line_errors
+from relaxsim.phantoms.phantoms import Phantom
 
 SNRS = (3.0, 5.0, 10.0, 30.0, 60.0, 100.0)
 #: Columns that say what a row is of.

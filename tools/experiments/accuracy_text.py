@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxsim.signals import SignalModel
+from relaxsim.models.signals import SignalModel
 
 Rows = Sequence[dict[str, Any]]
 B_WORDS = {"patch": "B constant", "smooth": "B smooth"}

@@ -28,8 +28,8 @@ from sweep import Setup
 from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
-from relaxsim.protocols import Protocol, random_protocol, read_protocol
-from relaxsim.signals import model_for_times
+from relaxsim.models.protocols import Protocol, random_protocol, read_protocol
+from relaxsim.models.signals import model_for_times
 
 TIMES = Path(__file__).parents[1] / "times"
 NAMED = {

@@ -1,7 +1,7 @@
 """Experiment: how far small structures are blurred away (paper, section 5.1.2, Fig. 3).
 
 E1 is a slice at the mean tissue values, E2 the same with four small structures
-(`relaxsim.structures`); each has its own draws of noise. The bias of a repetition is
+(`relaxsim.phantoms.structures`); each has its own draws of noise. The bias of a repetition is
 the mean relative error over the voxels of a region: the structure itself or its neighbourhood. E1
 and E2 are compared by independent t-tests over the repetitions (Welch): for the bias of that mean,
 for the spread of its absolute deviation from its own mean (Levene). The CV is that of a voxel,
@@ -36,9 +36,9 @@ from scipy import stats
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxsim.errors import one_line_errors
-from relaxsim.phantoms import Phantom
-from relaxsim.structures import STRUCTURES, with_structures
+from relaxsim.core.errors import one_line_errors
+from relaxsim.phantoms.phantoms import Phantom
+from relaxsim.phantoms.structures import STRUCTURES, with_structures
 
 #: Scenarios and their first draws of noise, so that they are independent.
 FIRST_NOISE = {"E1": 0, "E2": 1_000_000}

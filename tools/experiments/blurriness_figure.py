@@ -10,8 +10,8 @@ import numpy as np
 from figures import FIVE, PAGE, draw_box, legend_below, offsets, save_figure, subplots
 from methods import Method
 
-from relaxsim.phantoms import Phantom
-from relaxsim.structures import STRUCTURES
+from relaxsim.phantoms.phantoms import Phantom
+from relaxsim.phantoms.structures import STRUCTURES
 
 #: The paper's largest relative bias of the RIM in a structure, per cent.
 PAPER = 3.43

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxnet.uncertainty import covariance_with_known, fisher_information, inverse
-from relaxsim.signals import SignalModel
+from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
+from relaxsim.models.signals import SignalModel
 
 
 def relative_bounds(

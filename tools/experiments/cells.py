@@ -21,9 +21,9 @@ import numpy as np
 from methods import Method
 from slices import Scene
 
-from relaxnet.metrics import Moments
-from relaxsim.noise import add_noise
-from relaxsim.phantoms import Phantom
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.phantoms.phantoms import Phantom
+from relaxsim.simulation.noise import add_noise
 
 #: Mean signal of grey and white matter, in units of CSF's A: SNR = 0.75 / sigma.
 SIGNAL = 0.75

@@ -34,8 +34,8 @@ from pivot import pivot
 from slices import Scene, brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.metrics import Moments
-from relaxsim.errors import one_line_errors
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.core.errors import one_line_errors
 
 PROTOCOLS = ("cine23", "cine25", "cine31")
 #: Columns that say what a row is of.

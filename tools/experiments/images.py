@@ -21,8 +21,8 @@ from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxnet.uncertainty import crlb
-from relaxsim.signals import model_for_times
+from relaxnet.fitting.crlb import crlb
+from relaxsim.models.signals import model_for_times
 
 #: First time, longest time where the number varies, number where the longest time varies, in ms.
 FIRST = {"tis": 50.0, "tes": 10.0}

@@ -36,7 +36,7 @@ from scans import Scan, make_scan
 from slices import quick_option, seed_option
 from text_tables import table, write_markdown
 
-from relaxsim.errors import one_line_errors
+from relaxsim.core.errors import one_line_errors
 
 #: Protocol that each series has.
 PROTOCOL = {"brain_ir": "barral2010", "brain_t1": "santini_t1", "brain_t2": "santini_t2"}

@@ -21,8 +21,8 @@ from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxsim.protocols import Protocol, read_protocol
-from relaxsim.signals import INVERSION_RECOVERY
+from relaxsim.models.protocols import Protocol, read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY
 
 B_VALUES = (1.2, 1.4, 1.6, 1.8, 2.0)
 #: ms; 0 stands for infinite.

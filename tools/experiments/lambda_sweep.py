@@ -3,7 +3,7 @@
 The paper tried lambda_B of 0, 1, 5, 10, 50, 100, 500 and 1000 on a scan and chose the one whose T1
 map had the fewest outliers. Here the truth is known: an outlier is an estimate of T1 that is more
 than 50 % off. Beside them the weight that the data choose, and one B for the whole mask. The
-penalty is stated in `relaxnet.regularised`.
+penalty is stated in `relaxnet.fitting.regularised`.
 
 Example:
     python tools/experiments/lambda_sweep.py --brains subject45_crisp_v.mnc.gz
@@ -25,8 +25,8 @@ from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.metrics import Moments
-from relaxsim.errors import one_line_errors
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.core.errors import one_line_errors
 
 #: The paper's weights, then the chosen and the infinite one.
 WEIGHTS = {

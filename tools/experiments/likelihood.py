@@ -18,8 +18,8 @@ from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import model_for_times
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import model_for_times
 
 SNRS = (2.0, 3.0, 4.0, 5.0, 10.0)
 

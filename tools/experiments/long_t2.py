@@ -27,9 +27,9 @@ from sweep import Setup
 from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
-from relaxnet.uncertainty import crlb
-from relaxsim.maps import TissueValues
-from relaxsim.signals import T2_DECAY
+from relaxnet.fitting.crlb import crlb
+from relaxsim.models.signals import T2_DECAY
+from relaxsim.simulation.tissue_maps import TissueValues
 
 RANGE = (500.0, 2500.0)
 #: Columns of the table, in order.

@@ -16,13 +16,13 @@ from typing import Any
 import click
 import numpy as np
 
-from relaxnet.fit_options import VOXELWISE, FitOptions
-from relaxnet.maps import Maps
-from relaxnet.models import ModelError, checksum, find_model, load_network, network_kind
-from relaxnet.prediction import predict
-from relaxnet.regularised import LAMBDA_B
-from relaxnet.tensorflow_import import import_tensorflow
-from relaxsim.signals import SignalModel
+from relaxnet.cli.tensorflow_import import import_tensorflow
+from relaxnet.fitting.options import VOXELWISE, FitOptions
+from relaxnet.fitting.regularised import LAMBDA_B
+from relaxnet.maps.maps import Maps
+from relaxnet.networks.registry import ModelError, checksum, find_model, load_network, network_kind
+from relaxnet.prediction.arrays import predict
+from relaxsim.models.signals import SignalModel
 
 #: Title and colour of each kind of method.
 RIM = "RIM", "#D55E00"
@@ -107,7 +107,7 @@ class Method:
         spacing: tuple[float, ...] | None = None,
         force: bool = False,
     ) -> Maps:
-        """Maps of a series (X, Y, Z, N); arguments and errors as `relaxnet.prediction.predict`."""
+        """Maps of a series (X, Y, Z, N), as `relaxnet.prediction.arrays.predict`."""
         network = _loaded(self.network) if self.network else None
         told = S, tau, model, self.kind, network, sigma, mask, signed, self.fit
         return predict(*told, spacing=spacing, force=force)
@@ -159,7 +159,7 @@ def network_method(name: str, path: str | Path | None = None) -> Method:
 
     Raises
     ------
-    relaxnet.models.ModelError
+    relaxnet.networks.registry.ModelError
         If there is none.
     """
     file = find_model(path or name)

@@ -25,8 +25,8 @@ from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import model_for_times
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import model_for_times
 
 #: Shifted images of a series.
 MOVED = {"cine31": (0, 1, 3, 6, 12), "fse6": (0, 1, 2, 3)}

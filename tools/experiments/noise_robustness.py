@@ -40,9 +40,9 @@ from pivot import pivot
 from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
-from relaxnet.metrics import Moments
-from relaxsim.errors import one_line_errors
-from relaxsim.phantoms import Phantom
+from relaxnet.evaluation.metrics import Moments
+from relaxsim.core.errors import one_line_errors
+from relaxsim.phantoms.phantoms import Phantom
 
 METRICS = ("bias", "cv", "rmse")
 #: Columns that say what a row is of.

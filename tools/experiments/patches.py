@@ -10,14 +10,14 @@ import numpy as np
 from methods import Method
 from slices import BUILTIN_SUBJECTS
 
-from relaxnet.metrics import Summary, by_tissue
-from relaxsim.anatomy import file_checksum
-from relaxsim.generate import BUILTIN, Settings, draw_mixture, shard_rng
-from relaxsim.maps import TissueValues, draw_tissue_values
-from relaxsim.noise import add_noise
-from relaxsim.signals import SignalModel
-from relaxsim.simulate import Mixture, noise_free
-from relaxsim.tissues import read_tissues
+from relaxnet.evaluation.metrics import Summary, by_tissue
+from relaxsim.anatomy.anatomy import file_checksum
+from relaxsim.models.signals import SignalModel
+from relaxsim.shards.generate import BUILTIN, Settings, draw_mixture, shard_rng
+from relaxsim.simulation.noise import add_noise
+from relaxsim.simulation.simulate import Mixture, noise_free
+from relaxsim.simulation.tissue_maps import TissueValues, draw_tissue_values
+from relaxsim.simulation.tissues import read_tissues
 
 #: mm; finer than the networks for any times have seen at least, coarser than at most.
 VOXEL_SIZE = 0.85
@@ -140,7 +140,7 @@ def simulate(
     model : SignalModel
     seed : int
     b_field : str or float
-        As `relaxsim.maps.draw_tissue_values`, or B itself (for infinite TR).
+        As `relaxsim.simulation.tissue_maps.draw_tissue_values`, or B itself (for infinite TR).
     tr : float, optional
         Repetition time in ms; default infinite.
     change : callable, optional

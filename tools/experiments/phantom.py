@@ -37,11 +37,11 @@ from real_data import Plate, load_plates
 from slices import quick_option, seed_option
 from text_tables import table, write_markdown
 
-from relaxnet.metrics import coefficient_of_variation, relative_bias, relative_rmse
-from relaxsim.errors import one_line_errors
-from relaxsim.phantoms import Phantom, noisy_series, plate_phantom
-from relaxsim.protocols import Protocol, read_protocol
-from relaxsim.signals import model_for_times
+from relaxnet.evaluation.metrics import coefficient_of_variation, relative_bias, relative_rmse
+from relaxsim.core.errors import one_line_errors
+from relaxsim.models.protocols import Protocol, read_protocol
+from relaxsim.models.signals import model_for_times
+from relaxsim.phantoms.phantoms import Phantom, noisy_series, plate_phantom
 
 TIMES = Path(__file__).parents[1] / "times"
 #: Times of the simulated plates; the paper's are cine23 and fse6.

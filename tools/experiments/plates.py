@@ -14,8 +14,8 @@ from kept import Rows, kept_array
 from methods import Method
 from real_data import SPHERES, Plate
 
-from relaxnet.masks import automatic_mask
-from relaxnet.mle import fit_voxelwise
+from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxnet.series.foreground import automatic_mask
 
 #: Spheres that are listed but left out of the mean: the fits themselves disagree there.
 LEFT_OUT = {("T1_plate4", 14)}

@@ -13,9 +13,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from relaxnet.regularised import fit_shared
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
+from relaxnet.fitting.regularised import fit_shared
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
 
 #: T1 in ms that makes white and grey matter in the reference map (1.5 T and 3 T).
 RANGES = {

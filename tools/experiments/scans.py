@@ -11,8 +11,8 @@ from kept import kept_array
 from methods import Method, fit_method
 from real_data import Brain
 
-from relaxnet.maps import Maps
-from relaxnet.metrics import coefficient_of_variation
+from relaxnet.evaluation.metrics import coefficient_of_variation
+from relaxnet.maps.maps import Maps
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Evaluation slices: brains not trained on, with draws of kappa.
 
 Slices are axial, 256 x 256 voxels of 0.85 mm, 0.85 mm thick: one through the body of the corpus
-callosum (`relaxsim.phantoms.middle_slice`), one 18 mm below it, through the basal ganglia. Draws
-of kappa take the slices of the subjects in turn.
+callosum (`relaxsim.phantoms.phantoms.middle_slice`), one 18 mm below it, through the basal ganglia.
+Draws of kappa take the slices of the subjects in turn.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from relaxsim.anatomy import Anatomy, builtin_head, load_anatomy
-from relaxsim.phantoms import Phantom, brain_phantom, middle_slice
-from relaxsim.protocols import Protocol, read_protocol
-from relaxsim.signals import SignalModel, model_for_times
-from relaxsim.tissues import TissueTable, read_tissues
+from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
+from relaxsim.models.protocols import Protocol, read_protocol
+from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.phantoms.phantoms import Phantom, brain_phantom, middle_slice
+from relaxsim.simulation.tissues import TissueTable, read_tissues
 
 #: Places of the slices: mm above the corpus callosum's.
 PLACES = {"corpus callosum": 0.0, "basal ganglia": -18.0}

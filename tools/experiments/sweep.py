@@ -18,8 +18,8 @@ from methods import Method
 from patches import Patches, Places, repeated, scores, simulate
 from text_tables import table
 
-from relaxsim.maps import TissueValues
-from relaxsim.signals import SignalModel
+from relaxsim.models.signals import SignalModel
+from relaxsim.simulation.tissue_maps import TissueValues
 
 LABELS = {"bias": "bias (%)", "cv": "CV (%)", "rmse": "RMSE (%)", "pooled_rmse": "RMSE (%)"}
 TISSUE_STYLES = {"GM": "-", "WM": "--"}

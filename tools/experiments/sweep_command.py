@@ -15,7 +15,7 @@ from patches import QUICK_SIZE, SIZE, Places, draw_places
 from slices import brains_option, quick_option, seed_option
 from sweep import Measure, Setup, measured, tissue_scores
 
-from relaxsim.errors import one_line_errors
+from relaxsim.core.errors import one_line_errors
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from methods import Method, methods_for, methods_option, models_option, parse_fi
 from slices import quick_option
 from text_tables import table, write_markdown
 
-from relaxsim.errors import one_line_errors
-from relaxsim.protocols import read_protocol
-from relaxsim.signals import INVERSION_RECOVERY
+from relaxsim.core.errors import one_line_errors
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.signals import INVERSION_RECOVERY
 
 TOOLS = Path(__file__).parents[1]
 SIDE, SAMPLES = 256, 700

@@ -1,0 +1,1 @@
+"""Map a BIDS dataset into a derivative dataset."""

@@ -1,0 +1,206 @@
+"""The folder of a BIDS derivative dataset: its own files, and moving maps into place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from relaxnet import __version__
+from relaxnet.bids.dataset import Collection
+from relaxnet.bids.derivative import MAIN, main_map, map_name
+from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
+
+BIDS_VERSION = "1.10.0"
+#: Maps that the specification has no suffix for.
+IGNORED = (
+    "*_Bmap.*",
+    "*_T1std.*",
+    "*_T2std.*",
+    "*_M0std.*",
+    "*_Bstd.*",
+    "*_residual.*",
+    "*_status.*",
+    "*_fit.*",
+    "*_report.html",
+)
+LOCK = ".relaxnet-lock"
+_README = """# Maps by relaxnet {version}
+
+T1map and T2map are in seconds, M0map is in the unit of the images. Outside the mask, and where
+nothing could be estimated, maps are 0; the files `status` say why. Maps that the BIDS
+specification has no suffix for (B, standard deviations, residual, status) are listed in
+`.bidsignore`. How each map was made stands in the JSON file beside it.
+"""
+
+
+def prepare(out: Path, root: Path) -> None:
+    """Make the derivative dataset with its own files, or refuse its folder.
+
+    Raises
+    ------
+    BidsError
+        If `out` is a file, the raw dataset, inside its subjects, another dataset, of another raw
+        dataset, or cannot be written to.
+    """
+    out_place, root_place = out.resolve(), root.resolve()
+    if out.exists() and not out.is_dir():
+        raise BidsError(f"{out} is a file; expected a folder for the derivative dataset.")
+    inside = out_place.relative_to(root_place).parts if _below(out_place, root_place) else None
+    if inside is not None and (not inside or inside[0].startswith("sub-")):
+        raise BidsError(
+            f"{out} lies in the raw data; expected a folder of its own, such as "
+            f"{root / 'derivatives' / 'relaxnet'}."
+        )
+    link = os.path.relpath(os.path.realpath(root), os.path.realpath(out)).replace(os.sep, "/")
+    _check_ours(out, root)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".relaxnet-"):
+            pass
+    except OSError as error:
+        raise BidsError(f"{out} cannot be written ({error.strerror}).") from None
+    if not (out / DESCRIPTION).exists():
+        _write(out / DESCRIPTION, json.dumps(_described(root, link), indent=1) + "\n")
+    if not (out / "README.md").exists():
+        _write(out / "README.md", _README.format(version=__version__))
+    _write(out / ".bidsignore", "\n".join(IGNORED) + "\n")
+
+
+def _below(path: Path, parent: Path) -> bool:
+    return path == parent or parent in path.parents
+
+
+def _check_ours(out: Path, root: Path) -> None:
+    """Refuse a folder of another dataset."""
+    if not out.is_dir():
+        return
+    if not (out / DESCRIPTION).exists():
+        if any(not path.name.startswith(".") for path in out.iterdir()):
+            raise BidsError(f"{out} holds other files; expected an empty or new folder.")
+        return
+    there = read_json(out / DESCRIPTION)
+    makers = there.get("GeneratedBy")
+    named = (
+        [m.get("Name") for m in makers if isinstance(m, dict)] if isinstance(makers, list) else []
+    )
+    if "relaxnet" not in named:
+        raise BidsError(f"{out} holds a dataset that relaxnet did not make; give another folder.")
+    link = (there.get("DatasetLinks") or {}).get("raw")
+    if link is not None and os.path.realpath(out / link) != os.path.realpath(root):
+        raise BidsError(f"{out} holds maps of another dataset ({link}); give another folder.")
+
+
+def _described(root: Path, link: str) -> dict[str, Any]:
+    """Content of ``dataset_description.json``."""
+    raw = read_json(root / DESCRIPTION) if (root / DESCRIPTION).is_file() else {}
+    source = {"URL": "bids:raw:."}
+    if "DatasetDOI" in raw:
+        source["DOI"] = raw["DatasetDOI"]
+    return {
+        "Name": f"relaxnet maps of {raw.get('Name', root.resolve().name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        **{key: raw[key] for key in ("License", "Authors") if key in raw},
+        "GeneratedBy": [
+            {
+                "Name": "relaxnet",
+                "Version": __version__,
+                "Description": "T1 and T2 maps by networks or by maximum likelihood",
+            }
+        ],
+        "SourceDatasets": [source],
+        "DatasetLinks": {"raw": link},
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it, so that nobody sees half of it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=".relaxnet-", delete=False
+    ) as file:
+        file.write(text)
+    Path(file.name).chmod(0o666 & ~_umask())
+    Path(file.name).replace(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Alone in moving files into a dataset, among processes on file systems that know locks."""
+    with (out / LOCK).open("a") as file:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) -> list[Collection]:
+    """Move the maps of a subject into place, whole folders at once where they are new.
+
+    Parameters
+    ----------
+    tree : pathlib.Path
+        Root of a dataset with the maps, on the file system of `out`.
+    out : pathlib.Path
+    done : sequence of Collection
+        Series whose maps are in `tree`.
+    overwrite : bool
+        Replace maps that are in place.
+
+    Returns
+    -------
+    late : list of Collection
+        Series that another process put into place in the meantime; its maps stay.
+    """
+    late = []
+    with _locked(out):
+        for collection in done:
+            if main_map(out, collection).exists() and not overwrite:
+                late.append(collection)
+                remove_maps(tree, collection)
+            elif (out / collection.folder).is_dir():
+                remove_maps(out, collection)
+        for subject in sorted(tree.iterdir()):
+            _move(subject, out / subject.name)
+    return late
+
+
+def remove_maps(root: Path, collection: Collection) -> None:
+    """Remove the maps of a series from a dataset, the main one first, and folders left empty."""
+    main_map(root, collection).unlink(missing_ok=True)
+    folder = root / collection.folder
+    if not folder.is_dir():
+        return
+    names = map_name(collection, "?"), map_name(collection, MAIN[collection.suffix])
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(names[0].removesuffix("?")) or path.name == f"{names[1]}.json":
+            path.unlink()
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a folder or, where there is one, its files, those of the main maps last."""
+    if not target.exists():
+        with contextlib.suppress(OSError):
+            source.rename(target)
+            return
+    target.mkdir(exist_ok=True)
+    main = tuple(f"_{stem}.nii.gz" for stem in MAIN.values())
+    for path in sorted(source.iterdir(), key=lambda path: (path.name.endswith(main), path.name)):
+        if path.is_dir():
+            _move(path, target / path.name)
+        else:
+            path.replace(target / path.name)

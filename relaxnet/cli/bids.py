@@ -1,0 +1,242 @@
+"""Command line of relaxnet bids."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relaxnet.cli.tensorflow_import import import_tensorflow
+from relaxsim.core.errors import one_line_errors
+
+
+@click.command()
+@click.argument("bids_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("level", type=click.Choice(["participant"]))
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--participant-label",
+    "--participant_label",
+    "participants",
+    multiple=True,
+    metavar="LABEL",
+    help="Subject, with or without sub-; may be given several times.  [default: all]",
+    show_default=False,
+)
+@click.option(
+    "--session-label",
+    "--session_label",
+    "sessions",
+    multiple=True,
+    metavar="LABEL",
+    help="Session, with or without ses-; may be given several times.  [default: all]",
+    show_default=False,
+)
+@click.option(
+    "--suffix",
+    "suffixes",
+    multiple=True,
+    type=click.Choice(["IRT1", "MESE"]),
+    help="Kind of series; may be given several times.  [default: both]",
+    show_default=False,
+)
+@click.option(
+    "--method",
+    type=click.Choice(["rim", "resnet", "mle"]),
+    help="Network or voxel-wise maximum likelihood.  [default: that of --model, else rim]",
+    show_default=False,
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FILE|NAME",
+    help="Network; may be given once for IRT1 and once for MESE.  [default: rim-t1, rim-t2]",
+    show_default=False,
+)
+@click.option(
+    "--mask",
+    default="auto",
+    metavar="auto|none|PATTERN",
+    help="Voxels to map; auto: the foreground; PATTERN: masks below BIDS_DIR, matched to series "
+    "by their entities.",
+)
+@click.option("--tr", metavar="MS|sidecar", help="mle of IRT1: repetition time of the fit.")
+@click.option(
+    "--likelihood",
+    type=click.Choice(["gaussian", "rician"]),
+    help="Of mle.  [default: rician for magnitudes of SNR below 75, else gaussian]",
+)
+@click.option(
+    "--lambda-b",
+    metavar="X|auto",
+    help="mle of IRT1: Laplacian penalty on B in the mask (the paper's weight: 500).",
+)
+@click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
+@click.option(
+    "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of MESE series."
+)
+@click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")
+@click.option("--overwrite", is_flag=True, help="Map again what is in place.")
+@one_line_errors
+def bids(
+    bids_dir: Path,
+    output_dir: Path,
+    level: str,
+    more: tuple[str, ...],
+    participants: tuple[str, ...],
+    sessions: tuple[str, ...],
+    suffixes: tuple[str, ...],
+    jobs: int,
+    **options: Any,
+) -> None:
+    """Map the IRT1 and MESE series of a BIDS dataset into a derivative dataset.
+
+    Times come from the sidecars. T1map and T2map are in seconds; series whose maps are in place
+    are skipped, so the same command goes on after an interruption.
+
+    Exit code 0: every series has its maps. 1: some failed; they are listed at the end. 2: nothing
+    was done, and one line says why.
+
+    \b
+    Examples:
+      relaxnet bids data data/derivatives/relaxnet participant --jobs 4
+      relaxnet bids data out participant --participant-label 01 --method mle
+      relaxnet bids data out participant --mask 'derivatives/brain/**/*_desc-brain_mask.nii.gz'
+    """  # noqa: D301
+    from relaxnet.bids import run as work
+    from relaxnet.bids.dataset import (
+        check_dataset,
+        check_sessions,
+        chosen_subjects,
+        compare_counts,
+        find_collections,
+    )
+    from relaxnet.bids.output import prepare
+    from relaxnet.io.bids_times import SUFFIXES
+
+    participants, sessions = _labels(participants, sessions, more)
+    check_dataset(bids_dir)
+    labels = chosen_subjects(bids_dir, participants)
+    check_sessions(bids_dir, labels, sessions)
+    wanted = suffixes or tuple(SUFFIXES)
+    found = {s: find_collections(bids_dir, s, sessions, wanted) for s in labels}
+    others = chosen_subjects(bids_dir, [])
+    there = [c for s in others for c in find_collections(bids_dir, s, (), wanted)]
+    subjects = {s: compare_counts(series, there) for s, series in found.items() if series}
+    everything = [collection for series in subjects.values() for collection in series]
+    if not everything:
+        raise ValueError(_nothing(bids_dir, labels, sessions, wanted))
+    settings = _settings(bids_dir, output_dir, **options)
+    work.check_settings(settings, everything)
+    prepare(output_dir, bids_dir)
+    bare = [f"sub-{label}" for label in labels if label not in subjects]
+    people = "1 subject" if len(subjects) == 1 else f"{len(subjects)} subjects"
+    click.echo(f"{bids_dir}: {len(everything)} series of {people}")
+    if bare:
+        click.echo(f"without {' or '.join(wanted)}: {', '.join(bare)}")
+    failed = _report(work.run(settings, subjects, jobs), len(everything))
+    if participants:
+        failed += [f"{name}: no {' or '.join(wanted)} series" for name in bare]
+    if failed:
+        click.echo(f"{len(failed)} failed:", err=True)
+        for line in failed:
+            click.echo(f"  {line}", err=True)
+        sys.exit(1)
+
+
+def _labels(
+    participants: tuple[str, ...], sessions: tuple[str, ...], more: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels of subjects and sessions, also those after commas or spaces."""
+    if more and bool(participants) == bool(sessions):
+        raise ValueError(
+            f"{more[0]}: not expected. Give --participant-label or --session-label for each label."
+        )
+    participants += more if participants else ()
+    sessions += more if sessions else ()
+    return _split(participants), _split(sessions)
+
+
+def _split(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(label for text in labels for label in text.replace(",", " ").split())
+
+
+def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
+    from relaxnet.bids.run import Settings
+    from relaxnet.fitting.options import weight_of
+    from relaxnet.io.bids_repetition import repetition_time
+
+    networks, kind = _networks(options["models"])
+    return Settings(
+        root=bids_dir,
+        out=output_dir,
+        method=options["method"] or kind or "rim",
+        networks=networks,
+        mask=options["mask"],
+        tr=repetition_time(options["tr"]),
+        likelihood=options["likelihood"],
+        lambda_b=weight_of(options["lambda_b"]),
+        skip_first=options["skip_first"],
+        report=options["report"],
+        overwrite=options["overwrite"],
+        command=shlex.join(["relaxnet", *sys.argv[1:]]),
+        before_network=import_tensorflow,
+    )
+
+
+def _networks(names: tuple[str, ...]) -> tuple[dict[str, str], str]:
+    """Networks by signal model, and the kind of the first."""
+    from relaxnet.networks.registry import find_model, network_config, network_kind
+
+    networks: dict[str, str] = {}
+    for name in names:
+        network_kind(name)
+        model = str(network_config(find_model(name)).get("model", ""))
+        if model in networks:
+            raise ValueError(f"--model {networks[model]} and {name} are both for {model}.")
+        networks[model] = name
+    return networks, network_kind(names[0]) if names else ""
+
+
+def _nothing(root: Path, labels: list[str], sessions: Any, suffixes: Any) -> str:
+    """Why there is nothing to map."""
+    from relaxnet.bids.dataset import other_suffixes
+
+    there = ", ".join(other_suffixes(root)) or "no images"
+    place = f"the {len(labels)} subjects" if len(labels) > 1 else f"sub-{labels[0]}"
+    if sessions:
+        place += f" in session {', '.join(sessions)}"
+    return (
+        f"{root} holds no {' or '.join(suffixes)} series of {place}; in the dataset there are: "
+        f"{there}."
+    )
+
+
+def _report(outcomes: Any, count: int) -> list[str]:
+    """Say what becomes of each series, and return the lines of those that failed."""
+    from tqdm import tqdm
+
+    from relaxnet.bids.run import FAILED
+
+    failed: list[str] = []
+    states: dict[str, int] = {}
+    with tqdm(total=count, unit="series", disable=None, leave=False) as bar:
+        for outcome in outcomes:
+            line = f"{outcome.name}: {outcome.words}"
+            states[outcome.state] = states.get(outcome.state, 0) + 1
+            with tqdm.external_write_mode():
+                if outcome.state == FAILED:
+                    failed.append(line)
+                    click.echo(f"failed: {line}", err=True)
+                else:
+                    click.echo(line)
+                for note in outcome.notes:
+                    click.echo(f"  note: {note}")
+            bar.update()
+    click.echo(", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+    return failed

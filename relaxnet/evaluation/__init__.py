@@ -1,0 +1,1 @@
+"""Estimated maps against a truth."""

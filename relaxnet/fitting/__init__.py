@@ -1,0 +1,1 @@
+"""Maximum-likelihood fits on arrays, with numpy and scipy alone."""

@@ -1,0 +1,184 @@
+"""Status of each voxel: whether its estimate is worth anything and, if not, why.
+
+A voxel has one code. What is wrong with the input comes first, then what the method says itself
+(at a bound, not identifiable), then the checks of what is left: the training range, the fit to the
+data, and the agreement with a second method.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from relaxnet.fitting import voxelwise as mle
+from relaxnet.series.scale import largest_modulus
+
+(
+    OK,
+    OUTSIDE,
+    NO_SIGNAL,
+    INVALID,
+    AT_BOUND,
+    NOT_IDENTIFIABLE,
+    UNTRAINED,
+    POOR_FIT,
+    DISAGREE,
+    NO_CORRECTION,
+) = range(10)
+LEGEND = {
+    OK: "ok",
+    OUTSIDE: "outside the mask",
+    NO_SIGNAL: "no signal",
+    INVALID: "invalid input",
+    AT_BOUND: "at a bound",
+    NOT_IDENTIFIABLE: "not identifiable",
+    UNTRAINED: "outside the training range",
+    POOR_FIT: "poor fit",
+    DISAGREE: "methods disagree",
+    NO_CORRECTION: "no Look-Locker correction (B <= 1)",
+}
+#: Codes of voxels that have no estimate: their maps are 0.
+WITHOUT_ESTIMATE = (OUTSIDE, NO_SIGNAL, INVALID)
+#: Code of a voxel by what its fit says.
+OF_FIT = {
+    mle.CONVERGED: OK,
+    mle.AT_BOUND: AT_BOUND,
+    mle.NOT_IDENTIFIABLE: NOT_IDENTIFIABLE,
+    mle.NO_SIGNAL: NO_SIGNAL,
+    mle.INVALID: INVALID,
+}
+#: Share of sound voxels that `poor_fit` and `disagreement` flag, under Gaussian noise.
+FALSE_ALARM = 1e-3
+#: Misfit beyond the noise, relative to the voxel's largest image, that counts as poor.
+MISFIT = 0.03
+#: A fit is well determined if its standard deviation is below this part of the relaxation time.
+WELL = 0.2
+#: An estimate disagrees with a fit if it is off by more than this part of it as well.
+RELEVANT = 0.1
+
+
+def input_status(S: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """OK, OUTSIDE, NO_SIGNAL or INVALID for each voxel.
+
+    Parameters
+    ----------
+    S : array, shape (..., N)
+    mask : bool array, shape (...), optional
+
+    Returns
+    -------
+    status : array, shape (...), uint8
+
+    Raises
+    ------
+    ValueError
+        If the mask has another shape.
+    """
+    mip = largest_modulus(S)
+    status = np.full(mip.shape, OK, np.uint8)
+    status[mip == 0] = NO_SIGNAL
+    status[~np.isfinite(mip)] = INVALID
+    if mask is not None:
+        if np.shape(mask) != mip.shape:
+            raise ValueError(f"the mask has shape {np.shape(mask)}, the images {mip.shape}")
+        status[~np.asarray(mask, bool)] = OUTSIDE
+    return status
+
+
+def poor_fit(
+    residual: np.ndarray,
+    sigma: np.ndarray,
+    largest: np.ndarray,
+    num_images: int,
+    num_fitted: int,
+) -> np.ndarray:
+    """Whether the estimated signal misses the data by more than noise explains, and visibly.
+
+    Both must hold: the voxel's chi-square, ``N residual^2``, exceeds the quantile that one sound
+    voxel in a thousand exceeds (`FALSE_ALARM`); and what it has more than noise is above 3 %
+    (`MISFIT`) of the voxel's largest image, so that series of hardly any noise are not flagged for
+    what nobody sees.
+
+    Parameters
+    ----------
+    residual : array, shape (...)
+        Root mean square over images of the residuals in units of sigma.
+    sigma : array, shape (...) or ()
+        Noise standard deviation.
+    largest : array, shape (...)
+        Largest modulus over images, in the unit of sigma.
+    num_images : int
+        N.
+    num_fitted : int
+        Parameters that were fitted to the voxel's own data: Q for a voxel-wise fit, 0 for networks,
+        whose estimate does not minimise the residuals.
+
+    Returns
+    -------
+    poor : bool array, shape (...)
+        Nowhere if no degree of freedom is left.
+
+    Examples
+    --------
+    >>> poor_fit(np.array([1.0, 3.0]), np.array(2.0), np.array([50.0, 50.0]), 10, 3).tolist()
+    [False, True]
+    """
+    dof = num_images - num_fitted
+    if dof < 1:
+        return np.zeros(np.shape(residual), bool)
+    square = np.asarray(residual, np.float64) ** 2
+    beyond = np.maximum(square - dof / num_images, 0.0)
+    unlikely = num_images * square > special.chdtri(dof, FALSE_ALARM)
+    return unlikely & (np.sqrt(beyond) * sigma > MISFIT * largest)
+
+
+def well_determined(T: np.ndarray, std: np.ndarray, status: np.ndarray) -> np.ndarray:
+    """Whether a voxel-wise fit's standard deviation is below a fifth of its time (`WELL`)."""
+    with np.errstate(invalid="ignore"):
+        return (status == OK) & (T > 0) & (std > 0) & (std <= WELL * T)
+
+
+def disagreement(T: np.ndarray, T_fit: np.ndarray, std_fit: np.ndarray) -> np.ndarray:
+    """Whether an estimate differs from a well-determined fit by more than the fit's own error.
+
+    It does if it is off by more than a tenth (`RELEVANT`) and by more than what the error of an
+    unbiased fit exceeds in one voxel of a thousand (`FALSE_ALARM`).
+
+    Parameters
+    ----------
+    T : array, shape (...)
+        Relaxation time to be checked.
+    T_fit, std_fit : arrays, shape (...)
+        That of the fit, and its standard deviation.
+
+    Returns
+    -------
+    differs : bool array, shape (...)
+
+    Examples
+    --------
+    >>> T = np.array([900.0, 700.0])
+    >>> disagreement(T, np.array([910.0, 900.0]), np.array([20.0, 20.0])).tolist()
+    [False, True]
+    """
+    difference = np.abs(np.asarray(T, np.float64) - T_fit)
+    limit = -special.ndtri(FALSE_ALARM / 2)
+    return (difference > limit * std_fit) & (difference > RELEVANT * T_fit)
+
+
+def shares(status: np.ndarray) -> dict[str, float]:
+    """Share of each status among the voxels of the mask: words -> share, those that occur.
+
+    Examples
+    --------
+    >>> shares(np.array([OK, OK, OUTSIDE, POOR_FIT, OK]))
+    {'ok': 0.75, 'poor fit': 0.25}
+    """
+    inside = status[status != OUTSIDE]
+    counts = np.bincount(inside, minlength=len(LEGEND))
+    return {LEGEND[code]: float(n / inside.size) for code, n in enumerate(counts) if n}
+
+
+def levels() -> dict[str, str]:
+    """Legend for a JSON file: code as text -> words."""
+    return {str(code): words for code, words in LEGEND.items()}

@@ -1,0 +1,1 @@
+"""Keras networks, the likelihood they follow, their registry and their export."""

@@ -1,0 +1,303 @@
+"""The likelihood of weighted images, and what a network is told of it.
+
+The reference is `Likelihood.gradient`, by `tf.GradientTape`. `Likelihood.gradient_and_information`
+gives the same gradient from the model's Jacobian, and with it the Fisher information, in one pass;
+tests hold the two equal.
+
+Noise is Gaussian, as in the paper, or Rician, as in magnitude images. The gradient under Rician
+noise is that under Gaussian noise with each sample S replaced by ``S I1(z) / I0(z)``,
+``z = S |f| / sigma^2``: what the sample's part in phase with the signal f is expected to be. The
+information stays that of the complex image, of which the modulus shows no more: steps with it are
+those of expectation maximisation, which no sample near the zero crossing leads astray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from relaxnet.networks import shared_parameter
+from relaxnet.networks.parametrization import derivative, to_kappa
+from relaxnet.networks.small_matrices import asinh, solve
+from relaxsim.models.signals import SignalModel
+
+# The sums that the information is made of cancel; ten bits of mantissa, which TensorFlow takes on
+# recent graphics processors for products of matrices, are too few for that.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
+#: Longest step of a fit, in the coordinates of u.
+LONGEST = 0.5
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The likelihood of weighted images, as a function of kappa in scaled coordinates, u.
+
+    Attributes
+    ----------
+    S : tensor, shape (b, h, w, N)
+        Weighted images.
+    tau : tensor, shape (N,)
+        ms.
+    sigma : tensor, shape (b, 1, 1) or (b, h, w)
+        Noise standard deviation in the unit of S, of each image or each voxel; it may be given as
+        (b,).
+    model : SignalModel
+    coordinates : str
+        Of u; see `relaxnet.networks.parametrization`.
+    rician : tensor, shape (b,), optional
+        1 where noise is Rician and 0 where it is Gaussian; None: it is Gaussian everywhere.
+    signed : bool tensor, shape (), optional
+        Whether the images carry the signal's sign, where the model has a modulus; None: not.
+    presence : tensor, shape (b, h, w)
+        Share of a voxel's mean square that is signal, squared: 0 in the air. Noise alone has a mean
+        square of sigma^2, of Rician noise twice that.
+    """
+
+    S: Any
+    tau: Any
+    sigma: Any
+    model: SignalModel
+    coordinates: str
+    rician: Any = None
+    signed: Any = None
+    presence: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.sigma.shape) == 1:
+            object.__setattr__(self, "sigma", self.sigma[:, None, None])
+        power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)
+        of_noise = 1.0 if self.rician is None else 1.0 + self.rician[:, None, None]
+        presence = tf.square(tf.nn.relu(1.0 - of_noise / tf.maximum(power, 1e-6)))
+        object.__setattr__(self, "presence", presence)
+
+    def negative_log(self, u: Any) -> tf.Tensor:
+        """Gaussian negative log-likelihood of each voxel less its constant, shape (b, h, w).
+
+        ``L = sum_n (S_n - f_n(kappa))^2 / (2 sigma^2)`` (paper, section 2.2.1); u is
+        (b, h, w, Q).
+        """
+        kappa = to_kappa(u, self.model, self.coordinates)
+        signal = self._if_signed(
+            lambda: self.model.signed(kappa, self.tau, tf),
+            lambda: self.model.forward(kappa, self.tau, tf),
+        )
+        residual = (self.S - signal) / self.sigma[..., None]
+        return 0.5 * tf.reduce_sum(residual**2, axis=-1)
+
+    def gradient(self, u: Any) -> tf.Tensor:
+        """Gradient of `negative_log` with respect to u, (b, h, w, Q), by `tf.GradientTape`."""
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            total = tf.reduce_sum(self.negative_log(u))
+        return tape.gradient(total, u)
+
+    def gradient_and_information(self, u: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Gradient of the negative log-likelihood and Fisher information, from the Jacobian.
+
+        Returns
+        -------
+        gradient : tensor, shape (b, h, w, Q)
+            Under Gaussian noise equal to `gradient`.
+        information : tensor, shape (b, h, w, Q, Q)
+            ``sum_n J_nq J_nr / sigma^2`` with respect to u.
+        """
+        g, F, _ = self._sums(u)
+        return tf.stack(g, axis=-1), tf.stack([tf.stack(row, axis=-1) for row in F], axis=-2)
+
+    def whitened(self, u: Any) -> tf.Tensor:
+        """`whitened` of `gradient_and_information`, without the matrices between them."""
+        g, F, _ = self._sums(u)
+        return tf.stack(_whitened(g, F)[0], axis=-1)
+
+    def whitened_and_steps(self, u: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """`Likelihood.whitened`, what the neighbourhood says, and the steps of fits.
+
+        Returns
+        -------
+        features : tensor, shape (b, h, w, 3 Q + C + 1)
+            With the C channels of `relaxnet.networks.shared_parameter`, of which some models have
+            none, and the logarithm of the residuals' spread over sigma: 0 at a good fit if sigma is
+            true.
+        steps : tensor, shape (b, h, w, K, Q)
+            Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a
+            parameter that neighbours share, of the fit with the neighbourhood's.
+        """
+        g, F, square = self._sums(u)
+        features, own = _whitened(g, F)
+        steps = [tf.stack(own, axis=-1)]
+        freedom = self._freedom()
+        if shared_parameter.num_channels(self.model):
+            least = tf.nn.relu(square - _decrease(g, own))
+            counts = self.presence * _explained(least / freedom, freedom)
+            seen, shared = shared_parameter.features_and_step(u, g, F, counts, self.model)
+            features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
+        features.append(_misfit(square / freedom))
+        bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
+        return tf.stack(features, axis=-1), bounded
+
+    def _freedom(self) -> Any:
+        """Degrees of freedom of a voxel's residuals, at least 1."""
+        return tf.maximum(tf.cast(tf.size(self.tau), tf.float32) - self.model.num_parameters, 1.0)
+
+    def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
+        """Entries of gradient and information, and the sum of squared residuals over sigma.
+
+        Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
+        after the sum.
+        """
+        model, noise = self.model, self.sigma
+        kappa = to_kappa(u, model, self.coordinates)
+        of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
+        g, F, square = of_kappa(kappa, self._residual, self.tau, model)
+        slopes = tf.unstack(derivative(kappa, model, self.coordinates), axis=-1)
+        d = [slope / noise for slope in slopes]
+        Q = range(model.num_parameters)
+        gradient = [d[q] / noise * g[q] for q in Q]
+        return gradient, [[d[q] * d[r] * F[q][r] for r in Q] for q in Q], square / noise**2
+
+    def _residual(self, signal: Any) -> Any:
+        """Signal less samples, of which a modulus gets the signal's sign; (b, h, w, N)."""
+
+        def of_magnitudes() -> Any:
+            seen = self.S if self.rician is None else self._in_phase(signal)
+            return signal - (seen * tf.sign(signal) if self.model.magnitude else seen)
+
+        return self._if_signed(lambda: signal - self.S, of_magnitudes)
+
+    def _if_signed(self, signed: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """What one of two functions returns, of which a graph only runs that one."""
+        if self.signed is None or not self.model.magnitude:
+            return otherwise()
+        known = tf.get_static_value(self.signed)
+        if known is None:
+            return tf.cond(self.signed, signed, otherwise)
+        return signed() if known else otherwise()
+
+    def _in_phase(self, signal: Any) -> Any:
+        """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
+        z = tf.maximum(self.S, 0.0) * tf.abs(signal) / tf.square(self.sigma)[..., None]
+        return self.S * (1.0 - self.rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
+
+
+def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tensor:
+    """What the likelihood says at u, in numbers of order one whatever N, tau, sigma and scale.
+
+    With ``d = sqrt(diag F)``: the gradient over d, compressed by asinh; the logarithm of d; and
+    the damped Newton step ``D^-1 (C + damping I)^-1 D^-1 g``, C being F scaled to unit diagonal,
+    compressed likewise.
+
+    Returns
+    -------
+    features : tensor, shape (b, h, w, 3 Q)
+    """
+    rows = [tf.unstack(row, axis=-1) for row in tf.unstack(information, axis=-2)]
+    return tf.stack(_whitened(tf.unstack(gradient, axis=-1), rows, damping)[0], axis=-1)
+
+
+def bessel_ratio(z: Any) -> Any:
+    """``I1(z) / I0(z)`` for z >= 0, at most 0.012 too large.
+
+    One step of the recurrence down from Amos's lower bound of ``I2 / I1`` (Amos 1974, Mathematics
+    of Computation 28:239); TensorFlow's own Bessel functions are scalar.
+    """
+    return z / (2.0 + z * z / (1.5 + tf.sqrt(z * z + 6.25)))
+
+
+def _sums_of_jacobian(
+    kappa: Any, residual_of: Callable[[Any], Any], tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]], Any]:
+    """Of any model: ``sum_n J_nq residual_n``, ``sum_n J_nq J_nr`` and ``sum_n residual_n^2``.
+
+    The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
+    no copy at all.
+    """
+    residual = residual_of(model.signed(kappa, tau, tf))
+    stacked = model.signed_jacobian(kappa, tau, tf)
+    Q = model.num_parameters
+    J = [stacked[..., q] for q in range(Q)]
+    g = [tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
+    F: list[list[Any]] = [[None] * Q for _ in range(Q)]
+    for q in range(Q):
+        for r in range(q, Q):
+            F[q][r] = F[r][q] = tf.reduce_sum(J[q] * J[r], axis=-1)
+    return g, F, tf.reduce_sum(residual * residual, axis=-1)
+
+
+def _sums_of_exponential(
+    kappa: Any, residual_of: Callable[[Any], Any], tau: Any, model: SignalModel
+) -> tuple[list[Any], list[list[Any]], Any]:
+    """`_sums_of_jacobian` of a model ``a + b E`` with ``E = exp(-tau / T)``, in half the time.
+
+    All entries are combinations of the sums of E, E^2, the residual and its product with E, each
+    times powers of tau, which matrix products give in one pass.
+    """
+    assert model.exponential is not None
+    T = kappa[..., -1]
+    a, b, da, db = model.exponential(kappa)
+    E = tf.exp(tau * (-1.0 / T)[..., None])
+    a_n = a[..., None] if tf.is_tensor(a) else a
+    residual = residual_of(a_n + b[..., None] * E)
+    rows = tf.stack([tf.ones_like(tau), tau, tau * tau], axis=-1)
+    of_1, of_tau = _times(E, rows[:, :2])
+    of_square = _times(E * E, rows)
+    (r_0,) = _times(residual, rows[:, :1])
+    r_1, r_tau = _times(residual * E, rows[:, :2])
+    (square,) = _times(residual * residual, rows[:, :1])
+    slope = b / (T * T)  # of E times tau
+    N = tf.cast(tf.size(tau), tf.float32)
+    linear = range(len(da))
+    g = [da[q] * r_0 + db[q] * r_1 for q in linear] + [slope * r_tau]
+
+    def product(q: int, r: int) -> Any:
+        mixed = da[q] * db[r] + da[r] * db[q]
+        return da[q] * da[r] * N + mixed * of_1 + db[q] * db[r] * of_square[0]
+
+    last = [slope * (da[q] * of_tau + db[q] * of_square[1]) for q in linear]
+    F = [[*(product(q, r) for r in linear), last[q]] for q in linear]
+    return g, [*F, [*last, slope * slope * of_square[2]]], square
+
+
+def _times(values: Any, rows: Any) -> list[Any]:
+    """Sums over images of values (b, h, w, N) times each column of rows (N, K)."""
+    shape = tf.shape(values)
+    flat = tf.matmul(tf.reshape(values, (-1, shape[-1])), rows)
+    return [tf.reshape(column, shape[:-1]) for column in tf.unstack(flat, axis=-1)]
+
+
+def _misfit(chi_square: Any) -> Any:
+    """Half the logarithm of the reduced chi-square, of which 0.01 is not told from less."""
+    return 0.5 * tf.math.log(chi_square + 0.01)
+
+
+def _decrease(gradient: list[Any], step: list[Any]) -> Any:
+    """By how much a Newton step lowers the sum of squared residuals over sigma."""
+    return -tf.add_n([g * x for g, x in zip(gradient, step, strict=True)])
+
+
+def _explained(chi_square: Any, freedom: Any) -> Any:
+    """What a voxel counts for its neighbours, from 0 to 1: less where no kappa explains it.
+
+    Where tissues mix, no single T fits, and the B that fits best is of neither. What the reduced
+    `chi_square` is above 1 by more than its standard deviation is added to the noise's variance.
+    """
+    chance = tf.sqrt(2.0 / freedom)
+    return 1.0 / (1.0 + tf.nn.relu(chi_square - 1.0 - chance))
+
+
+def _whitened(
+    gradient: list[Any], F: list[list[Any]], damping: float = 0.05
+) -> tuple[list[Any], list[Any]]:
+    """Channels of `whitened`, and the damped Newton step of each parameter."""
+    Q = len(gradient)
+    d = [tf.sqrt(tf.maximum(F[q][q], 0.0)) + 1e-3 for q in range(Q)]
+    g = [gradient[q] / d[q] for q in range(Q)]
+    C = [
+        [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)
+    ]
+    step = [x / y for x, y in zip(solve(C, g), d, strict=True)]
+    size = [0.3 * tf.math.log(x) for x in d]
+    return [*map(asinh, g), *size, *(asinh(2.0 * x) for x in step)], [-x for x in step]

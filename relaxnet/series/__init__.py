@@ -1,0 +1,1 @@
+"""What is found in a series before the estimation: scale, foreground, noise, phase."""

@@ -1,0 +1,1 @@
+"""Shards to batches, the training loop, the folder of a run, calibration."""

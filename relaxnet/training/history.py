@@ -1,0 +1,83 @@
+"""History of a run: history.csv, and the same curves as TensorBoard events beside it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from relaxnet.training.loop import Progress
+
+COLUMNS = ("iteration", "loss", "validation_loss", "learning_rate", "seconds")
+CURVES = ("loss", "validation_loss", "learning_rate")
+#: Names of the event files, of which a resumed run writes a new one.
+EVENTS = "events.out.tfevents.*"
+
+
+class History:
+    """Rows of a run's iterations.
+
+    Rows up to the iteration that a run resumes from are kept, later ones replaced. The event file
+    holds the rows of the CSV file; TensorBoard itself is not needed to write it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the run.
+    start : int
+        Iteration that the run goes on from; 0 begins anew.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.folder = folder
+        self.path = folder / "history.csv"
+        self.rows: list[dict[str, Any]] = []
+        if start and self.path.is_file():
+            with self.path.open(newline="") as file:
+                self.rows = [r for r in csv.DictReader(file) if int(r["iteration"]) <= start]
+        self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
+        self._writer: Any = None
+        self._drawn = 0
+
+    def add(self, progress: Progress) -> None:
+        """Add a row."""
+        value = progress.validation_loss
+        self.rows.append(
+            {
+                "iteration": progress.iteration,
+                "loss": f"{progress.loss:.6g}",
+                "validation_loss": "" if value is None else f"{value:.6g}",
+                "learning_rate": f"{progress.learning_rate:.4g}",
+                "seconds": f"{self.seconds + progress.seconds:.2f}",
+            }
+        )
+
+    def write(self) -> None:
+        """Write the CSV file, and the rows that are new to the event file."""
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.path)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._writer is None:
+            for old in self.folder.glob(EVENTS):
+                old.unlink()
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+        proto = tf.compat.v1.SummaryMetadata
+        scalar = proto(plugin_data=proto.PluginData(plugin_name="scalars"))
+        with self._writer.as_default():
+            for row in self.rows[self._drawn :]:
+                for name in CURVES:
+                    if row[name] != "":
+                        step = int(row["iteration"])
+                        value = tf.constant(float(row[name]), tf.float32)
+                        tf.summary.write(name, value, step, metadata=scalar)
+        self._drawn = len(self.rows)
+        self._writer.flush()

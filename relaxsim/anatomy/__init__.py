@@ -1,0 +1,1 @@
+"""Label volumes: BrainWeb files, the built-in head, and patches of them."""

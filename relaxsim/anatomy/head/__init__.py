@@ -1,0 +1,1 @@
+"""The built-in head: labels drawn from shapes and random traits."""

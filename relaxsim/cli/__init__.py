@@ -1,0 +1,5 @@
+"""The commands of ``relaxsim``: parse, call, print."""
+
+from relaxsim.cli.group import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Errors, folders and progress bars that both packages use."""

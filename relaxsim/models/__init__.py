@@ -1,0 +1,1 @@
+"""Signal models, one file each, and protocols."""

@@ -1,0 +1,1 @@
+"""Evaluation series with their truth."""

@@ -1,0 +1,1 @@
+"""From labels and tissue tables to tissue parameters and noisy images."""

@@ -1,0 +1,131 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_series import TAU, series, truth, write, write_times
+
+from relaxnet.cli.group import main
+from relaxnet.fitting.options import VOXELWISE, FitOptions
+from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.signals import INVERSION_RECOVERY
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    S, _, disc = series(sigma=30.0)
+    write(tmp_path / "series.nii.gz", S)
+    write(tmp_path / "mask.nii.gz", disc.astype(np.uint8))
+    write_times(tmp_path / "tis.txt")
+    return tmp_path
+
+
+def predict(*options):
+    command = [
+        "predict",
+        "series.nii.gz",
+        "--tis",
+        "tis.txt",
+        "--mask",
+        "mask.nii.gz",
+        "--method",
+        "mle",
+        *options,
+    ]
+    return CliRunner().invoke(main, command)
+
+
+def test_default_is_the_voxelwise_fit():
+    S, _, disc = series()
+    sigma = np.full(disc.shape, 8.0)
+    ours = VOXELWISE.fit(S, TAU, INVERSION_RECOVERY, sigma, disc, False)
+    plain = fit_voxelwise(S, TAU, INVERSION_RECOVERY, sigma, disc)
+    np.testing.assert_array_equal(ours.kappa, plain.kappa)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--fix-b", "1.95"], "B fixed at 1.95"),
+        (["--share-b"], "one B for the mask"),
+        (["--lambda-b", "500"], "B regularised, lambda 500"),
+        (["--lambda-b", "auto"], "B regularised, lambda auto ("),
+    ],
+    ids=["fixed", "shared", "500", "auto"],
+)
+def test_knowing_more_of_b_lowers_the_error(folder, options, words):
+    kappa, disc = truth()
+    errors = []
+    for given, out in (([], "free"), (options, "known")):
+        result = predict(*given, "--out", out)
+        assert result.exit_code == 0, result.output
+        T1 = nib.load(f"{out}/T1map.nii.gz").get_fdata()[disc]
+        errors.append(np.sqrt(np.mean((T1 / kappa[disc][:, 2] - 1) ** 2)))
+    assert errors[1] < errors[0]
+    assert words in result.output
+    assert words in json.loads((folder / "known/T1map.json").read_text())["Fit"]
+    B = nib.load("known/Bmap.nii.gz").get_fdata()[disc]
+    if options[0] in ("--fix-b", "--share-b"):
+        assert np.ptp(B) < 1e-5
+        assert B.mean() == pytest.approx(1.95, abs=0.03)
+
+
+def test_repetition_time_and_rician_likelihood(folder):
+    for options in (["--tr", "8000"], ["--likelihood", "rician"]):
+        result = predict(*options, "--out", options[1])
+        assert result.exit_code == 0, result.output
+        kappa, disc = truth()
+        T1 = nib.load(f"{options[1]}/T1map.nii.gz").get_fdata()[disc]
+        assert abs(np.median(T1 / kappa[disc][:, 2] - 1)) < 0.05
+
+
+def test_chosen_weight_is_written(folder):
+    assert predict("--lambda-b", "auto", "--out", "auto").exit_code == 0
+    card = json.loads((folder / "auto/T1map.json").read_text())
+    assert card["LambdaB"] > 0
+    assert f"({card['LambdaB']:.3g})" in card["Fit"]
+
+
+def test_fixed_efficiency_goes_with_a_repetition_time(folder):
+    result = predict("--fix-b", "0.45", "--tr", "8000")
+    assert result.exit_code == 0, result.output
+    assert "efficiency fixed at 0.45, TR 8000 ms" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--tr", "100"], "shorter than the longest inversion time"),
+        (["--fix-b", "2", "--share-b"], "exclude each other"),
+        (["--likelihood", "rician", "--share-b", "--signed"], "these data are signed"),
+        (["--lambda-b", "much"], "expected a number or auto"),
+        (["--lambda-b", "-1"], "lambda_b must be a number >= 0"),
+        (["--tr", "-5"], "expected a positive repetition time"),
+    ],
+)
+def test_bad_options_are_refused(folder, options, match):
+    result = predict(*options)
+    assert result.exit_code == 2
+    assert match in result.output
+    assert "Traceback" not in result.output
+    assert not (folder / "maps").exists()
+
+
+def test_options_of_the_fit_are_not_for_networks(folder):
+    result = CliRunner().invoke(main, ["predict", "series.nii.gz", "--tis", "tis.txt", "--share-b"])
+    assert result.exit_code == 2
+    assert "give --method mle" in result.output
+
+
+def test_words_name_the_efficiency():
+    assert FitOptions(fix_b=0.95, tr=2000.0).words.endswith("efficiency fixed at 0.95, TR 2000 ms")
+
+
+@pytest.mark.parametrize(
+    ("fix_b", "tr"), [(9.0, None), (0.2, None), (2.0, 2000.0), (float("nan"), None)]
+)
+def test_a_known_b_beyond_what_is_possible_is_refused(fix_b, tr):
+    with pytest.raises(ValueError, match="--fix-b"):
+        FitOptions(fix_b=fix_b, tr=tr)

@@ -1,0 +1,247 @@
+"""Times and repetition times from sidecars."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_bids import TE, write_json, write_series
+from small_series import TAU
+
+from relaxnet.io.bids_names import BidsError
+from relaxnet.io.bids_times import read_acquisition, series_kind
+from relaxsim.models.protocols import Protocol
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Seven images, inv-1 the one of the longest time."""
+    return [str(path) for path in write_series(tmp_path, "sub-01")]
+
+
+def card(path):
+    return path.replace(".nii.gz", ".json")
+
+
+def listed(tmp_path, **fields):
+    """A 4-D file by name, and its sidecar."""
+    write_json(tmp_path / "sub-01_IRT1.json", **fields)
+    return [str(tmp_path / "sub-01_IRT1.nii.gz")]
+
+
+def tis(*tau):
+    return Protocol("mine", "tis", np.array(tau, float))
+
+
+def test_seconds_become_ms_and_files_are_in_the_order_of_times(files):
+    found = read_acquisition(files)
+    np.testing.assert_allclose(found.protocol.tau, TAU)
+    assert found.paths == tuple(reversed(files))
+    assert found.protocol.times == "tis"
+    assert found.protocol.name == "sub-01_IRT1"
+    assert read_acquisition(sorted(files)).paths == found.paths
+
+
+def test_echo_times_of_mese(tmp_path):
+    files = [str(path) for path in write_series(tmp_path, "sub-01", "MESE")]
+    found = read_acquisition(files)
+    assert found.protocol.times == series_kind(files) == "tes"
+    np.testing.assert_allclose(found.protocol.tau, TE)
+
+
+def test_a_list_keeps_the_order_of_the_images(tmp_path):
+    files = listed(tmp_path, InversionTime=[2.0, 0.1, 0.5])
+    assert read_acquisition(files).protocol.tau.tolist() == [2000, 100, 500]
+
+
+def test_names_that_say_nothing_are_known_by_the_field_that_varies(tmp_path):
+    write_json(tmp_path / "rep-1_series.json", InversionTime=[0.1, 0.9], EchoTime=0.01)
+    assert series_kind([str(tmp_path / "rep-1_series.nii.gz")]) == "tis"
+    for n in (1, 2):
+        write_json(tmp_path / f"x_e{n}.json", EchoTime=0.02 * n, InversionTime=0.1)
+    files = [str(tmp_path / f"x_e{n}.nii.gz") for n in (2, 1)]
+    assert read_acquisition(files).protocol.tau.tolist() == [20, 40]
+
+
+def test_repeated_times_are_taken(tmp_path):
+    files = listed(tmp_path, InversionTime=[0.1, 0.1, 0.5])
+    assert read_acquisition(files).protocol.tau.tolist() == [100, 100, 500]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([250, 500], "250, which looks like ms"),
+        ([0.1, -0.5], "-0.5; expected a positive number"),
+        ([0.1, 0], "is 0; expected a positive"),
+        ([0.1, "x"], "'x'; expected"),
+        ([0.1, True], "True; expected"),
+        ([0.1, float("nan")], "nan; expected"),
+        (0.1, "a single number; one 4-D file needs a list"),
+        ([], "holds no inversion times"),
+        ([0.0001, 0.0002], "below 20 ms"),
+    ],
+)
+def test_values_that_are_no_times_are_refused_by_name(tmp_path, values, words):
+    with pytest.raises(ValueError, match=rf"^sub-01_IRT1.json.*{words}"):
+        read_acquisition(listed(tmp_path, InversionTime=values))
+
+
+def test_a_missing_sidecar_or_field_is_named(files, tmp_path):
+    write_json(tmp_path / card(files[2]), EchoTime=0.01)
+    with pytest.raises(BidsError, match=r"sub-01_inv-3_IRT1.json has no InversionTime"):
+        read_acquisition(files)
+    (tmp_path / card(files[2])).unlink()
+    with pytest.raises(BidsError, match=r"inv-3_IRT1.nii.gz has no sidecar \(sub-01_inv-3_IRT1"):
+        read_acquisition(files)
+    with pytest.raises(BidsError, match=r"--tis or .* --tes: series.nii.gz has no sidecar"):
+        read_acquisition([str(tmp_path / "series.nii.gz")])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["sub-01_inv-1_IRT1.nii", "sub-01_inv-1_IRT1.nii.gz"], "same index inv-1"),
+        (["sub-01_inv-1_IRT1.nii", "sub-01_inv-01_IRT1.nii"], "same index inv-1"),
+        (["sub-01_inv-1_IRT1.nii", "sub-02_inv-2_IRT1.nii"], "belong to different series"),
+        (["sub-01_run-1_inv-1_IRT1.nii", "sub-01_run-2_inv-2_IRT1.nii"], "different series"),
+        (["sub-01_inv-1_IRT1.nii", "sub-01_echo-2_MESE.nii"], "different series"),
+        (["sub-01_inv-1_IRT1.nii", "sub-01_IRT1.nii"], "has no inv-<number>"),
+        (["sub-01_inv-1_part-phase_IRT1.nii"], "the phase part"),
+        (["sub-01_inv-1_part-mag_IRT1.nii", "sub-01_inv-1_part-imag_IRT1.nii"], "the imag part"),
+        (["sub-01_echo-1_MEGRE.nii", "sub-01_echo-2_MEGRE.nii"], r"MEGRE, which .*T2\*"),
+        (["sub-01_flip-1_VFA.nii", "sub-01_flip-2_VFA.nii"], "Mapped are: IRT1, MESE"),
+    ],
+)
+def test_files_that_make_no_series_are_refused_by_name(tmp_path, names, words):
+    for n, name in enumerate(names):
+        write_json(tmp_path / name.replace(".nii", ".json"), InversionTime=0.1 * (n + 1))
+    with pytest.raises(BidsError, match=words):
+        read_acquisition([str(tmp_path / name) for name in names])
+
+
+def test_times_given_are_checked_file_by_file(files):
+    given = read_acquisition(files, tis(*TAU[::-1]))
+    assert given.paths == tuple(files)  # the order of the list
+    with pytest.raises(BidsError, match=r"inv-1_IRT1.json: InversionTime is 3.5 s, but time 1 of"):
+        read_acquisition(files, tis(*TAU))
+    rounded = np.round(TAU[::-1] * 1.003)
+    assert read_acquisition(files, tis(*rounded)).protocol.num_images == 7
+
+
+def test_given_times_contradict_a_list_by_number_too(tmp_path):
+    files = listed(tmp_path, InversionTime=[0.1, 0.5])
+    with pytest.raises(BidsError, match=r"sub-01_IRT1.json lists 2 times .*, mine 3"):
+        read_acquisition(files, tis(100, 500, 900))
+    with pytest.raises(BidsError, match="is IRT1: give its times with --tis, not --tes"):
+        read_acquisition(files, Protocol("mine", "tes", np.array([10.0, 20.0])))
+
+
+def test_given_times_need_no_sidecar(tmp_path):
+    assert read_acquisition([str(tmp_path / "x.nii")], tis(100, 900)).protocol.name == "mine"
+    files = listed(tmp_path, InversionTime=0.1)  # a converter's, of the first image
+    assert read_acquisition(files, tis(100, 900)).protocol.name == "mine"
+
+
+def test_rising_times_refuse_files_in_the_shells_order(tmp_path):
+    """The shell puts 10 before 2: without sidecars nothing else would tell."""
+    rising = tis(*(100.0 * np.arange(1, 13)))
+    for name in ("IR_{}.nii", "sub-01_inv-{}_IRT1.nii.gz"):
+        numbered = [str(tmp_path / name.format(n)) for n in range(1, 13)]
+        assert read_acquisition(numbered, rising).paths == tuple(numbered)
+        with pytest.raises(
+            BidsError, match=r"would be that of .*10.*, before .*: the files are in alpha"
+        ):
+            read_acquisition(sorted(numbered), rising)
+        falling = tis(*(100.0 * np.arange(12, 0, -1)))
+        assert read_acquisition(sorted(numbered), falling).paths == tuple(sorted(numbered))
+        own = [numbered[n] for n in (11, 0, 3, 9)]  # an order that somebody chose
+        assert read_acquisition(own, tis(50, 400, 900, 2000)).paths == tuple(own)
+    for name in ("IR_0.05 IR_0.4 IR_1.1 IR_2.5", "ti_0p05s ti_0p1s ti_0p4s ti_1p0s", "t9 t10"):
+        decimal = [str(tmp_path / f"{part}.nii") for part in name.split()]
+        times = tis(*(100.0 * np.arange(1, len(decimal) + 1)))
+        assert read_acquisition(decimal, times).paths == tuple(decimal)
+
+
+def test_the_file_without_a_sidecar_is_named(files, tmp_path):
+    names = [str(tmp_path / f"IR_{n}.nii.gz") for n in range(3)]
+    for n in (0, 2):
+        write_json(Path(card(names[n])), InversionTime=0.1 * (n + 1))
+    with pytest.raises(BidsError, match=r"IR_1\.nii\.gz has no sidecar IR_1\.json"):
+        read_acquisition(names)
+    with pytest.raises(BidsError, match="is a folder; give its files"):
+        read_acquisition([str(tmp_path)])
+
+
+def test_sidecars_that_agree_say_the_order(tmp_path):
+    """Images may be numbered otherwise than by their times."""
+    numbered = [str(tmp_path / f"sub-01_inv-{n}_IRT1.nii.gz") for n in range(1, 12)]
+    for n, path in enumerate(sorted(numbered)):
+        write_json(Path(card(path)), InversionTime=0.1 * (n + 1))
+    rising = tis(*(100.0 * np.arange(1, 12)))
+    assert read_acquisition(sorted(numbered), rising).paths == tuple(sorted(numbered))
+
+
+@pytest.mark.parametrize("field", ["InversionTime", "RepetitionTime", "FlipAngle"])
+def test_numbers_too_large_for_a_float_are_none(files, field):
+    huge = 10**400
+    for path in files:
+        fields = {"InversionTime": 0.5, **json.loads(Path(card(path)).read_text()), field: huge}
+        write_json(Path(card(path)), **fields)
+    if field == "InversionTime":
+        with pytest.raises(BidsError, match="expected a positive number of seconds"):
+            read_acquisition(files)
+    else:
+        assert read_acquisition(files, None, None, True).tr is None
+
+
+class TestRepetitionTime:
+    """The time between inversions, if the user wants it."""
+
+    def files(self, tmp_path, **fields):
+        return listed(tmp_path, InversionTime=[0.1, 2.0], **fields)
+
+    def test_is_taken_when_asked_for(self, tmp_path):
+        found = read_acquisition(self.files(tmp_path, RepetitionTime=5), None, "sidecar", True)
+        assert found.tr == 5000
+        assert found.notes == ("repetition time 5000 ms (RepetitionTime of the sidecars)",)
+
+    def test_is_only_told_of_otherwise(self, tmp_path):
+        files = self.files(tmp_path, RepetitionTime=5)
+        found = read_acquisition(files, None, None, fitted=True)
+        assert found.tr is None
+        assert found.notes[0].startswith("RepetitionTime 5000 ms of the sidecars is not used")
+        assert read_acquisition(files, None, None, fitted=False).notes == ()
+
+    def test_of_the_preparation_comes_first(self, tmp_path):
+        both = {"RepetitionTimePreparation": 6, "RepetitionTimeExcitation": 0.007}
+        assert read_acquisition(self.files(tmp_path, **both), None, "sidecar").tr == 6000
+
+    def test_between_readouts_is_none(self, tmp_path):
+        files = self.files(tmp_path, RepetitionTime=0.007)
+        with pytest.raises(BidsError, match="shorter than the longest inversion time"):
+            read_acquisition(files, None, "sidecar")
+        assert read_acquisition(files, None, 4000.0).tr == 4000  # no contradiction
+
+    def test_that_is_missing_or_varies_is_refused(self, tmp_path, files):
+        with pytest.raises(BidsError, match=r"IRT1.json has no RepetitionTimePreparation, "):
+            read_acquisition(self.files(tmp_path), None, "sidecar")
+        for n, path in enumerate(files):
+            write_json(tmp_path / card(path), InversionTime=0.1 + n, RepetitionTime=9 + n)
+        with pytest.raises(BidsError, match="RepetitionTime differs between the sidecars"):
+            read_acquisition(files, None, "sidecar")
+
+    def test_given_must_not_contradict(self, tmp_path):
+        files = self.files(tmp_path, RepetitionTime=5)
+        assert read_acquisition(files, None, 5010.0).tr == 5010
+        with pytest.raises(BidsError, match=r"--tr 4000 contradicts .*RepetitionTime is 5 s"):
+            read_acquisition(files, None, 4000.0)
+
+    def test_warns_of_another_readout(self, tmp_path):
+        files = self.files(tmp_path, RepetitionTime=5, FlipAngle=8)
+        assert "90-degree readout" in read_acquisition(files, None, "sidecar").notes[1]
+
+    def test_goes_with_inversion_times(self, tmp_path):
+        files = [str(path) for path in write_series(tmp_path, "sub-01", "MESE")]
+        with pytest.raises(BidsError, match="--tr sidecar goes with inversion times"):
+            read_acquisition(files, None, "sidecar")
