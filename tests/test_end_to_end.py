@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY
 
 
 def script(name):

@@ -171,8 +171,8 @@ def write_series(folder: Path) -> Path:
     """A 256 x 256 x 1 x 31 series of noisy inversion recoveries."""
     import nibabel as nib
 
+    from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
     from relaxsim.models.protocols import read_protocol
-    from relaxsim.models.signals import INVERSION_RECOVERY
 
     rng = np.random.default_rng(0)
     kappa = np.stack(

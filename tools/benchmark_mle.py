@@ -26,8 +26,11 @@ from relaxnet.fitting.inputs import fit_bounds
 from relaxnet.fitting.regularised import LAMBDA_B, fit_regularised, fit_shared
 from relaxnet.fitting.separable import make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel, signal_model
+from relaxsim.models.registry import signal_model
+from relaxsim.models.signal_model import SignalModel
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 SNR = 30.0
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from relaxsim import __version__
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head
-from relaxsim.models.signals import signal_model
+from relaxsim.models.registry import signal_model
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.simulation.tissues import read_tissues
 

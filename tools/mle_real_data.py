@@ -21,7 +21,9 @@ from scipy.ndimage import binary_erosion, binary_fill_holes, label
 from relaxnet.fitting.regularised import fit_fixed, fit_regularised, fit_shared
 from relaxnet.fitting.result import NO_SIGNAL, STATUS_NAMES, Fit, estimate_sigma
 from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.signal_model import SignalModel
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 #: Tissues of the two brains (1.5 T and 3 T), by the T1 in ms of the fit with a shared B.
 RANGES_IR = {"white": (550.0, 720.0), "grey": (850.0, 1200.0)}

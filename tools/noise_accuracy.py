@@ -24,7 +24,8 @@ from relaxnet.series.noise import Noise, find_noise
 from relaxnet.series.scale import series_scale
 from relaxsim.anatomy.anatomy import builtin_head, load_anatomy
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.models.registry import model_of
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.tissues import read_tissues
@@ -79,7 +80,7 @@ def cases(
     for number, head in enumerate(heads):
         for place, (name, (file, times)) in enumerate(PROTOCOLS.items()):
             rng = np.random.default_rng([seed, number, place])
-            model, tau = model_for_times(times), read_protocol(file, times).tau
+            model, tau = model_of(times), read_protocol(file, times).tau
             phantom = brain_phantom(head, tau, model, table, rng, voxel_size=edge, matrix=matrix)
             for noise in NOISES if model.magnitude else NOISES[:2]:
                 for snr in SNRS[::2] if quick else SNRS:
@@ -100,7 +101,7 @@ def real_rows(data: Path) -> Iterator[str]:
         path = data / folder / f"{stem}.nii.gz"
         if not path.is_file():
             continue
-        series, model = load_series([path]), model_for_times(times)
+        series, model = load_series([path]), model_of(times)
         tau = read_protocol(data / folder / f"{list_stem}.txt", times).tau
         mask = automatic_mask(series.data)
         noise = found_in(series.data, tau, model, mask)

@@ -24,7 +24,7 @@ from relaxnet.networks.registry import DEFAULT_NETWORK, load_network
 from relaxnet.prediction.arrays import predict
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
 from relaxsim.core.errors import one_line_errors
-from relaxsim.models.signals import MODELS
+from relaxsim.models.registry import MODELS
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.simulation.tissues import read_tissues
 

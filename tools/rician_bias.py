@@ -15,8 +15,9 @@ import numpy as np
 
 from relaxnet.fitting.crlb import crlb
 from relaxnet.fitting.voxelwise import CONVERGED, LIKELIHOODS, fit_voxelwise
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 CASES = (
     (T2_DECAY, read_protocol("fse6", "tes").tau, [1.0, 80.0]),

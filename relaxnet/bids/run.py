@@ -26,7 +26,7 @@ from relaxnet.maps.maps import Maps
 from relaxnet.networks.registry import DEFAULT_NETWORK, checksum, find_model, network_kind
 from relaxnet.prediction.files import Listener, predict_request
 from relaxnet.prediction.request import Request
-from relaxsim.models.signals import model_for_times
+from relaxsim.models.registry import model_of
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
@@ -81,7 +81,7 @@ class Settings:
         """Network for a series, as named or the one that ships; empty for a fit."""
         if self.method == "mle":
             return ""
-        model = model_for_times(SUFFIXES[collection.suffix]).name
+        model = model_of(SUFFIXES[collection.suffix]).name
         return self.networks.get(model, "") or DEFAULT_NETWORK.get(model, "")
 
     def record(self, collection: Collection) -> dict[str, Any]:

@@ -60,4 +60,4 @@ def export(
 
     for warning in export_network(model, protocol, out, kind, overwrite, signed):
         click.echo(f"warning: outside of what the network was trained for: {warning}")
-    click.echo(f"{out}: {model} for {protocol.num_images} {protocol.time_name} of {protocol.name}")
+    click.echo(f"{out}: {model} for {protocol.num_images} {protocol.words} of {protocol.name}")

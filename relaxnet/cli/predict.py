@@ -189,9 +189,9 @@ def _bounds(path: Path, times: str, tr: float | Literal["sidecar"] | None) -> di
     import json
 
     from relaxnet.fitting.finite_tr import finite_tr_model
-    from relaxsim.models.signals import model_for_times
+    from relaxsim.models.registry import model_of
 
-    model = model_for_times(times)
+    model = model_of(times)
     model = model if tr is None else finite_tr_model(model, 1.0 if tr == "sidecar" else tr)
     try:
         given = json.loads(path.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from relaxnet.fitting.rician import information_factor
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Below this determinant of the information scaled to unit diagonal, it counts as singular.
 SINGULAR = 1e-14
@@ -76,7 +76,7 @@ def crlb(
 
     Examples
     --------
-    >>> from relaxsim.models.signals import T2_DECAY
+    >>> from relaxsim.models.t2_decay import MODEL as T2_DECAY
     >>> tau = np.array([10.0, 20.0, 40.0, 80.0, 160.0, 320.0])
     >>> [round(float(v), 4) for v in crlb(np.array([1.0, 80.0]), tau, 0.01, T2_DECAY)]
     [0.0107, 1.9796]

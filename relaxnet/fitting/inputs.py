@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 Bounds = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A weighted series as a fit takes it.
+
+    Attributes
+    ----------
+    S : array, shape (X, N), (X, Y, N) or (X, Y, Z, N)
+        Weighted images.
+    protocol : array, shape (N, D), or (Z, N, D) where each slice has its own
+        In the units of the model's columns; (N,) of a model with one column.
+    model : SignalModel
+    sigma : float or array, shape (...), optional
+        Noise standard deviation in the unit of S; by default the residuals of a fit tell it.
+    mask : bool array, shape (...), optional
+        Voxels to fit; default all.
+    signed : bool
+        The images carry the signal's sign.
+    known : array, shape (..., K), optional
+        Known maps of the model.
+    spacing : tuple of float, optional
+        Voxel size along each axis; by default all axes count alike.
+    """
+
+    S: np.ndarray
+    protocol: np.ndarray
+    model: SignalModel
+    sigma: float | np.ndarray | None = None
+    mask: np.ndarray | None = None
+    signed: bool = False
+    known: np.ndarray | None = None
+    spacing: tuple[float, ...] | None = None
 
 
 def check_series(S: np.ndarray, tau: np.ndarray, model: SignalModel) -> None:

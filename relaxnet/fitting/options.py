@@ -13,7 +13,7 @@ from relaxnet.fitting.inputs import Bounds, fit_bounds
 from relaxnet.fitting.regularised import check_weight, fit_fixed, fit_regularised, fit_shared
 from relaxnet.fitting.result import Fit
 from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Below this signal-to-noise ratio (of the series' scale) Rician noise is told from Gaussian: at
 #: 30 the wrong likelihood costs some per cent of T1, at 100 tenths of one.

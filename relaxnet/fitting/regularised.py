@@ -69,7 +69,7 @@ from relaxnet.fitting.result import (
 )
 from relaxnet.fitting.separable import make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: The paper's weight.
 LAMBDA_B = 500.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import i0e, i1e
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Least second derivative along nu, relative to 1 / sigma^2, in the steps of a fit.
 LEAST_CURVATURE = 0.05

@@ -1,12 +1,12 @@
 """Variable projection: the global minimum of a separable least-squares problem, for many voxels.
 
 A signal model is linear in its first parameters once the last one, the relaxation time T, is
-given (`SignalModel.basis`). The cost of a voxel,
+given (`Separable.basis`). The cost of a voxel,
 
     V(T) = min over the linear parameters of  sum_n (S_n - |f_n|)^2,   f = A (phi_0 + r phi_1),
 
 is then a function of T alone, and its inner minimum has a closed form. Three forms of the linear
-part are known, told apart by what `SignalModel.from_linear` makes of the coefficients c:
+part are known, told apart by what `Separable.from_linear` makes of the coefficients c:
 
     ray    c = A            f = A phi_0
     ratio  c = (A, A r)     f = A (phi_0 + r phi_1), r without unit (B of inversion recovery)
@@ -43,7 +43,7 @@ from functools import cached_property
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import Separable, SignalModel
 
 #: Points of log T on which the range of each polarity is found.
 FINE = 2048
@@ -141,10 +141,10 @@ def make_problem(
 def _kind(model: SignalModel) -> str:
     L = model.num_parameters - 1
     T = np.array([100.0])
-    if L == 1 and np.allclose(model.from_linear(np.array([[3.0]]), T, np), [[3.0, 100.0]]):
+    if L == 1 and np.allclose(_form(model).from_linear(np.array([[3.0]]), T, np), [[3.0, 100.0]]):
         return "ray"
     if L == 2:
-        kappa = model.from_linear(np.array([[3.0, 1.5]]), T, np)
+        kappa = _form(model).from_linear(np.array([[3.0, 1.5]]), T, np)
         if np.allclose(kappa, [[3.0, 0.5, 100.0]]):
             return "ratio"
         if np.allclose(kappa, [[3.0, 1.5, 100.0]]):
@@ -168,7 +168,7 @@ def _corner_signs(model: SignalModel, tau: np.ndarray, bounds: np.ndarray) -> np
 
 def columns(problem: Problem, T: np.ndarray) -> list[np.ndarray]:
     """Basis at T, shape (n,): one array (n, N) per linear coefficient."""
-    phi = problem.model.basis(T, problem.tau, np)
+    phi = _form(problem.model).basis(T, problem.model.table(problem.tau), None, np)
     return [np.ascontiguousarray(phi[..., i]) for i in range(phi.shape[-1])]
 
 
@@ -295,3 +295,10 @@ def divide(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
     """Quotient a / b, and 0 where b is 0."""
     out = np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b)))
     return np.divide(a, b, out=out, where=b != 0)
+
+
+def _form(model: SignalModel) -> Separable:
+    """The model's separable form; refuses a model without one."""
+    if model.separable is None:
+        raise ValueError(f"{model.name} has no separable form.")
+    return model.separable

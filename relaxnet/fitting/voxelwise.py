@@ -41,7 +41,7 @@ from relaxnet.fitting.result import (
 from relaxnet.fitting.rician import without_floor
 from relaxnet.fitting.rician_fit import least_of_descents
 from relaxnet.fitting.separable import Problem, make_problem
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 __all__ = [
     "AT_BOUND",
@@ -108,7 +108,7 @@ def fit_voxelwise(
 
     Examples
     --------
-    >>> from relaxsim.models.signals import INVERSION_RECOVERY as model
+    >>> from relaxsim.models.inversion_recovery import MODEL as model
     >>> tau = np.array([50.0, 400.0, 1100.0, 2500.0])
     >>> S = model.forward(np.array([3.0, 1.9, 1000.0]), tau)
     >>> fit_voxelwise(S, tau, model).kappa.round(2).tolist()

@@ -21,6 +21,7 @@ from relaxnet.io.bids_names import (
 )
 from relaxnet.io.bids_repetition import find_repetition_time, number, same_time
 from relaxsim.models.protocols import Protocol, check_times
+from relaxsim.models.registry import model_of
 
 #: Suffixes of file collections that fit a signal model, and the option of the model's times.
 SUFFIXES = {"IRT1": "tis", "MESE": "tes"}
@@ -64,7 +65,7 @@ class Acquisition:
 
     def without_first(self, number: int) -> Acquisition:
         """The same without the first images."""
-        protocol = replace(self.protocol, tau=self.protocol.tau[number:])
+        protocol = self.protocol.without_first(number)
         paths = self.paths[number:] if len(self.paths) > 1 else self.paths
         return replace(self, paths=paths, protocol=protocol)
 
@@ -108,14 +109,16 @@ def read_acquisition(
         paths = tuple(str(series[n]) for n in order)
         tau = tau[order] if len(series) > 1 else tau
         tau = check_times(tau, times, sidecars[0].name)
-        protocol = Protocol(_protocol_name(names[0], times, sidecars[0]), times, tau)
+        protocol = Protocol(
+            _protocol_name(names[0], times, sidecars[0]), model_of(times), tau[:, None]
+        )
     else:
         _check_given(series, names, sidecars, given)
         _check_order(series, sidecars, given)
         paths, protocol = tuple(map(str, series)), given
     constants = _constants(sidecars)
     longest = float(protocol.tau.max())
-    if protocol.times != "tis":
+    if protocol.model.times != "tis":
         if tr == "sidecar":
             raise BidsError("--tr sidecar goes with inversion times; a T2 decay takes no TR.")
         return Acquisition(paths, protocol, tr, constants)
@@ -271,12 +274,12 @@ def _check_given(
 ) -> None:
     """Refuse times given that the sidecars contradict; sidecars that are silent do not."""
     suffix = names[0].suffix if names[0] is not None else ""
-    if SUFFIXES.get(suffix, given.times) != given.times:
+    if SUFFIXES.get(suffix, given.model.times) != given.model.times:
         raise BidsError(
             f"{Path(series[0]).name} is {suffix}: give its times with --{SUFFIXES[suffix]}, not "
-            f"--{given.times}."
+            f"--{given.model.times}."
         )
-    key = FIELDS[given.times]
+    key = FIELDS[given.model.times]
     if len(series) == 1:
         listed = sidecars[0].fields.get(key)
         if not isinstance(listed, list):
@@ -284,7 +287,7 @@ def _check_given(
         if len(listed) != given.num_images:
             raise BidsError(
                 f"{sidecars[0].name} lists {len(listed)} times ({key}), {given.name} "
-                f"{given.num_images}. Leave --{given.times} out or mend one of them."
+                f"{given.num_images}. Leave --{given.model.times} out or mend one of them."
             )
         found = [(sidecars[0], value) for value in listed]
     else:
@@ -294,8 +297,8 @@ def _check_given(
         if seconds is not None and not same_time(seconds * 1000, tau):
             raise BidsError(
                 f"{card.name}: {key} is {seconds:g} s, but time {n + 1} of {given.name} is "
-                f"{tau:g} ms. Files are taken in the order given; leave --{given.times} out or "
-                "mend one of them."
+                f"{tau:g} ms. Files are taken in the order given; leave --{given.model.times} out "
+                "or mend one of them."
             )
 
 
@@ -304,7 +307,7 @@ def _check_order(series: Sequence[str], sidecars: Sequence[Sidecar], given: Prot
 
     Only where the sidecars do not say the times: they would have been compared.
     """
-    if all(number(card.fields.get(FIELDS[given.times])) is not None for card in sidecars):
+    if all(number(card.fields.get(FIELDS[given.model.times])) is not None for card in sidecars):
         return
     numbered = sorted(series, key=_number_key)
     moved = [n for n, path in enumerate(series) if path != numbered[n]]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 
 def check_model(model: SignalModel) -> None:
@@ -80,7 +80,7 @@ def true_t1(
 
     Examples
     --------
-    >>> from relaxsim.models.signals import INVERSION_RECOVERY as model
+    >>> from relaxsim.models.inversion_recovery import MODEL as model
     >>> kappa = np.array([[1.0, 2.5, 800.0], [1.0, 0.9, 800.0]])
     >>> corrected, _, refused = true_t1(kappa, None, np.array([100.0, 500.0, 2000.0]), model)
     >>> corrected[:, -1].tolist(), refused.tolist()

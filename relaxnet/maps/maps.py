@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from relaxnet.series.scale import knows_sign
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 
 from relaxnet.io.nifti import Series, axis_codes, by, load_map
 from relaxnet.maps.status import LEGEND, OUTSIDE, WITHOUT_ESTIMATE
-from relaxsim.models.signals import MODELS, SignalModel
+from relaxsim.models.registry import MODELS
+from relaxsim.models.signal_model import SignalModel
 
 _ENDING = ".nii.gz"
 #: Names of maps, with or without BIDS entities before them.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Echoes of a train that are looked at, at most, and voxels.
 _ECHOES, _VOXELS = 8, 4000

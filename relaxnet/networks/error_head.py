@@ -16,7 +16,7 @@ import tensorflow as tf
 from relaxnet.networks.likelihood import Likelihood, whitened
 from relaxnet.networks.parametrization import derivative, is_logarithmic, to_kappa
 from relaxnet.networks.small_matrices import eliminate
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Spread of the parameters before any data, in the network's coordinates, that a bound is damped
 #: with: of a logarithm, and of any other.

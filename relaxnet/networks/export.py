@@ -22,7 +22,7 @@ from relaxnet.networks.registry import ModelError, checksum, find_model, load_ne
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE, knows_sign
 from relaxsim.models.protocols import Protocol
-from relaxsim.models.signals import signal_model
+from relaxsim.models.registry import signal_model
 
 FORMATS = ("saved_model", "onnx")
 _OPSET = 17
@@ -222,14 +222,14 @@ def _is_recipe(path: Path) -> bool:
 
 def _check_times(network: Any, protocol: Protocol) -> None:
     model = signal_model(network.signal_model)
-    if model.times != protocol.times:
+    if model.times != protocol.model.times:
         raise ModelError(
             f"the network is for {model.name}: give its {model.time_name} with --{model.times}."
         )
     if network.num_images not in (None, protocol.num_images):
         raise ModelError(
             f"the network takes {network.num_images} images, {protocol.name} lists "
-            f"{protocol.num_images} {protocol.time_name}."
+            f"{protocol.num_images} {protocol.words}."
         )
 
 

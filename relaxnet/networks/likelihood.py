@@ -22,7 +22,7 @@ import tensorflow as tf
 from relaxnet.networks import shared_parameter
 from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.small_matrices import asinh, solve
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 # The sums that the information is made of cancel; ten bits of mantissa, which TensorFlow takes on
 # recent graphics processors for products of matrices, are too few for that.
@@ -151,7 +151,7 @@ class Likelihood:
         """
         model, noise = self.model, self.sigma
         kappa = to_kappa(u, model, self.coordinates)
-        of_kappa = _sums_of_exponential if model.exponential else _sums_of_jacobian
+        of_kappa = _sums_of_exponential if _is_exponential(model) else _sums_of_jacobian
         g, F, square = of_kappa(kappa, self._residual, self.tau, model)
         slopes = tf.unstack(derivative(kappa, model, self.coordinates), axis=-1)
         d = [slope / noise for slope in slopes]
@@ -235,9 +235,10 @@ def _sums_of_exponential(
     All entries are combinations of the sums of E, E^2, the residual and its product with E, each
     times powers of tau, which matrix products give in one pass.
     """
-    assert model.exponential is not None
+    assert model.separable is not None
+    assert model.separable.exponential is not None
     T = kappa[..., -1]
-    a, b, da, db = model.exponential(kappa)
+    a, b, da, db = model.separable.exponential(kappa)
     E = tf.exp(tau * (-1.0 / T)[..., None])
     a_n = a[..., None] if tf.is_tensor(a) else a
     residual = residual_of(a_n + b[..., None] * E)
@@ -259,6 +260,10 @@ def _sums_of_exponential(
     last = [slope * (da[q] * of_tau + db[q] * of_square[1]) for q in linear]
     F = [[*(product(q, r) for r in linear), last[q]] for q in linear]
     return g, [*F, [*last, slope * slope * of_square[2]]], square
+
+
+def _is_exponential(model: SignalModel) -> bool:
+    return model.separable is not None and model.separable.exponential is not None
 
 
 def _times(values: Any, rows: Any) -> list[Any]:

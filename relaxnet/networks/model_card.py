@@ -17,7 +17,7 @@ from relaxnet.networks.registry import (
     shipped_models,
 )
 from relaxnet.networks.training_domain import Envelope, envelope_of
-from relaxsim.models.signals import MODELS
+from relaxsim.models.registry import MODELS
 
 
 def overview() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 COORDINATES = ("linear", "log")
 #: Smallest amplitude told apart from none, as a share of the series' scale.

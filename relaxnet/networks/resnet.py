@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from relaxnet.networks.parametrization import from_kappa, to_kappa
-from relaxsim.models.signals import signal_model
+from relaxsim.models.registry import signal_model
 
 #: The widths that the paper lists: eleven, though it speaks of G = 12 blocks.
 WIDTHS = (40, 40, 80, 80, 160, 320, 160, 80, 80, 40, 6)

@@ -13,7 +13,7 @@ from relaxnet.networks.conv_gru import ConvGRUCell
 from relaxnet.networks.error_head import ErrorHead, head_inputs, num_inputs, std_of
 from relaxnet.networks.likelihood import Likelihood
 from relaxnet.networks.parametrization import COORDINATES, from_kappa, to_kappa
-from relaxsim.models.signals import signal_model
+from relaxsim.models.registry import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
 PAPER = {"gradient": "raw", "coordinates": "linear"}

@@ -30,7 +30,7 @@ from typing import Any
 import tensorflow as tf
 
 from relaxnet.networks.small_matrices import asinh, eliminate, solve
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: The parameter that neighbours share.
 SHARED = "B"

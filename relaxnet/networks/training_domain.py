@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models.protocols import bundled_protocols
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 Range = tuple[float, float]
 #: Relaxation times of training data by the name of the tissue table, where a card does not say.

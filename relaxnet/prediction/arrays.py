@@ -34,8 +34,9 @@ from relaxnet.prediction.quality import (
 from relaxnet.series.foreground import automatic_mask
 from relaxnet.series.noise import Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.series.scale import series_scale
-from relaxsim.models.protocols import check_repetition_time, check_times
-from relaxsim.models.signals import MODELS, SignalModel, signal_model
+from relaxsim.models.protocols import check_times
+from relaxsim.models.registry import MODELS, signal_model
+from relaxsim.models.signal_model import SignalModel
 
 METHODS = ("rim", "resnet", "mle")
 
@@ -116,7 +117,7 @@ def predict(
 
     Examples
     --------
-    >>> from relaxsim.models.signals import T2_DECAY
+    >>> from relaxsim.models.t2_decay import MODEL as T2_DECAY
     >>> tau = np.array([10.0, 30.0, 90.0, 200.0])
     >>> truth = np.broadcast_to([1000.0, 85.0], (4, 4, 1, 2))
     >>> maps = predict(T2_DECAY.forward(truth, tau), tau, "tes", method="mle", sigma=5.0)
@@ -206,8 +207,8 @@ def _check_arguments(
             "--look-locker and --tr exclude each other: during a train of readouts the "
             "magnetisation does not recover freely."
         )
-    if fit.tr is not None and "B" in model.parameters:
-        check_repetition_time(fit.tr, tau)
+    if fit.tr is not None and model.finite_tr is not None:
+        model.finite_tr.check(float(fit.tr), tau[:, None])
 
 
 def _network(

@@ -16,7 +16,7 @@ from relaxnet.networks.tiling import filled, run_network
 from relaxnet.prediction.sign_ambiguity import restored
 from relaxnet.series.noise import Noise
 from relaxnet.series.scale import knows_sign
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 Progress = Callable[[int], object]
 

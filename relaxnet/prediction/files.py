@@ -36,8 +36,9 @@ from relaxnet.networks.training_domain import Envelope, envelope_of
 from relaxnet.prediction.arrays import predict
 from relaxnet.prediction.estimators import check_network
 from relaxnet.prediction.request import Request, RunInput, read_input
-from relaxsim.models.protocols import Protocol, check_times, read_protocol
-from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.models.protocols import Protocol, given_protocol, read_protocol
+from relaxsim.models.registry import model_of
+from relaxsim.models.signal_model import SignalModel
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
     """
     tell = listener or Listener()
     begin = time.perf_counter()
-    model = model_for_times(request.protocol.times)
+    model = model_of(request.protocol.model.times)
     _check_options(request)
     check_out(request.out, request.overwrite, _output_names(request, model), request.files)
     network = _find_network(request, model)
@@ -179,7 +180,7 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
     kinds = 2 * model.num_parameters + 2 + (len(data.tau) if request.save_fit else 0)
     check_space(request.out, int(np.prod(data.series.shape)) * kinds)
     tell.say(f"series: {len(data.tau)} images of {by(data.series.shape)}; {data.mask_words}")
-    tell.detail(f"{request.protocol.time_name} (ms): {' '.join(f'{t:g}' for t in data.tau)}")
+    tell.detail(f"{request.protocol.words} (ms): {' '.join(f'{t:g}' for t in data.tau)}")
     if network is not None:
         tell.before_network()
         network = replace(network, network=_loaded(network.file))
@@ -207,7 +208,7 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
 def _protocol(given: Any, times: str, units: str) -> Protocol:
     if isinstance(given, str | Path):
         return read_protocol(given, times, units)
-    return Protocol("given", times, check_times(np.asarray(given), times, "the list", units))
+    return given_protocol(given, model_of(times), units)
 
 
 def _check_options(request: Request) -> None:

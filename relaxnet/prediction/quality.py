@@ -30,7 +30,7 @@ from relaxnet.prediction.estimators import Estimate
 from relaxnet.series.noise import Noise
 from relaxnet.series.residual_noise import rice_moments
 from relaxnet.series.scale import knows_sign, largest_modulus
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 
 def series_cautions(

@@ -158,9 +158,9 @@ def _series(request: Request) -> tuple[Series, np.ndarray]:
         verb = "holds" if len(series.paths) == 1 else "hold"
         raise ValueError(
             f"{name} {verb} {images} images (shape {by(series.data.shape)}), but "
-            f"{protocol.name} lists {protocol.num_images} {protocol.time_name} "
+            f"{protocol.name} lists {protocol.num_images} {protocol.words} "
             f"({protocol.tau[0]:g} ... {protocol.tau[-1]:g} ms). Give one time per image, in "
-            f"acquisition order (--{protocol.times})"
+            f"acquisition order (--{protocol.model.times})"
             f"{', also for images to skip' if skip else ''}."
         )
     if skip >= images:

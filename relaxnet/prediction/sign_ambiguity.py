@@ -16,7 +16,7 @@ import numpy as np
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxnet.maps.status import poor_fit
 from relaxnet.series.scale import largest_modulus
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: By how much the sum of squared residuals over sigma must fall for another polarity to be right:
 #: what the Q = 3 parameters of a fit gain from noise alone in one voxel of a thousand.

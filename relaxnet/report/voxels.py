@@ -10,7 +10,7 @@ import numpy as np
 from relaxnet.io.nifti import load_voxels
 from relaxnet.maps.reader import Run
 from relaxnet.maps.status import OK
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 _CURVE_POINTS = 240
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from relaxnet.series.air_noise import Background, background_noise
 from relaxnet.series.residual_noise import VOXELS, residual_sigma
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Data are signed if more than this share of samples lies below -5 sigma.
 SIGNED_SHARE = 0.01

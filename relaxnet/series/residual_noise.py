@@ -14,7 +14,7 @@ from scipy.special import chdtr, chdtri, i0e, i1e
 
 from relaxnet.fitting.result import AT_BOUND, NO_SIGNAL, Fit
 from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Voxels that are fitted at most, evenly spaced: three degrees of freedom a voxel give sigma to
 #: within 0.5 %.

@@ -155,7 +155,7 @@ def plate(**fields: Any) -> None:
     from relaxsim.phantoms.phantoms import plate_phantom
 
     protocol, model, rng = _draws(fields)
-    array = fields["array"] or {"tis": "T1", "tes": "T2"}[protocol.times]
+    array = fields["array"] or {"tis": "T1", "tes": "T2"}[protocol.model.times]
     names = ("voxel_size", "matrix", "b_field", "tr", "spread")
     own = {name: fields[name] for name in names}
     _write(plate_phantom(array, protocol.tau, model, rng, **own), fields)
@@ -165,14 +165,14 @@ def _draws(fields: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Protocol, signal model and random generator of the options, checked."""
     import numpy as np
 
-    from relaxsim.models.protocols import check_repetition_time, read_protocol
-    from relaxsim.models.signals import model_for_times
+    from relaxsim.models.protocols import read_protocol
+    from relaxsim.models.registry import model_of
     from relaxsim.phantoms.files import check_free
 
     times = chosen_times(fields["tis"], fields["tes"], fields["tr"])
-    protocol, model = read_protocol(fields[times], times), model_for_times(times)
-    if fields["tr"] is not None:
-        check_repetition_time(fields["tr"], protocol.tau)
+    protocol, model = read_protocol(fields[times], times), model_of(times)
+    if fields["tr"] is not None and model.finite_tr is not None:
+        model.finite_tr.check(fields["tr"], protocol.table)
     if not fields["overwrite"]:
         check_free(fields["out"], model)
     return protocol, model, np.random.default_rng([fields["seed"], 0])

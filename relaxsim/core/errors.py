@@ -1,24 +1,32 @@
-"""Errors of the commands: one line for what a user can mend."""
+"""Errors of the commands: one line for what a user can mend, in the command's own flags."""
 
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+#: Arguments of the library whose options have another name.
+_OPTIONS = {"network": "model"}
+_ARGUMENT = re.compile(r"`([a-z_][a-z0-9_]*)`")
+
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130."""
+    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130.
+
+    Messages of the library name arguments in backquotes; the line names the command's flags.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            click.echo(f"Error: {in_flags(' '.join(str(error).split()))}", err=True)
             sys.exit(2)
         except MemoryError:
             click.echo("Error: the memory of this machine does not suffice.", err=True)
@@ -28,3 +36,41 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(130)
 
     return wrapper
+
+
+def in_flags(text: str, command: click.Command | None = None) -> str:
+    """Text in which the names of arguments in backquotes are a command's flags.
+
+    Parameters
+    ----------
+    text : str
+        Of the library: ``give `skip_first` 1``.
+    command : click.Command, optional
+        Whose flags; by default that of the current click context.
+
+    Returns
+    -------
+    text : str
+        Names that the command has no option for stand without their backquotes.
+
+    Examples
+    --------
+    >>> @click.command()
+    ... @click.option("--skip-first", type=int)
+    ... def example(skip_first): ...
+    >>> in_flags("give `skip_first` 1 or another `sigma`", example)
+    'give --skip-first 1 or another sigma'
+    """
+    if command is None:
+        context = click.get_current_context(silent=True)
+        command = None if context is None else context.command
+    flags = {}
+    for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option) and parameter.name:
+            flags[parameter.name] = max(parameter.opts, key=len)
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1]
+        return flags.get(name) or flags.get(_OPTIONS.get(name, "")) or name
+
+    return _ARGUMENT.sub(flag, text)

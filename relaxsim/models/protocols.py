@@ -1,86 +1,133 @@
-"""Protocols: lists of inversion or echo times, in ms.
+"""Protocols: what varied from image to image, a row an image, in the units of the model's columns.
 
-A protocol is a text file of numbers (separated by white space or commas, ``#`` starts a comment),
-one of the bundled lists (``cine23``, ``cine25``, ``cine31``, ``fse6``) or a random draw.
+The numbers of a column come from a text file (separated by white space or commas, ``#`` starts a
+comment), a bundled list (``cine23``, ``cine25``, ``cine31``, ``fse6``), a single number that holds
+for all images, or a random draw.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from relaxsim.models.border import ColumnBorder
+from relaxsim.models.registry import MODELS, model_of
+from relaxsim.models.signal_model import SignalModel
+
+#: Folder of bundled lists: one folder a sequence, one file a list.
 BUNDLED = Path(__file__).with_name("protocols")
 MAX_IMAGES = 4096
-
-#: The longest time of a series lies between these, in ms. A list out of them was given in another
-#: unit: but for echo times of 3 to 5, no list is plausible in both ms and s.
-_LONGEST = {"tis": (20.0, 20_000.0), "tes": (3.0, 5_000.0)}
-#: Longest inversion time of a random list, ms.
-RANDOM_LAST = 5000.0
-_WORDS = {"tis": "inversion times", "tes": "echo times"}
+#: Bytes of the largest file that is read as a list.
+_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Times of one series.
+    """The protocol of one series.
 
     Attributes
     ----------
     name : str
-        File name or bundled name without ending, or ``random``.
-    times : str
-        ``"tis"`` (inversion times) or ``"tes"`` (echo times).
-    tau : array, shape (N,), float64
-        Times in ms, in acquisition order.
+        File name or bundled name without ending, ``random`` or ``given``.
+    model : SignalModel
+    table : array, shape (N, D) or (Z, N, D), float64
+        A row an image in acquisition order, in the units of the model's columns; with three axes
+        each slice has its own.
     """
 
     name: str
-    times: str
-    tau: np.ndarray
+    model: SignalModel
+    table: np.ndarray
 
     @property
     def num_images(self) -> int:
         """Number of weighted images, N."""
-        return len(self.tau)
+        return self.table.shape[-2]
 
     @property
-    def time_name(self) -> str:
-        """The times in words."""
-        return _WORDS[self.times]
+    def by_slice(self) -> bool:
+        """Whether each slice has its own table."""
+        return self.table.ndim == 3
+
+    @property
+    def tau(self) -> np.ndarray:
+        """The first column, shape (N,) or (Z, N): the times of a model that has times alone."""
+        return self.table[..., 0]
+
+    @property
+    def words(self) -> str:
+        """The first column in words."""
+        return self.model.border.columns[0].words
+
+    def of_slice(self, z: int) -> np.ndarray:
+        """Table of slice `z`, shape (N, D)."""
+        return self.table[z] if self.by_slice else self.table
+
+    def without_first(self, number: int) -> Protocol:
+        """The same without the first images."""
+        return replace(self, table=self.table[..., number:, :])
+
+    def in_order(self, order: np.ndarray) -> Protocol:
+        """The same with its images in another order, shape (N,)."""
+        return replace(self, table=self.table[..., order, :])
 
     def __str__(self) -> str:
         """Name, number and range, for messages."""
+        unit = self.model.columns[0].unit
         return (
-            f"{self.name}: {self.num_images} {self.time_name}, "
-            f"{self.tau.min():g} to {self.tau.max():g} ms"
+            f"{self.name}: {self.num_images} {self.words}, "
+            f"{self.tau.min():g} to {self.tau.max():g} {unit}"
         )
 
 
-def bundled_protocols() -> dict[str, Path]:
-    """Bundled lists: name without ending -> file."""
-    return {path.stem: path for path in sorted(BUNDLED.glob("*.txt"))}
+def given_protocol(values: object, model: SignalModel, units: str = "ms") -> Protocol:
+    """Protocol of numbers: an array (N,) of a model with one column, (N, D) or (Z, N, D).
+
+    Raises
+    ------
+    ValueError
+        As `check_column`, for each column; or if the array has other axes.
+    """
+    table = np.asarray(values, np.float64)
+    if table.ndim == 1:
+        check_column(table, model.border.columns[0], "the list", units)
+    table = np.array(model.table(table))
+    for d, column in enumerate(model.border.columns):
+        rows = table[..., d].reshape(-1, table.shape[-2])
+        table[..., d] = np.stack(
+            [check_column(row, column, "the list", units) for row in rows]
+        ).reshape(table.shape[:-1])
+    return Protocol("given", model, table)
 
 
-def check_times(tau: np.ndarray, times: str, source: str, units: str = "ms") -> np.ndarray:
-    """Times in ms, or a refusal of what cannot be times in the given unit.
+def bundled_protocols(model: SignalModel | str | None = None) -> dict[str, Path]:
+    """Bundled lists, of one model or of all: name without ending -> file."""
+    folder = "*" if model is None else model_of(model).border.sequence
+    return {path.stem: path for path in sorted(BUNDLED.glob(f"{folder}/*.txt"))}
+
+
+def check_column(
+    values: np.ndarray, column: ColumnBorder, source: str, units: str = "ms"
+) -> np.ndarray:
+    """Values of a column in its unit, or a refusal of what cannot be such values.
 
     Parameters
     ----------
-    tau : array, shape (N,)
-        Times in `units`; any order, repeats allowed.
-    times : str
-        ``"tis"`` or ``"tes"``.
+    values : array, shape (N,)
+        Any order, repeats allowed; times in `units`, others in the column's unit.
+    column : ColumnBorder
     source : str
         Where they come from, for the message.
     units : str
-        ``"ms"`` or ``"s"``.
+        ``"ms"`` or ``"s"``, of times.
 
     Returns
     -------
-    tau : array, shape (N,), float64
-        Times in ms, order kept.
+    values : array, shape (N,), float64
+        In the column's unit, order kept.
 
     Raises
     ------
@@ -88,125 +135,142 @@ def check_times(tau: np.ndarray, times: str, source: str, units: str = "ms") -> 
         If the list is empty, holds a value that is not finite or is negative, or is implausible
         in its unit.
     """
-    tau = np.asarray(tau, dtype=np.float64)
-    words = _WORDS[times]
-    if tau.ndim != 1 or tau.size == 0:
+    values = np.asarray(values, dtype=np.float64)
+    words = column.words
+    if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{source} holds no {words}. Give one number per image.")
-    if tau.size > MAX_IMAGES:
-        raise ValueError(f"{source} lists {tau.size} {words}; at most {MAX_IMAGES} are taken.")
-    if not np.isfinite(tau).all():
+    if values.size > MAX_IMAGES:
+        raise ValueError(f"{source} lists {values.size} {words}; at most {MAX_IMAGES} are taken.")
+    if not np.isfinite(values).all():
         raise ValueError(f"{source} holds {words} that are not finite numbers.")
-    if (tau < 0).any():
-        raise ValueError(f"{source} holds a negative time ({tau.min():g}); times are >= 0.")
+    if (values < 0).any():
+        kind = "times" if column.is_time else words
+        raise ValueError(f"{source} holds a negative number ({values.min():g}); {kind} are >= 0.")
     if units not in ("ms", "s"):
         raise ValueError(f"times are in ms or s, not in {units!r}.")
-    longest = tau.max() * (1000.0 if units == "s" else 1.0)
-    low, high = _LONGEST[times]
-    if not low <= longest <= high:
-        raise ValueError(_looks_like(tau, words, source, units, longest > high))
-    return tau * 1000.0 if units == "s" else tau
+    values = values * (1000.0 if units == "s" and column.is_time else 1.0)
+    low, high = column.plausible_largest
+    if not low <= values.max() <= high:
+        if column.is_time:
+            raise ValueError(_looks_like(values, words, source, units, values.max() > high))
+        raise ValueError(
+            f"{source} lists {words} of {values.min():g} to {values.max():g}; expected the largest "
+            f"between {low:g} and {high:g}."
+        )
+    return values
+
+
+def check_times(
+    tau: np.ndarray, model: SignalModel | str, source: str, units: str = "ms"
+) -> np.ndarray:
+    """`check_column` of a model's first column."""
+    return check_column(tau, model_of(model).border.columns[0], source, units)
 
 
 def _looks_like(tau: np.ndarray, words: str, source: str, units: str, long: bool) -> str:
-    """Sentence about a list that cannot be in its unit."""
-    span = f"{source} lists {words} of {tau.min():g} to {tau.max():g} {units}"
+    """Sentence about a list of times, in ms, that cannot be in the unit it was given in."""
+    given = tau / (1000.0 if units == "s" else 1.0)
+    span = f"{source} lists {words} of {given.min():g} to {given.max():g} {units}"
     if units == "ms" and not long:
         return (
-            f"{span}, which looks like seconds. Times are read in ms: give --units s to relaxnet "
-            "predict, or multiply them by 1000."
+            f"{span}, which looks like seconds. Times are read in ms: give `units` s, or multiply "
+            "them by 1000."
         )
     if units == "s" and long:
-        return f"{span}, which looks like milliseconds: leave --units s out."
+        return f"{span}, which looks like milliseconds: leave `units` s out."
     what = "longer" if long else "shorter"
-    return f"{span}, which is {what} than {words} are. Times are in ms, or in s with --units s."
+    return f"{span}, which is {what} than {words} are. Times are in ms, or in s with `units` s."
 
 
-def read_protocol(name: str | Path, times: str, units: str = "ms") -> Protocol:
-    """Read a list of times: a file or, if no such file exists, the bundled list of that name.
+def read_protocol(
+    name: str | Path | Mapping[str, object], model: SignalModel | str, units: str = "ms"
+) -> Protocol:
+    """Read the protocol of a model.
 
     Parameters
     ----------
-    name : str or path
-        ``cine31.txt``, ``cine31`` or a path.
-    times : str
-        ``"tis"`` or ``"tes"``: what the caller takes the list for.
+    name : str, path or mapping
+        List of the model's first column: a file or, if no such file exists, the bundled list of
+        that name (``cine31.txt``, ``cine31``). Of a model with several columns a mapping from
+        each column's option to such a list, or to a number that holds for all images.
+    model : SignalModel or str
+        Model, or as `relaxsim.models.registry.model_of` takes it.
     units : str
-        Unit of the numbers in a file, ``"ms"`` or ``"s"``. Bundled lists are in ms.
+        Unit of the times in files, ``"ms"`` or ``"s"``. Bundled lists are in ms.
 
     Raises
     ------
     ValueError
         If there is no such list, it is not text, holds no numbers or implausible ones
-        (`check_times`), or is a bundled list of the other kind.
+        (`check_column`), is a bundled list of another model, or columns have different lengths.
 
     Examples
     --------
     >>> read_protocol("fse6", "tes").tau.tolist()
     [10.0, 20.0, 40.0, 80.0, 160.0, 320.0]
     """
-    path = Path(name)
-    if not path.is_file():
-        bundled = bundled_protocols().get(path.name.removesuffix(".txt"))
-        if bundled is None or path.name != str(name):
+    model = model_of(model)
+    given = name if isinstance(name, Mapping) else {model.border.columns[0].option: name}
+    columns, names = [], []
+    for column in model.border.columns:
+        value = given.get(column.option)
+        value = column.default if value is None else value
+        if value is None:
+            raise ValueError(f"{model.border.title} needs {column.words}: give `{column.option}`.")
+        stem, values = _column(value, column, model, units)
+        columns.append(values)
+        names.append(stem)
+    N = max(len(values) for values in columns)
+    for column, values in zip(model.border.columns, columns, strict=True):
+        if len(values) not in (1, N):
             raise ValueError(
-                f"{name}: no such file, and no bundled list of that name "
+                f"`{column.option}` lists {len(values)} {column.words}, but there are {N} images; "
+                "expected one number for each, or one for all."
+            )
+    table = np.stack([np.broadcast_to(values, N) for values in columns], axis=-1)
+    return Protocol(next(stem for stem in names if stem), model, table)
+
+
+def random_protocol(rng: np.random.Generator, model: SignalModel | str) -> Protocol:
+    """Draw a protocol for networks that shall serve any (`Border.random_protocol`)."""
+    model = model_of(model)
+    return Protocol("random", model, model.border.random_protocol(rng))
+
+
+def _column(
+    value: object, column: ColumnBorder, model: SignalModel, units: str
+) -> tuple[str, np.ndarray]:
+    """Name of a list and its values in the column's unit; a number has no name."""
+    if isinstance(value, int | float):
+        return "", check_column(np.array([float(value)]), column, f"`{column.option}`", units)
+    path = Path(str(value))
+    if not path.is_file():
+        if not column.varies and _is_number(str(value)):
+            return _column(float(str(value)), column, model, units)
+        bundled = bundled_protocols().get(path.name.removesuffix(".txt"))
+        if bundled is None or path.name != str(value):
+            raise ValueError(
+                f"{value}: no such file, and no bundled list of that name "
                 f"(bundled: {', '.join(bundled_protocols())})."
             )
-        _check_kind(bundled, times)
+        _check_kind(bundled, model)
         path, units = bundled, "ms"
-    return Protocol(path.stem, times, check_times(_numbers(path), times, path.name, units))
+    return path.stem, check_column(_numbers(path), column, path.name, units)
 
 
-def check_repetition_time(tr: float, tau: np.ndarray, source: str = "--tr") -> None:
-    """Refuse a repetition time in which the longest inversion time has no room.
-
-    Raises
-    ------
-    ValueError
-    """
-    if not tr >= (longest := float(np.max(tau))):
+def _check_kind(bundled: Path, model: SignalModel) -> None:
+    """Refuse a bundled list of a model with other columns."""
+    owner = next(m for m in MODELS.values() if m.border.sequence == bundled.parent.name)
+    theirs, mine = owner.border.columns[0], model.border.columns[0]
+    if theirs.option != mine.option:
         raise ValueError(
-            f"{source}: the repetition time of {tr:g} ms is shorter than the longest inversion "
-            f"time, {longest:g} ms; expected one in which each image is inverted and read."
-        )
-
-
-def random_protocol(rng: np.random.Generator, times: str) -> Protocol:
-    """Draw a protocol for networks that shall serve any.
-
-    ``tis``: 4 to 40 images, the first at 20 to 500 ms, the last at 600 to 5000 ms.
-    ``tes``: 3 to 40 images, the first at 5 to 30 ms, the last at 60 to 500 ms.
-    Number, first and last time are log-uniform; the spacing between them is linear, geometric
-    or linear with jitter (each time moved by up to 0.4 of the step), with equal chances.
-    Times are rounded to 0.1 ms and ascend.
-    """
-    fewest, first_range, last_range = {
-        "tis": (4, (20.0, 500.0), (600.0, RANDOM_LAST)),
-        "tes": (3, (5.0, 30.0), (60.0, 500.0)),
-    }[times]
-    num_images = int(np.floor(np.exp(rng.uniform(np.log(fewest), np.log(41)))))
-    first = np.exp(rng.uniform(*np.log(first_range)))
-    last = np.exp(rng.uniform(*np.log(last_range)))
-    spacing = rng.choice(["linear", "geometric", "jittered"])
-    if spacing == "geometric":
-        tau = np.geomspace(first, last, num_images)
-    else:
-        tau = np.linspace(first, last, num_images)
-    if spacing == "jittered":
-        tau[1:-1] += rng.uniform(-0.4, 0.4, num_images - 2) * (tau[1] - tau[0])
-    return Protocol("random", times, np.sort(np.round(tau, 1)))
-
-
-def _check_kind(bundled: Path, times: str) -> None:
-    kind = "tes" if bundled.stem.startswith("fse") else "tis"
-    if kind != times:
-        raise ValueError(
-            f"{bundled.stem} is a list of {_WORDS[kind]}: give it with --{kind}, not --{times}."
+            f"{bundled.stem} is a list of {theirs.words}: give it with `{theirs.option}`, not "
+            f"`{mine.option}`."
         )
 
 
 def _numbers(path: Path) -> np.ndarray:
-    if path.stat().st_size > 1_000_000:
+    if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path.name} is larger than 1 MB: not a list of times.")
     try:
         text = path.read_text(encoding="utf-8-sig")

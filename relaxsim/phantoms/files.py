@@ -14,7 +14,7 @@ import numpy as np
 
 from relaxsim import __version__
 from relaxsim.core.folders import written_by
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.phantoms.phantoms import Phantom, noisy_series
 
 #: Names of truth maps by parameter: A is M0 in files.

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from relaxsim.anatomy.anatomy import Anatomy, brain_mask
 from relaxsim.anatomy.patches import coarse_fractions, crop, fine_size, slab_fractions
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.simulate import mixture_of_fractions, noise_free
 from relaxsim.simulation.tissue_maps import TissueValues, draw_b, draw_tissue_values

@@ -20,8 +20,9 @@ from relaxsim.anatomy.patches import (
     random_orientation,
 )
 from relaxsim.anatomy.shapes import draw_shapes, with_details
-from relaxsim.models.protocols import RANDOM_LAST, Protocol, check_repetition_time, random_protocol
-from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.models.protocols import Protocol, random_protocol
+from relaxsim.models.registry import model_of
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.noise import SIGMA_RANGE, draw_sigma
 from relaxsim.simulation.simulate import Mixture, mixture_of_fractions, mixture_of_labels, simulate
 from relaxsim.simulation.tissue_maps import draw_tissue_values
@@ -102,13 +103,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.tr_range is not None:
-            for name, tau in self.protocols or (("random", (RANDOM_LAST,)),):
-                check_repetition_time(self.tr_range[1], np.array(tau), f"--tr, for {name}")
+            longest = self.model.border.columns[0].random_largest
+            for name, tau in self.protocols or (("random", (longest,)),):
+                assert self.model.finite_tr is not None
+                try:
+                    self.model.finite_tr.check(self.tr_range[1], np.array(tau)[:, None])
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
 
     @property
     def model(self) -> SignalModel:
         """Signal model."""
-        return model_for_times(self.times)
+        return model_of(self.times)
 
     @property
     def patches_per_shard(self) -> int:
@@ -128,7 +134,7 @@ class Settings:
         """Protocol of shard `index`."""
         if self.protocols:
             name, tau = self.protocols[index % len(self.protocols)]
-            return Protocol(name, self.times, np.array(tau))
+            return Protocol(name, self.model, np.array(tau)[:, None])
         return random_protocol(shard_rng(self.seed, index, stream=1), self.times)
 
     def tr_range_of(self, protocol: Protocol) -> tuple[float, float] | None:

@@ -24,7 +24,8 @@ import h5py
 import numpy as np
 
 from relaxsim import __version__
-from relaxsim.models.signals import SignalModel, signal_model
+from relaxsim.models.registry import signal_model
+from relaxsim.models.signal_model import SignalModel
 
 LAYOUT = 1
 DATASETS = {"S": 4, "kappa": 4, "sigma": 1, "labels": 3, "purity": 3, "origin": 2}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: A direction shorter than this share of the vector it comes from is rounding error.
 _DEPENDENT = 1e-6

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.reference import nearest_single_compartment
 from relaxsim.simulation.tissue_maps import TissueValues, apparent, draw_variation, voxel_kappa

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models import finite_tr as finite_tr_algebra
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.tissues import TissueTable
 
 B_FIELDS = ("patch", "wide", "smooth", "slow")
@@ -70,7 +71,8 @@ def draw_tissue_values(
     by_label = np.ones((num, 12, model.num_parameters), np.float32)
     for q, parameter in enumerate(model.parameters):
         if parameter != "B":
-            by_label[..., q] = table.draw(parameter, num, rng)
+            drawn = model.parameter_table[q].drawn
+            by_label[..., q] = table.draw(parameter, num, rng, drawn)
     if "B" not in model.parameters:
         return TissueValues(by_label, None, None)
     tr = None
@@ -186,30 +188,10 @@ def apparent(kappa: np.ndarray, model: SignalModel, tr: np.ndarray | None) -> np
 
 
 def finite_tr(M0, efficiency, T1, tr):
-    """A and B of an inversion recovery with a 90-degree readout every TR.
-
-    With ``E = exp(-TR / T1)``: ``A = M0 (1 + e E)``, ``B = (1 + e) / (1 + e E)``.
-
-    Parameters
-    ----------
-    M0 : array
-        Magnetisation, image units.
-    efficiency : array
-        Inversion efficiency e; 1 is a perfect inversion.
-    T1, tr : arrays
-        ms.
-
-    Returns
-    -------
-    A, B : arrays
-
-    Examples
-    --------
-    >>> [round(float(finite_tr(1.0, 1.0, T1, 1000.0)[1]), 2) for T1 in (300.0, 2000.0)]
-    [1.93, 1.24]
-    """
-    recovery = 1.0 + efficiency * np.exp(-tr / T1)
-    return M0 * recovery, (1.0 + efficiency) / recovery
+    """A and B of an inversion recovery with a 90-degree readout every TR."""
+    kappa = np.stack(np.broadcast_arrays(M0, efficiency, T1), axis=-1)
+    A, B, _ = np.moveaxis(finite_tr_algebra.apparent(kappa, tr), -1, 0)
+    return A, B
 
 
 def draw_variation(

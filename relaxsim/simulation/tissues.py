@@ -50,7 +50,13 @@ class TissueTable:
     tissues: tuple[Tissue, ...]
     text: str
 
-    def draw(self, parameter: str, num: int, rng: np.random.Generator) -> np.ndarray:
+    def draw(
+        self,
+        parameter: str,
+        num: int,
+        rng: np.random.Generator,
+        otherwise: tuple[float, float] | None = None,
+    ) -> np.ndarray:
         """Draw one value per patch and label.
 
         Normal draws are truncated: one that is below a tenth of its mean is drawn again, so that
@@ -63,6 +69,8 @@ class TissueTable:
         num : int
             Number of patches.
         rng : numpy.random.Generator
+        otherwise : (float, float), optional
+            Range of a log-uniform draw where the table has no such column.
 
         Returns
         -------
@@ -72,8 +80,14 @@ class TissueTable:
         Raises
         ------
         ValueError
-            If the table has no such column.
+            If the table has no such column, and there is no range instead.
         """
+        if parameter not in self.tissues[0].mean and otherwise is not None:
+            low, high = np.log(otherwise)
+            values = np.ones((num, NUM_LABELS))
+            for tissue in self.tissues:
+                values[:, tissue.labels] = np.exp(rng.uniform(low, high, num))[:, None]
+            return values
         if parameter not in self.tissues[0].mean:
             raise ValueError(
                 f"tissue table {self.name} has no column {parameter}; "

@@ -5,7 +5,8 @@ from accuracy_text import markdown
 from bounds import bayes_slopes, relative_bounds
 
 from relaxnet.evaluation.metrics import Moments
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAU = np.linspace(150.0, 950.0, 31)
 SPREAD = 0.03

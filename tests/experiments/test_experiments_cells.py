@@ -7,6 +7,7 @@ from slices import PLACES, Scene, place_of, slab
 
 from relaxnet.evaluation.metrics import Moments
 from relaxsim.anatomy.anatomy import builtin_head
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol
 
 
@@ -31,7 +32,9 @@ class Noisy:
 def scene():
     tau = np.array([100.0, 400, 800, 1600, 3000])
     brain = builtin_head(1000, 2.0)
-    return Scene((brain,), Protocol("five", "tis", tau), voxel_size=4.0, matrix=48)
+    return Scene(
+        (brain,), Protocol("five", INVERSION_RECOVERY, tau[:, None]), voxel_size=4.0, matrix=48
+    )
 
 
 @pytest.fixture(scope="module")

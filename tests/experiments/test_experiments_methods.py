@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from relaxnet.networks.registry import DEFAULT_NETWORK, shipped_models
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAU = np.array([100.0, 300, 600, 1000, 2000])
 

@@ -8,7 +8,7 @@ from real_data import Brain, brain_of, head_mask, load_brains, load_plates, tiss
 from scans import Scan, make_scan
 from scipy import ndimage
 
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 TAU = np.array([50.0, 200, 500, 900, 1600, 3000])
 RANGES = {"WM": (550.0, 720.0), "GM": (850.0, 1200.0)}

@@ -3,7 +3,8 @@ import pytest
 from methods import fit_method
 from patches import draw_places, repeated, scores, simulate
 
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAU = np.array([100.0, 400, 900, 2000, 4000])
 

@@ -6,8 +6,8 @@ from methods import fit_method
 from plates import compare_plates, draw_plates, mean_difference, summary_rows
 from real_data import Plate, sphere_squares
 
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY
 
 
 @pytest.fixture(scope="module")

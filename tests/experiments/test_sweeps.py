@@ -15,8 +15,9 @@ from methods import fit_method
 from patches import Patches, draw_places
 from sweep import Panel, Setup, draw_panels, measured
 
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.tissue_maps import TissueValues
 
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from small_series import TAU, series
 
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TE = np.array([10.0, 20, 40, 80, 160])
 SHAPE = (14, 12, 1)

@@ -9,7 +9,8 @@ import numpy as np
 from relaxnet.io.inputs import load_series
 from relaxnet.io.nifti import save_map
 from relaxnet.maps.status import AT_BOUND, OK, OUTSIDE, POOR_FIT, levels
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAUS = {
     "inversion_recovery": np.array([50.0, 150, 400, 800, 1400, 2200, 3500]),

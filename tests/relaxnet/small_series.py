@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 TAU = np.array([50.0, 150, 400, 800, 1400, 2200, 3500])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.shards.layout import shard_path, write_shard
 from relaxsim.simulation.noise import draw_sigma
 from relaxsim.simulation.simulate import mixture_of_labels, simulate

@@ -11,7 +11,7 @@ from small_series import TAU, series, write, write_times
 
 import relaxnet
 from relaxnet.prediction.estimators import check_network
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 
 def test_import_is_light():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 Rows = Sequence[dict[str, Any]]
 B_WORDS = {"patch": "B constant", "smooth": "B smooth"}

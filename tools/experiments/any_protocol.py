@@ -29,7 +29,6 @@ from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
 from relaxsim.models.protocols import Protocol, random_protocol, read_protocol
-from relaxsim.models.signals import model_for_times
 
 TIMES = Path(__file__).parents[1] / "times"
 NAMED = {
@@ -72,7 +71,7 @@ def methods_of(protocol: Protocol, files: dict[str, Path]) -> list[Method]:
     """Network for any times, the protocol's own if there is one, and the voxel-wise fit."""
     has_none = protocol.name.startswith(("random", "geometric"))
     own = () if has_none else (f"rim-{protocol.name}",)
-    wanted = (ANY[protocol.times], *own)
+    wanted = (ANY[protocol.model.times], *own)
     given = {name: path for name, path in files.items() if name in wanted}
     return [*networks_for(wanted, given), fit_method("mle")]
 
@@ -80,13 +79,13 @@ def methods_of(protocol: Protocol, files: dict[str, Path]) -> list[Method]:
 def setup_of(protocol: Protocol, snr: float, b_field: str = "slow") -> Setup:
     """What is measured of a protocol."""
     columns = {
-        "times": protocol.times,
+        "times": protocol.model.times,
         "protocol": protocol.name,
         "images": protocol.num_images,
         "first_ms": float(protocol.tau.min()),
         "last_ms": float(protocol.tau.max()),
     }
-    model = model_for_times(protocol.times)
+    model = protocol.model
     return Setup(columns, tuple(protocol.tau), model, snr, b_field)
 
 

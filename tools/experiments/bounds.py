@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 
 def relative_bounds(

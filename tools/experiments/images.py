@@ -22,7 +22,7 @@ from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
 from relaxnet.fitting.crlb import crlb
-from relaxsim.models.signals import model_for_times
+from relaxsim.models.registry import model_of
 
 #: First time, longest time where the number varies, number where the longest time varies, in ms.
 FIRST = {"tis": 50.0, "tes": 10.0}
@@ -47,7 +47,7 @@ def setups(times: str, snr: float, quick: bool) -> list[Setup]:
     for what, number, last in varied:
         tau = np.geomspace(FIRST[times], last, number).round(1)
         columns = {"times": times, "varied": what, "images": number, "last_ms": last}
-        out.append(Setup(columns, tuple(tau), model_for_times(times), snr))
+        out.append(Setup(columns, tuple(tau), model_of(times), snr))
     return out
 
 
@@ -73,7 +73,7 @@ def panels(rows: Rows, metric: str = "rmse") -> list[Panel]:
             "images": f"{FIRST[times]:g} to {LONGEST[times]:g} ms",
             "longest time": f"{NUMBER[times]} images from {FIRST[times]:g} ms",
         }
-        parameter = model_for_times(times).parameters[-1]
+        parameter = model_of(times).parameters[-1]
         for varied, (x, label) in axes.items():
             own = [r for r in rows if (r["times"], r["varied"]) == (times, varied)]
             title = f"{parameter}: {fixed[varied]}"

@@ -21,15 +21,17 @@ from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol, read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY
 
 B_VALUES = (1.2, 1.4, 1.6, 1.8, 2.0)
 #: ms; 0 stands for infinite.
 REPETITION_TIMES = (1000.0, 1500.0, 2500.0, 5000.0, 0.0)
 #: Protocols by name, and files of times; besides them there is `GEOMETRIC`.
 PROTOCOLS = ("cine31", *NAMED["tis"][3:])
-GEOMETRIC = Protocol("geometric", "tis", np.geomspace(50.0, 4000.0, 10).round(1))
+GEOMETRIC = Protocol(
+    "geometric", INVERSION_RECOVERY, np.geomspace(50.0, 4000.0, 10).round(1)[:, None]
+)
 SNRS = (30.0, 100.0)
 #: Bias that is asked for, per cent.
 ASKED = 3.0

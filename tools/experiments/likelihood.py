@@ -19,7 +19,6 @@ from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import model_for_times
 
 SNRS = (2.0, 3.0, 4.0, 5.0, 10.0)
 
@@ -44,7 +43,7 @@ def main(sweep: Sweep) -> None:
         protocol = read_protocol(name, PROTOCOLS[name])
         chosen = [*methods_of(protocol, sweep.files), fit_method("mle-rician")]
         for snr in SNRS[::3] if sweep.quick else SNRS:
-            model = model_for_times(protocol.times)
+            model = protocol.model
             setup = Setup({"protocol": name}, tuple(protocol.tau), model, snr, noise="rician")
             rows += sweep.rows(setup, chosen)
     write_rows(sweep.path(".csv"), rows)

@@ -28,7 +28,7 @@ from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
 from relaxnet.fitting.crlb import crlb
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.tissue_maps import TissueValues
 
 RANGE = (500.0, 2500.0)

@@ -22,7 +22,7 @@ from relaxnet.fitting.regularised import LAMBDA_B
 from relaxnet.maps.maps import Maps
 from relaxnet.networks.registry import ModelError, checksum, find_model, load_network, network_kind
 from relaxnet.prediction.arrays import predict
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 
 #: Title and colour of each kind of method.
 RIM = "RIM", "#D55E00"

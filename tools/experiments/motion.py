@@ -26,7 +26,6 @@ from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import model_for_times
 
 #: Shifted images of a series.
 MOVED = {"cine31": (0, 1, 3, 6, 12), "fse6": (0, 1, 2, 3)}
@@ -84,7 +83,7 @@ def main(sweep: Sweep, snr: float) -> None:
     rows: Rows = []
     for name, counts in MOVED.items():
         protocol = read_protocol(name, PROTOCOLS[name])
-        model, chosen = model_for_times(protocol.times), methods_of(protocol, sweep.files)
+        model, chosen = protocol.model, methods_of(protocol, sweep.files)
         for count in counts[:3] if sweep.quick else counts:
             alter = functools.partial(moved, count=count, seed=sweep.seed)
             columns = {"protocol": name, "moved": count}

@@ -12,7 +12,7 @@ from slices import BUILTIN_SUBJECTS
 
 from relaxnet.evaluation.metrics import Summary, by_tissue
 from relaxsim.anatomy.anatomy import file_checksum
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.shards.generate import BUILTIN, Settings, draw_mixture, shard_rng
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.simulate import Mixture, noise_free

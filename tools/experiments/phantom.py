@@ -40,7 +40,7 @@ from text_tables import table, write_markdown
 from relaxnet.evaluation.metrics import coefficient_of_variation, relative_bias, relative_rmse
 from relaxsim.core.errors import one_line_errors
 from relaxsim.models.protocols import Protocol, read_protocol
-from relaxsim.models.signals import model_for_times
+from relaxsim.models.registry import model_of
 from relaxsim.phantoms.phantoms import Phantom, noisy_series, plate_phantom
 
 TIMES = Path(__file__).parents[1] / "times"
@@ -68,7 +68,7 @@ VOXEL_SIZE, MATRIX = 1.5, 140
 
 def plate(protocol: Protocol, seed: int, quick: bool) -> Phantom:
     """Noise-free plate of the parameter that the times are for."""
-    model = model_for_times(protocol.times)
+    model = protocol.model
     voxel_size, matrix = (3.0, 70) if quick else (VOXEL_SIZE, MATRIX)
     rng = np.random.default_rng(seed)
     array = model.parameters[-1]
@@ -211,7 +211,7 @@ def run_simulated(
     rows: Rows = []
     for name, times in PROTOCOLS[::3] if quick else PROTOCOLS:
         protocol = read_protocol(name, times)
-        chosen = methods_for(protocol.name, model_for_times(times), files, only)
+        chosen = methods_for(protocol.name, model_of(times), files, only)
         methods = {method.name: method for method in chosen}
         for snr in snrs:
             new = []

@@ -14,8 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from relaxnet.fitting.regularised import fit_shared
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY, SignalModel
+from relaxsim.models.signal_model import SignalModel
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 #: T1 in ms that makes white and grey matter in the reference map (1.5 T and 3 T).
 RANGES = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
 from relaxsim.models.protocols import Protocol, read_protocol
-from relaxsim.models.signals import SignalModel, model_for_times
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, middle_slice
 from relaxsim.simulation.tissues import TissueTable, read_tissues
 
@@ -62,7 +62,7 @@ class Scene:
     @property
     def model(self) -> SignalModel:
         """Signal model of the protocol."""
-        return model_for_times(self.protocol.times)
+        return self.protocol.model
 
     @property
     def settings(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ from methods import Method
 from patches import Patches, Places, repeated, scores, simulate
 from text_tables import table
 
-from relaxsim.models.signals import SignalModel
+from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.tissue_maps import TissueValues
 
 LABELS = {"bias": "bias (%)", "cv": "CV (%)", "rmse": "RMSE (%)", "pooled_rmse": "RMSE (%)"}

@@ -32,8 +32,8 @@ from slices import quick_option
 from text_tables import table, write_markdown
 
 from relaxsim.core.errors import one_line_errors
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY
 
 TOOLS = Path(__file__).parents[1]
 SIDE, SAMPLES = 256, 700

@@ -24,7 +24,6 @@ from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import model_for_times
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SNRS = (5.0, 30.0, 100.0)
@@ -72,7 +71,7 @@ def main(sweep: Sweep) -> None:
     rows: Rows = []
     for name in ("cine31", "fse6"):
         protocol = read_protocol(name, PROTOCOLS[name])
-        model = model_for_times(protocol.times)
+        model = protocol.model
         chosen = [m for m in methods_of(protocol, sweep.files) if m.kind != "mle"]
         chosen += [fit_method("mle-500")] if "B" in model.parameters else []
         snrs, factors = (SNRS[1:2], FACTORS[1:4]) if sweep.quick else (SNRS, FACTORS)

@@ -20,7 +20,8 @@ from relaxnet.networks.rim import RIM
 from relaxnet.prediction.files import _output_names, predict_request
 from relaxnet.prediction.request import Request
 from relaxsim.models.protocols import Protocol
-from relaxsim.models.signals import T2_DECAY, model_for_times
+from relaxsim.models.registry import model_of
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 MLE = ("--tis", "tis.txt", "--method", "mle")
 NET = ("--tis", "tis.txt", "--model", "net.keras")
@@ -378,7 +379,7 @@ def test_every_file_is_one_that_was_looked_for_before(folder, times):
     write(folder / "labels.nii.gz", disc.astype(np.int16))
     request = Request(
         ("series.nii.gz",),
-        Protocol("given", times, TAU),
+        Protocol("given", model_of(times), TAU[:, None]),
         Path("maps"),
         method="mle",
         mask="mask.nii.gz",
@@ -388,7 +389,7 @@ def test_every_file_is_one_that_was_looked_for_before(folder, times):
     )
     predict_request(request)
     written = {path.name for path in Path("maps").iterdir() if path.suffix != ".json"}
-    assert written == set(_output_names(request, model_for_times(times)))
+    assert written == set(_output_names(request, model_of(times)))
 
 
 def test_what_is_read_is_not_replaced(folder):

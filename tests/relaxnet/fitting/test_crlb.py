@@ -10,8 +10,9 @@ from relaxnet.fitting.crlb import (
 )
 from relaxnet.fitting.rician import information_factor
 from relaxnet.fitting.voxelwise import CONVERGED, fit_voxelwise
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 CINE31 = read_protocol("cine31", "tis").tau
 FSE6 = read_protocol("fse6", "tes").tau

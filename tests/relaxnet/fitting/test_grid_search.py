@@ -6,8 +6,9 @@ from relaxnet.fitting.inner_problem import profile
 from relaxnet.fitting.known_ratio import along_ratio, make_dictionary, solve_at_ratio
 from relaxnet.fitting.parallel import in_chunks, product
 from relaxnet.fitting.separable import binding, make_problem, neighbours, with_polarity
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 CINE23 = read_protocol("cine23", "tis").tau
 FSE6 = read_protocol("fse6", "tes").tau

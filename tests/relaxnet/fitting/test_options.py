@@ -9,7 +9,7 @@ from small_series import TAU, series, truth, write, write_times
 from relaxnet.cli.group import main
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 
 @pytest.fixture

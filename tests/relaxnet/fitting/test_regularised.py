@@ -12,9 +12,9 @@ from relaxnet.fitting.result import AT_BOUND, CONVERGED, INVALID, NO_SIGNAL
 from relaxnet.fitting.rician_ratio import rician_along_ratio, solve_rician_at_ratio
 from relaxnet.fitting.separable import make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.inversion_recovery import MODEL as MODEL
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY as MODEL
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 CINE31 = read_protocol("cine31", "tis").tau
 SIGMA = 0.025

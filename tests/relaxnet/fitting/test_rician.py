@@ -6,8 +6,9 @@ from scipy.stats import rice
 from relaxnet.fitting.rician import rician_nll
 from relaxnet.fitting.rician_fit import cost_and_derivatives
 from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 FSE6 = read_protocol("fse6", "tes").tau
 TIS = np.array([50.0, 200.0, 400.0, 800.0, 1200.0, 1800.0, 2600.0, 4000.0])

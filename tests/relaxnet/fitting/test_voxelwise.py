@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
+from toy_models import import_toy
 
 from relaxnet.fitting.crlb import crlb
 from relaxnet.fitting.voxelwise import (
@@ -18,8 +19,11 @@ from relaxnet.fitting.voxelwise import (
     fit_bounds,
     fit_voxelwise,
 )
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import random_protocol, read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, MODELS, T2_DECAY, SignalModel
+from relaxsim.models.registry import MODELS
+from relaxsim.models.signal_model import Parameter, Separable
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 CINE31 = read_protocol("cine31", "tis").tau
 FSE6 = read_protocol("fse6", "tes").tau
@@ -36,56 +40,32 @@ def draw_kappa(rng, model, n):
 
 def saturation_recovery():
     """A model that the package does not know: A (1 - exp(-tau / T1))."""
-
-    def signed(kappa, tau, xp):
-        return kappa[..., 0:1] * (1.0 - xp.exp(-tau / kappa[..., 1:2]))
-
-    def jacobian(kappa, tau, xp):
-        E = xp.exp(-tau / kappa[..., 1:2])
-        return xp.stack([1.0 - E, -kappa[..., 0:1] * E * tau / kappa[..., 1:2] ** 2], axis=-1)
-
-    return SignalModel(
-        name="saturation_recovery",
-        parameters=("A", "T1"),
-        units=("a.u.", "ms"),
-        times="tis",
-        time_name="saturation times",
-        magnitude=False,
-        start=(None, 1000.0),
-        bounds=((0.0, 10.0), (10.0, 6000.0)),
-        signed=signed,
-        signed_jacobian=jacobian,
-        basis=lambda T, tau, xp: (1.0 - xp.exp(-tau / T[..., None]))[..., None],
-        from_linear=lambda c, T, xp: xp.stack([c[..., 0], T], axis=-1),
-    )
+    return import_toy("saturation_recovery")
 
 
 def decay_with_offset():
     """Two amplitudes: A exp(-tau / T2) + C."""
 
-    def signed(kappa, tau, xp):
-        return kappa[..., 0:1] * xp.exp(-tau / kappa[..., 2:3]) + kappa[..., 1:2]
+    def signal(kappa, protocol, known, xp):
+        return kappa[..., 0:1] * xp.exp(-protocol[..., 0] / kappa[..., 2:3]) + kappa[..., 1:2]
 
-    def jacobian(kappa, tau, xp):
-        T = kappa[..., 2:3]
+    def jacobian(kappa, protocol, known, xp):
+        T, tau = kappa[..., 2:3], protocol[..., 0]
         E = xp.exp(-tau / T)
         return xp.stack([E, xp.ones_like(E), kappa[..., 0:1] * E * tau / T**2], axis=-1)
 
-    def basis(T, tau, xp):
-        E = xp.exp(-tau / T[..., None])
+    def basis(T, protocol, known, xp):
+        E = xp.exp(-protocol[..., 0] / T[..., None])
         return xp.stack([E, xp.ones_like(E)], axis=-1)
 
+    A, T2 = T2_DECAY.parameter_table
     return dataclasses.replace(
         T2_DECAY,
         name="decay_with_offset",
-        parameters=("A", "C", "T2"),
-        units=("a.u.", "a.u.", "ms"),
-        start=(None, 0.0, 100.0),
-        bounds=((0.0, 100.0), (-10.0, 10.0), (1.0, 5000.0)),
-        signed=signed,
-        signed_jacobian=jacobian,
-        basis=basis,
-        from_linear=lambda c, T, xp: xp.stack([c[..., 0], c[..., 1], T], axis=-1),
+        parameter_table=(A, Parameter("C", "a.u.", 0.0, (-10.0, 10.0)), T2),
+        physics=signal,
+        physics_jacobian=jacobian,
+        separable=Separable(basis, lambda c, T, xp: xp.stack([c[..., 0], c[..., 1], T], axis=-1)),
     )
 
 

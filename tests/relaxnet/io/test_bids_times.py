@@ -10,7 +10,9 @@ from small_series import TAU
 
 from relaxnet.io.bids_names import BidsError
 from relaxnet.io.bids_times import read_acquisition, series_kind
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
 @pytest.fixture
@@ -30,14 +32,14 @@ def listed(tmp_path, **fields):
 
 
 def tis(*tau):
-    return Protocol("mine", "tis", np.array(tau, float))
+    return Protocol("mine", INVERSION_RECOVERY, np.array(tau, float)[:, None])
 
 
 def test_seconds_become_ms_and_files_are_in_the_order_of_times(files):
     found = read_acquisition(files)
     np.testing.assert_allclose(found.protocol.tau, TAU)
     assert found.paths == tuple(reversed(files))
-    assert found.protocol.times == "tis"
+    assert found.protocol.model.times == "tis"
     assert found.protocol.name == "sub-01_IRT1"
     assert read_acquisition(sorted(files)).paths == found.paths
 
@@ -45,7 +47,7 @@ def test_seconds_become_ms_and_files_are_in_the_order_of_times(files):
 def test_echo_times_of_mese(tmp_path):
     files = [str(path) for path in write_series(tmp_path, "sub-01", "MESE")]
     found = read_acquisition(files)
-    assert found.protocol.times == series_kind(files) == "tes"
+    assert found.protocol.model.times == series_kind(files) == "tes"
     np.testing.assert_allclose(found.protocol.tau, TE)
 
 
@@ -134,7 +136,7 @@ def test_given_times_contradict_a_list_by_number_too(tmp_path):
     with pytest.raises(BidsError, match=r"sub-01_IRT1.json lists 2 times .*, mine 3"):
         read_acquisition(files, tis(100, 500, 900))
     with pytest.raises(BidsError, match="is IRT1: give its times with --tis, not --tes"):
-        read_acquisition(files, Protocol("mine", "tes", np.array([10.0, 20.0])))
+        read_acquisition(files, Protocol("mine", T2_DECAY, np.array([[10.0], [20.0]])))
 
 
 def test_given_times_need_no_sidecar(tmp_path):

@@ -6,7 +6,8 @@ from relaxnet.fitting.options import FitOptions
 from relaxnet.maps.look_locker import true_t1
 from relaxnet.maps.status import NO_CORRECTION, OK
 from relaxnet.prediction.arrays import predict
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAU = np.arange(40.0, 3500.0, 150.0)
 

@@ -7,7 +7,7 @@ import pytest
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import read_names, roi_columns, roi_csv, roi_rows
 from relaxnet.maps.status import OK, OUTSIDE, POOR_FIT
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
 def made(std=True):

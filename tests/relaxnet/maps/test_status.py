@@ -23,7 +23,8 @@ from relaxnet.maps.status import (
 )
 from relaxnet.prediction.arrays import predict
 from relaxnet.series.scale import series_scale
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TE = np.array([10.0, 25.0, 50.0, 90.0, 150.0, 250.0])
 

@@ -13,8 +13,9 @@ from relaxnet.prediction.arrays import predict
 from relaxnet.series.foreground import automatic_mask
 from relaxnet.series.noise import find_noise
 from relaxnet.series.scale import series_scale
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import bundled_protocols
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 SPACING = 10.0
 NUM_VOXELS = 1500

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from test_networks import TAU, images, randomised, sigma
+from small_networks import TAU, images, randomised, sigma
 
 from relaxnet.fitting.crlb import crlb
 from relaxnet.networks.error_head import LOG_LIMITS, ErrorHead, head_inputs, num_inputs

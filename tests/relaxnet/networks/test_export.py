@@ -13,7 +13,8 @@ from relaxnet.networks.rim import RIM
 from relaxnet.networks.tiling import filled
 from relaxnet.prediction.arrays import predict
 from relaxnet.series.scale import series_scale
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
 def small_rim(**options):

@@ -7,7 +7,8 @@ from scipy import special
 
 from relaxnet.networks.likelihood import Likelihood, bessel_ratio, whitened
 from relaxnet.networks.parametrization import COORDINATES, derivative, from_kappa, to_kappa
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TAU = np.array([100.0, 300.0, 700.0, 1500.0, 2500.0], np.float32)
 
@@ -132,7 +133,7 @@ def test_sums_of_an_exponential_are_those_of_the_jacobian(model, magnitude):
     kappa, S, sigma = problem(model)
     model = replace(model, magnitude=magnitude)
     u = from_kappa(kappa * 1.1, model, "log")
-    general = replace(model, exponential=None)
+    general = replace(model, separable=None)
     fast, slow = (
         Likelihood(S, TAU, sigma, m, "log").gradient_and_information(u) for m in (model, general)
     )

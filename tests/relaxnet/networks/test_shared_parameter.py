@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_networks import TAU, images, randomised, sigma
+from small_networks import TAU, images, randomised, sigma
 
 from relaxnet.networks.likelihood import LONGEST, Likelihood
 from relaxnet.networks.parametrization import from_kappa, to_kappa
 from relaxnet.networks.registry import load_network
 from relaxnet.networks.rim import RIM
 from relaxnet.networks.shared_parameter import REACH, num_channels, reach, window_sums
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TIS = np.linspace(50, 2500, 12).astype(np.float32)
 

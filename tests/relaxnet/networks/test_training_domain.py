@@ -5,8 +5,10 @@ from relaxnet.maps.status import OK, UNTRAINED
 from relaxnet.networks.registry import read_card, shipped_models
 from relaxnet.networks.training_domain import Envelope, check_series, envelope_of, outside_training
 from relaxnet.prediction.arrays import predict
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import bundled_protocols
-from relaxsim.models.signals import INVERSION_RECOVERY, MODELS, T2_DECAY
+from relaxsim.models.registry import MODELS
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 TRAINED = Envelope((4, 40), (20.0, 5000.0), (0.00375, 0.25), {"T1": (50.0, 5000.0)}, ("random",))
 CINE31 = np.loadtxt(bundled_protocols()["cine31"])

@@ -10,8 +10,9 @@ from relaxnet.networks.resnet import ResNet
 from relaxnet.networks.rim import RIM
 from relaxnet.prediction.arrays import predict
 from relaxnet.series.scale import patch_scale, series_scale
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
 @pytest.fixture(scope="module")

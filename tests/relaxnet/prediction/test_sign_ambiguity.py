@@ -7,7 +7,7 @@ from relaxnet.maps.status import OK
 from relaxnet.prediction.estimators import by_network
 from relaxnet.prediction.sign_ambiguity import restored
 from relaxnet.series.noise import Noise
-from relaxsim.models.signals import INVERSION_RECOVERY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 #: T1 of 460 and of 1010 ms put the zero crossing (B = 2) on either side of the sample at 500 ms.
 TIS = np.array([50.0, 150.0, 300.0, 500.0, 700.0, 800.0])

@@ -5,8 +5,9 @@ from small_series import TAU, series
 
 from relaxnet.series.foreground import automatic_mask, mask_and_rule, otsu_threshold
 from relaxsim.anatomy.anatomy import builtin_head
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.phantoms import brain_phantom
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.tissues import read_tissues

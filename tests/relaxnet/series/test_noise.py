@@ -5,8 +5,9 @@ from relaxnet.series.air_noise import background_noise
 from relaxnet.series.noise import checked_sigma, find_noise, settle_sigma
 from relaxnet.series.residual_noise import residual_sigma, rice_moments
 from relaxnet.series.scale import series_scale
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.noise import add_noise
 
 TIS = np.array([50.0, 150, 400, 800, 1400, 2200, 3500])

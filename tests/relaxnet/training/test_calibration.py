@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from small_networks import randomised
 from small_shards import make_shards
-from test_networks import randomised
 
 from relaxnet.cli.group import main
 from relaxnet.networks.registry import load_network, read_card
@@ -24,7 +24,7 @@ from relaxnet.training.calibration import (
 from relaxnet.training.loop import Settings as TrainingSettings
 from relaxnet.training.loop import initial_network
 from relaxnet.training.run_folder import TrainingError
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.shards.layout import list_shards, read_info
 
 

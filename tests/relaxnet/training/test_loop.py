@@ -42,7 +42,7 @@ from relaxnet.training.loop import (
     tissues_of,
 )
 from relaxnet.training.split import held_back
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.shards.layout import DATASETS, ShardError, read_shard, shard_path, write_shard
 
 SMALL = {"features": 8, "num_steps": 2, "batch_size": 4}

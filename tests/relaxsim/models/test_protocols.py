@@ -59,7 +59,7 @@ def test_order_and_repeats_are_kept(tmp_path):
         ("", "tis", "holds no inversion times"),
         ("# nothing", "tes", "holds no echo times"),
         ("50 abc", "tis", "'abc', which is no number"),
-        ("50 -3", "tis", "negative time"),
+        ("50 -3", "tis", "negative number"),
         ("50 nan", "tis", "not finite"),
         ("50 inf", "tis", "not finite"),
         (" ".join(["50"] * 5000), "tis", "at most 4096"),
@@ -90,15 +90,15 @@ def test_unknown_name_lists_the_bundled():
 
 
 def test_lists_of_the_other_kind():
-    with pytest.raises(ValueError, match="with --tes, not --tis"):
+    with pytest.raises(ValueError, match="with `tes`, not `tis`"):
         read_protocol("fse6", "tis")
-    with pytest.raises(ValueError, match="with --tis, not --tes"):
+    with pytest.raises(ValueError, match="with `tis`, not `tes`"):
         read_protocol("cine31", "tes")
 
 
 def test_seconds_when_said_so():
     np.testing.assert_allclose(check_times(np.array([0.05, 1.2]), "tis", "x", "s"), [50, 1200])
-    with pytest.raises(ValueError, match="looks like milliseconds: leave --units s out"):
+    with pytest.raises(ValueError, match="looks like milliseconds: leave `units` s out"):
         check_times(np.array([50.0, 1200.0]), "tis", "x", "s")
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from relaxsim.anatomy.anatomy import load_anatomy
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.files import check_free, write_phantom
 from relaxsim.phantoms.phantoms import brain_phantom, plate_phantom
 from relaxsim.phantoms.structures import with_structures

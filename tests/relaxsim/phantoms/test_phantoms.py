@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from relaxsim.anatomy.anatomy import Anatomy, load_anatomy
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.phantoms import (
     PLATES,
     WATER,

@@ -3,7 +3,8 @@ import pytest
 from scipy import ndimage
 
 from relaxsim.anatomy.anatomy import load_anatomy
-from relaxsim.models.signals import INVERSION_RECOVERY, T2_DECAY
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.phantoms import brain_phantom, plate_phantom
 from relaxsim.phantoms.structures import STRUCTURES, with_structures
 from relaxsim.simulation.tissue_maps import finite_tr

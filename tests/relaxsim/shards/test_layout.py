@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from relaxsim.models.signals import T2_DECAY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.shards.layout import (
     ShardError,
     list_shards,

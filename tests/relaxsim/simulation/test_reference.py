@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import random_protocol, read_protocol
-from relaxsim.models.signals import INVERSION_RECOVERY, MODELS, T2_DECAY
+from relaxsim.models.registry import MODELS
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.reference import nearest_single_compartment
 from relaxsim.simulation.simulate import reference_kappa
 from relaxsim.simulation.tissue_maps import apparent, finite_tr

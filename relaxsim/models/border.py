@@ -1,0 +1,225 @@
+"""What the outside calls a signal model's quantities: options, files, fields, maps and pages.
+
+A :class:`Border` holds all names, units and ranges by which commands, BIDS datasets, sidecars,
+reports and pictures know a model. They read it and know no model by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class ColumnBorder:
+    """Names of a column of the protocol, in the order of `SignalModel.columns`.
+
+    Attributes
+    ----------
+    option : str
+        Command-line option that carries it, without dashes: ``tis``.
+    words : str
+        Plural, for messages: ``inversion times``.
+    symbol : str
+        For axes and equations: ``TI``.
+    plausible : (float, float)
+        Smallest and largest value, in the column's unit.
+    plausible_largest : (float, float)
+        The largest value of a list lies between these; a list outside was given in another unit.
+    bids_field : str
+        Field of raw sidecars: ``InversionTime``.
+    bids_factor : float
+        From the field's unit to the column's: 1000 from s to ms.
+    sidecar_field : str
+        Field of a list of them in the sidecars of maps: ``InversionTimesMs``.
+    derivative_field : str
+        Field of a list of them, in the unit of `bids_field`, in the sidecars of a BIDS derivative.
+    random_largest : float, optional
+        Largest value of random protocols.
+    varies : bool
+        Whether it differs from image to image; otherwise one number may stand for all images.
+    default : float, optional
+        Value where none is given; without it the column must be given.
+    """
+
+    option: str
+    words: str
+    symbol: str
+    plausible: tuple[float, float]
+    plausible_largest: tuple[float, float]
+    bids_field: str
+    bids_factor: float
+    sidecar_field: str
+    derivative_field: str
+    random_largest: float | None = None
+    varies: bool = True
+    default: float | None = None
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its values are times, which files hold in ms and BIDS in s."""
+        return self.bids_factor == 1000.0
+
+
+@dataclass(frozen=True)
+class MapBorder:
+    """Names of a parameter's map, in the order of `SignalModel.parameter_table`.
+
+    Attributes
+    ----------
+    stem : str
+        Of its files, ``<stem>map.nii.gz`` and ``<stem>std.nii.gz``: ``M0`` for A.
+    meaning : str
+        In words.
+    range, std_range : (float, float), optional
+        Of pictures, in the parameter's unit; by default those of the values.
+    bids_suffix : str
+        Suffix in a BIDS derivative if the specification has one for it, such as ``T1map``.
+    bids_unit, bids_factor : str, float
+        Unit there, and the factor to it.
+    trained : mapping of str to (float, float)
+        Range of training data by the name of the tissue table, for networks whose cards lack it.
+    """
+
+    stem: str
+    meaning: str
+    range: tuple[float, float] | None = None
+    std_range: tuple[float, float] | None = None
+    bids_suffix: str = ""
+    bids_unit: str = ""
+    bids_factor: float = 1.0
+    trained: Mapping[str, tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True)
+class KnownBorder:
+    """Names of a known map, in the order of `SignalModel.known_maps`.
+
+    Attributes
+    ----------
+    option : str
+        ``b1``.
+    words : str
+        ``relative transmit field``.
+    bids_suffix : str
+        Of the file beside a series: ``TB1map``.
+    unit_hint : str
+        What to try where values are implausible: "divide per cent by 100".
+    """
+
+    option: str
+    words: str
+    bids_suffix: str
+    unit_hint: str
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Checks of a series that lead to a warning or a note; each gives a sentence or None.
+
+    Attributes
+    ----------
+    of_series : callable, optional
+        ``of_series(S, protocol, mask, sigma)``: a warning; (..., N), (N, D), (...,), number.
+    of_protocol : callable, optional
+        ``of_protocol(protocol)``: a note about the list alone.
+    of_estimate : callable, optional
+        ``of_estimate(kappa, std, sound)``: a note about the estimates of a fit; (..., Q), (..., Q)
+        or None, bool (...).
+    of_sidecar : callable, optional
+        ``of_sidecar(fields)``: a note about what a raw sidecar says.
+    """
+
+    of_series: Callable[[np.ndarray, np.ndarray, np.ndarray, float], str | None] | None = None
+    of_protocol: Callable[[np.ndarray], str | None] | None = None
+    of_estimate: Callable[[np.ndarray, np.ndarray | None, np.ndarray], str | None] | None = None
+    of_sidecar: Callable[[Mapping[str, Any]], str | None] | None = None
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A value that takes the place of the main parameter on request, such as T1 for T1*.
+
+    Attributes
+    ----------
+    argument : str
+        Argument of `relaxnet.predict` and, with dashes, option that asks for it: ``look_locker``.
+    words : str
+        What it does, for sidecars: ``Look-Locker: T1 = T1* (B - 1)``.
+    without : str
+        What sidecars say where it was not asked for.
+    sidecar_field : str
+        Field of sidecars that holds one of the two: ``T1Correction``.
+    needs_fit : str
+        Why a network cannot give it; empty if it can.
+    value : callable
+        ``value(kappa)``: corrected value, its derivative with respect to kappa and where there is
+        one; (..., Q) -> (...), (..., Q), bool (...).
+    excludes_tr : str
+        Why it excludes a repetition time; empty if it does not.
+    """
+
+    argument: str
+    words: str
+    without: str
+    sidecar_field: str
+    needs_fit: str
+    value: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    excludes_tr: str = ""
+
+
+@dataclass(frozen=True)
+class Border:
+    """What the outside calls a model's quantities.
+
+    Attributes
+    ----------
+    sequence : str
+        Value of ``--sequence``: ``ir``.
+    title : str
+        Of the sequence in words: ``inversion recovery``.
+    columns : tuple of ColumnBorder
+    maps : tuple of MapBorder
+    equation : str
+        The signal as text.
+    random_protocol : callable
+        ``random_protocol(rng)``: a protocol (N, D) for networks that shall serve any.
+    references : tuple of str
+        Of the signal model, for the methods text.
+    fit_reference : str
+        Of its maximum-likelihood fit.
+    known : tuple of KnownBorder
+    bids_suffix, bids_entity : str
+        Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
+    default_network : str
+        Shipped network; empty if there is none.
+    only_by_name : bool
+        Whether the model is taken only where its sequence is named or a sidecar tells of it, since
+        another model takes the same options.
+    signal_only : str
+        What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
+    correction : Correction, optional
+    caution : Caution
+    """
+
+    sequence: str
+    title: str
+    columns: tuple[ColumnBorder, ...]
+    maps: tuple[MapBorder, ...]
+    equation: str
+    random_protocol: Callable[[np.random.Generator], np.ndarray]
+    references: tuple[str, ...]
+    fit_reference: str
+    known: tuple[KnownBorder, ...] = ()
+    bids_suffix: str = ""
+    bids_entity: str = ""
+    default_network: str = ""
+    only_by_name: bool = False
+    signal_only: str = ""
+    correction: Correction | None = None
+    caution: Caution = Caution()

@@ -1,0 +1,270 @@
+"""Inversion recovery: T1 from images at several inversion times (paper, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from relaxsim.models import finite_tr
+from relaxsim.models.border import Border, Caution, ColumnBorder, Correction, MapBorder
+from relaxsim.models.draws import random_times
+from relaxsim.models.signal_model import (
+    Array,
+    Column,
+    FiniteTR,
+    Parameter,
+    Separable,
+    SharedParameter,
+    SignalModel,
+)
+
+#: Longest inversion time of a random list, ms.
+_LONGEST_RANDOM = 5000.0
+#: Bounds of the efficiency: from saturation to a little more than a perfect inversion.
+_EFFICIENCY_BOUNDS = (0.0, 1.1)
+#: Parameter of the half-normal distribution of 2 - B (paper, section 4.2).
+_B_SCALE = 0.2
+#: Median of a fitted B above which the readout is of the Look-Locker kind.
+_LOOK_LOCKER_B = 2.05
+#: A list of at least so many inversion times in even steps of at most so many ms: each cannot have
+#: had an inversion of its own.
+_TRAIN_LENGTH, _TRAIN_STEP = 10, 100.0
+#: Fields of a sidecar that name the sequence, and words in them that speak of such a readout.
+_SEQUENCE_FIELDS = (
+    "PulseSequenceType",
+    "PulseSequenceDetails",
+    "PulseSequenceName",
+    "SequenceName",
+    "SeriesDescription",
+    "ProtocolName",
+)
+_LOOK_LOCKER_WORDS = ("look-locker", "looklocker", "look_locker", "look locker", "molli", "tomrop")
+_APPARENT = "T1 is the apparent T1*; `look_locker` applies T1 = T1* (B - 1)"
+_PAPER = "Sabidussi et al. 2021, Medical Image Analysis, doi:10.1016/j.media.2021.102220"
+
+
+def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
+    """``A (1 - B exp(-TI / T1))``."""
+    A, B, T1 = kappa[..., 0:1], kappa[..., 1:2], kappa[..., 2:3]
+    return A * (1.0 - B * xp.exp(-protocol[..., 0] / T1))
+
+
+def _jacobian(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
+    A, B, T1 = kappa[..., 0:1], kappa[..., 1:2], kappa[..., 2:3]
+    TI = protocol[..., 0]
+    E = xp.exp(-TI / T1)
+    return xp.stack([1.0 - B * E, -A * E, -A * B * E * (TI / T1**2)], axis=-1)
+
+
+def _basis(T1: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
+    E = xp.exp(-protocol[..., 0] / T1[..., None])
+    return xp.stack([xp.ones_like(E), -E], axis=-1)
+
+
+def _from_linear(c: Array, T1: Array, xp: ModuleType) -> Array:
+    """Coefficients are (A, A B)."""
+    A = c[..., 0]
+    return xp.stack([A, c[..., 1] / xp.where(A == 0, xp.ones_like(A), A), T1], axis=-1)
+
+
+def _exponential(kappa: Array) -> tuple[Array, Array, list[Array], list[Array]]:
+    A, B = kappa[..., 0], kappa[..., 1]
+    return A, -A * B, [1.0, 0.0], [-B, -A]
+
+
+def _one_b(rng: np.random.Generator, n: int) -> np.ndarray:
+    """B of whole patches: ``2 - |x|``, x normal of scale 0.2 (paper, section 4.2)."""
+    return 2.0 - np.abs(rng.normal(0.0, _B_SCALE, n))
+
+
+def _b_of_field(p: np.ndarray) -> np.ndarray:
+    """B of an inversion pulse whose flip angle is ``pi (1 + d)``, ``d = tanh(2 p) / 2``.
+
+    ``B = 1 - cos(pi (1 + d))``: from 1 to 2.
+    """
+    return 1.0 + np.cos(0.5 * np.pi * np.tanh(2 * p))
+
+
+def _at_repetition_time(tr: float) -> SignalModel:
+    """Signal model with parameters (M0, e, T1) for a repetition time in ms.
+
+    Raises
+    ------
+    ValueError
+        If `tr` is not positive.
+    """
+    if not (np.isfinite(tr) and tr > 0):
+        raise ValueError(f"the repetition time must be a positive number of ms, received {tr:g}.")
+    A, B, T1 = MODEL.parameter_table
+    efficiency = replace(B, name="e", start=1.0, bounds=_EFFICIENCY_BOUNDS)
+    assert MODEL.separable is not None
+    return replace(
+        MODEL,
+        name=f"{MODEL.name}_tr",
+        parameter_table=(replace(A, name="M0"), efficiency, T1),
+        physics=lambda kappa, protocol, known, xp: finite_tr.signed(kappa, protocol, tr, xp),
+        physics_jacobian=lambda kappa, protocol, known, xp: finite_tr.signed_jacobian(
+            kappa, protocol, tr, xp
+        ),
+        shared=None if MODEL.shared is None else replace(MODEL.shared, name="e"),
+        separable=replace(
+            MODEL.separable,
+            basis=lambda T1, protocol, known, xp: finite_tr.basis(T1, protocol, tr, xp),
+            exponential=None,
+        ),
+        finite_tr=None,
+    )
+
+
+def _random_protocol(rng: np.random.Generator) -> np.ndarray:
+    """4 to 40 images, the first at 20 to 500 ms, the last at 600 to 5000 ms; see `random_times`."""
+    return random_times(rng, (4, 40), (20.0, 500.0), (600.0, _LONGEST_RANDOM))[:, None]
+
+
+def _true_t1(kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T1 of a Look-Locker readout from its apparent T1*: ``T1 = T1* (B - 1)``.
+
+    A train of small flips after one inversion drives the magnetisation to less than its
+    equilibrium, and faster: with ``A* = M0 T1* / T1`` and a full inversion,
+    ``B = 1 + M0 / A* = 1 + T1 / T1*``. It holds for a perfect inversion and small flips (Deichmann
+    and Haase 1992). There is no correction where B <= 1.
+    """
+    factor, apparent = kappa[..., 1] - 1.0, kappa[..., 2]
+    slope = np.stack([np.zeros_like(factor), apparent, factor], axis=-1)
+    return apparent * factor, slope, factor > 0
+
+
+def _even_times(protocol: np.ndarray) -> str | None:
+    """Sentence if times lie so evenly and close that one inversion served them all."""
+    tau = protocol[..., 0]
+    if tau.shape[-1] < _TRAIN_LENGTH or tau.ndim != 1:
+        return None
+    steps = np.diff(np.sort(tau))
+    step = float(np.median(steps))
+    if not 0 < step <= _TRAIN_STEP or steps.min() < 0.5 * step or steps.max() > 1.5 * step:
+        return None
+    return (
+        f"{len(tau)} inversion times in even steps of {step:.0f} ms: if they follow one inversion "
+        f"(cine, Look-Locker), {_APPARENT}"
+    )
+
+
+def _large_b(kappa: np.ndarray, std: np.ndarray | None, sound: np.ndarray) -> str | None:
+    """Sentence if a fitted B is above 2, which no inversion reaches, but a Look-Locker readout.
+
+    Such a readout drives the magnetisation towards less than its equilibrium, so that
+    ``B = 1 + T1 / T1*`` exceeds 2; a poor inversion or a short repetition time lowers B.
+    """
+    if std is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        known = sound & (std[..., 1] > 0) & (std[..., 1] < 0.1)
+    B = kappa[..., 1][known]
+    if known.sum() < 20 or np.median(B) < _LOOK_LOCKER_B:
+        return None
+    return (
+        f"B has a median of {np.median(B):.2f}, and no inversion gives more than 2: the readout is "
+        f"of the Look-Locker kind, and {_APPARENT}"
+    )
+
+
+def _named_look_locker(fields: Mapping[str, Any]) -> str | None:
+    """Sentence if the JSON file beside a series names a Look-Locker sequence."""
+    if fields.get("LookLocker") is True:
+        return f"the sidecar says LookLocker: {_APPARENT}"
+    for key in _SEQUENCE_FIELDS:
+        words = str(fields.get(key, ""))
+        if any(word in words.lower() for word in _LOOK_LOCKER_WORDS):
+            return f"the sidecar says {key} {words[:60]!r}: {_APPARENT}"
+    return None
+
+
+_BORDER = Border(
+    sequence="ir",
+    title="inversion recovery",
+    columns=(
+        ColumnBorder(
+            option="tis",
+            words="inversion times",
+            symbol="TI",
+            plausible=(0.0, 20_000.0),
+            plausible_largest=(20.0, 20_000.0),
+            bids_field="InversionTime",
+            bids_factor=1000.0,
+            sidecar_field="InversionTimesMs",
+            # The specification recommends an array under the raw field's name, but its schema
+            # takes one number for InversionTime, and the validator refuses a list there.
+            derivative_field="InversionTimes",
+            random_largest=_LONGEST_RANDOM,
+        ),
+    ),
+    maps=(
+        MapBorder(
+            "M0",
+            "Amplitude A of the signal model, in the unit of the images",
+            bids_unit="arbitrary",
+        ),
+        MapBorder(
+            "B",
+            "B of the signal model A (1 - B exp(-TI / T1)); 2 is a perfect inversion",
+            range=(1.0, 2.5),
+            std_range=(0.0, 0.5),
+        ),
+        MapBorder(
+            "T1",
+            "Longitudinal relaxation time",
+            range=(0.0, 3000.0),
+            std_range=(0.0, 300.0),
+            bids_suffix="T1map",
+            bids_unit="s",
+            bids_factor=1e-3,
+            trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)},
+        ),
+    ),
+    equation="S(TI) = |A (1 - B exp(-TI / T1))|",
+    random_protocol=_random_protocol,
+    references=(_PAPER,),
+    fit_reference=f"Barral et al. 2010, Magn Reson Med, doi:10.1002/mrm.22497; {_PAPER}",
+    bids_suffix="IRT1",
+    bids_entity="inv",
+    default_network="rim-t1",
+    correction=Correction(
+        argument="look_locker",
+        words="Look-Locker: T1 = T1* (B - 1)",
+        without="none: for Look-Locker readouts this is the apparent T1*",
+        sidecar_field="T1Correction",
+        needs_fit=(
+            "needs B above 2, which the networks have never seen: their T1 would come out too short"
+        ),
+        value=_true_t1,
+        excludes_tr="during a train of readouts the magnetisation does not recover freely",
+    ),
+    caution=Caution(of_protocol=_even_times, of_estimate=_large_b, of_sidecar=_named_look_locker),
+)
+
+MODEL = SignalModel(
+    name="inversion_recovery",
+    parameter_table=(
+        Parameter("A", "a.u.", None, (0.0, 10.0)),
+        Parameter("B", "1", 2.0, (0.5, 2.5)),
+        Parameter("T1", "ms", 1000.0, (10.0, 6000.0)),
+    ),
+    columns=(Column("inversion_time"),),
+    magnitude=True,
+    physics=_signal,
+    physics_jacobian=_jacobian,
+    border=_BORDER,
+    shared=SharedParameter("B", one_value=_one_b, wide=(1.0, 2.05), of_field=_b_of_field),
+    separable=Separable(_basis, _from_linear, _exponential),
+    finite_tr=FiniteTR(
+        model=_at_repetition_time,
+        apparent=finite_tr.apparent,
+        apparent_jacobian=finite_tr.apparent_jacobian,
+        from_infinite=finite_tr.from_infinite,
+        check=finite_tr.check,
+    ),
+)

@@ -1,0 +1,138 @@
+"""The signal models there are: every file of this folder that defines ``MODEL``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import relaxsim.models
+from relaxsim.models.signal_model import SignalModel
+
+#: Files of this folder that use the registry, so that it cannot import them.
+_USERS = ("registry", "protocols")
+
+
+#: Every signal model by its name.
+MODELS: dict[str, SignalModel] = {}
+
+
+def find_models() -> None:
+    """Put the models of the package's folder into `MODELS`, in the order of the files' names."""
+    for module in pkgutil.iter_modules(relaxsim.models.__path__):
+        if module.name not in _USERS:
+            content = importlib.import_module(f"relaxsim.models.{module.name}")
+            model = getattr(content, "MODEL", None)
+            if isinstance(model, SignalModel):
+                MODELS.setdefault(model.name, model)
+
+
+find_models()
+
+
+def signal_model(name: str) -> SignalModel:
+    """Signal model by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model; the message lists the names.
+    """
+    if name not in MODELS:
+        raise ValueError(f"no signal model is called {name!r}; there are: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def model_of(name: SignalModel | str) -> SignalModel:
+    """A signal model: itself, or by its name, its sequence or the option of its times.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> model_of("ir").name == model_of("tis").name == "inversion_recovery"
+    True
+    """
+    if isinstance(name, SignalModel):
+        return name
+    for model in MODELS.values():
+        if name in (model.name, model.border.sequence):
+            return model
+    for model in MODELS.values():
+        if name == model.border.columns[0].option and not model.border.only_by_name:
+            return model
+    return signal_model(name)
+
+
+def model_of_suffix(suffix: str) -> SignalModel | None:
+    """Signal model of a BIDS suffix, or None."""
+    return next((m for m in MODELS.values() if suffix and m.border.bids_suffix == suffix), None)
+
+
+def column_options(models: Iterable[SignalModel] | None = None) -> dict[str, list[SignalModel]]:
+    """Options of protocols' columns, and the models that take each."""
+    options: dict[str, list[SignalModel]] = {}
+    for model in MODELS.values() if models is None else models:
+        for column in model.border.columns:
+            options.setdefault(column.option, []).append(model)
+    return options
+
+
+def chosen_model(given: Mapping[str, Any], sequence: str = "") -> SignalModel:
+    """Signal model that some options of columns belong to.
+
+    Parameters
+    ----------
+    given : mapping
+        Argument of a column, such as ``tis`` -> value; None where it is not given.
+    sequence : str
+        Sequence that is asked for by name; without it the options must tell.
+
+    Raises
+    ------
+    ValueError
+        If no model takes these options, or several do; if the sequence is unknown, or does not
+        take an option or lacks one.
+    """
+    names = {option for option, value in given.items() if value is not None}
+    if sequence:
+        model = next((m for m in MODELS.values() if m.border.sequence == sequence), None)
+        if model is None:
+            known = ", ".join(m.border.sequence for m in MODELS.values())
+            raise ValueError(f"no sequence is called {sequence!r}; there are: {known}.")
+        _check_columns(model, names)
+        return model
+    fitting = [m for m in MODELS.values() if not m.border.only_by_name and _takes(m, names)]
+    if names and len(fitting) == 1:
+        return fitting[0]
+    ways = ", or ".join(
+        " and ".join(f"{c.words} with `{c.option}`" for c in m.border.columns if c.default is None)
+        for m in MODELS.values()
+        if not m.border.only_by_name
+    )
+    if not names:
+        raise ValueError(f"give {ways}.")
+    received = " and ".join(f"`{name}`" for name in sorted(names))
+    raise ValueError(f"{received} belong to no one signal model; give {ways}.")
+
+
+def _takes(model: SignalModel, names: set[str]) -> bool:
+    columns = {column.option for column in model.border.columns}
+    needed = {column.option for column in model.border.columns if column.default is None}
+    return needed <= names <= columns
+
+
+def _check_columns(model: SignalModel, names: set[str]) -> None:
+    columns = {column.option: column for column in model.border.columns}
+    for name in sorted(names - columns.keys()):
+        raise ValueError(
+            f"`{name}` does not belong to {model.border.title}, which takes "
+            f"{', '.join(f'`{option}`' for option in columns)}."
+        )
+    for option, column in columns.items():
+        if option not in names and column.default is None:
+            raise ValueError(f"{model.border.title} needs {column.words}: give `{option}`.")
