@@ -37,13 +37,19 @@ class Network(Protocol):
     takes_sigma_map: bool
 
     @property
-    def halo(self) -> int: ...
+    def halo(self) -> int:
+        """Voxels on each side that an estimate depends on."""
+        ...
 
     @property
-    def takes_rician(self) -> bool: ...
+    def takes_rician(self) -> bool:
+        """Whether it makes a difference that noise is Rician."""
+        ...
 
     @property
-    def has_std(self) -> bool: ...
+    def has_std(self) -> bool:
+        """Whether `with_std` can be asked."""
+        ...
 
     def steps(self, inputs: Any, training: bool = False) -> list[Any]:
         """Scaled parameters after each step, J tensors (b, h, w, Q).
