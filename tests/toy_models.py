@@ -7,7 +7,7 @@ from pathlib import Path
 import relaxsim.models
 from relaxsim.models import registry
 
-TOYS = str(Path(__file__).resolve().parents[1] / "toys")
+TOYS = str(Path(__file__).resolve().parent / "toys")
 
 
 def add_toys(monkeypatch):
