@@ -18,6 +18,7 @@ setup(
     package_data={
         "relaxsim": [
             "models/protocols/*.txt",
+            "phantoms/*.csv",
             "phantoms/plates/*.csv",
             "simulation/tissues/*.csv",
             "py.typed",

@@ -24,9 +24,9 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 import click
 import numpy as np
 
-from relaxsim.anatomy.anatomy import file_checksum
+from relaxsim.anatomy.anatomy import BUILTIN, file_checksum
 from relaxsim.models.protocols import read_protocol
-from relaxsim.shards.generate import BUILTIN, Settings, make_shard
+from relaxsim.shards.generate import Settings, make_shard
 from relaxsim.shards.layout import write_shard
 from relaxsim.simulation.noise import standard_normal
 from relaxsim.simulation.tissues import read_tissues
@@ -90,7 +90,7 @@ def settings(brains: tuple[Path, ...], **fields: object) -> Settings:
     protocol, table = read_protocol("cine31", "tis"), read_tissues("paper")
     anatomies = [(str(path), file_checksum(path)) for path in brains] or [(BUILTIN, "0")]
     return Settings(
-        times="tis",
+        sequence="tis",
         protocols=((protocol.name, tuple(protocol.tau.tolist())),),
         anatomies=tuple(anatomies),
         tissues=(table.name, table.text),

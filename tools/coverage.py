@@ -26,7 +26,7 @@ from relaxnet.evaluation.metrics import TISSUES
 from relaxnet.fitting.crlb import clustered_share
 from relaxnet.series.noise import is_rician
 from relaxnet.series.scale import patch_scale
-from relaxsim.cli.group import Range
+from relaxsim.core.options import Range
 from relaxsim.models.protocols import Protocol
 from relaxsim.shards.generate import Settings
 from relaxsim.simulation.noise import add_noise

@@ -21,7 +21,8 @@ import numpy as np
 from relaxnet.evaluation.metrics import Summary, by_tissue
 from relaxnet.series.noise import is_rician
 from relaxnet.series.scale import patch_scale
-from relaxsim.cli.group import Range, chosen_anatomies
+from relaxsim.cli.group import chosen_anatomies
+from relaxsim.core.options import Range
 from relaxsim.models.protocols import Protocol, random_protocol, read_protocol
 from relaxsim.shards.generate import Settings, draw_mixture, shard_rng
 from relaxsim.simulation.noise import add_noise
@@ -140,7 +141,7 @@ def settings_of(
     protocol = random_protocol(rng, times) if name == "random" else read_protocol(name, times)
     table = read_tissues(tissues)
     settings = Settings(
-        times=times,
+        sequence=times,
         protocols=((protocol.name, tuple(protocol.tau)),),
         anatomies=chosen_anatomies(brains),
         tissues=(table.name, table.text),

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from relaxnet.cli.tensorflow_import import import_tensorflow
-from relaxsim.cli.options import Number
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.options import Number
 
 
 @click.command()

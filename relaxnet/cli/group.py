@@ -16,8 +16,8 @@ from relaxnet.cli.export import export
 from relaxnet.cli.predict import predict
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.cli.view import view
-from relaxsim.cli.options import Number
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.options import Number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -23,12 +23,17 @@ from relaxsim.anatomy.label_files import (
     is_label_file,
     read_labels,
 )
+from relaxsim.core.labels import BRAIN
 
-#: Labels that the brain mask is made of: CSF, grey matter, white matter, vessels.
-BRAIN_LABELS = (1, 2, 3, 8)
-#: What the older 1 mm phantom's labels 0 to 10 become in the 20 models' meanings. Its 5
-#: (muscle/skin) and 6 (skin) are muscle/skin, 8 (glial matter) is grey matter, 9 (connective
-#: tissue) is around fat, 10 (multiple sclerosis lesion) is the white matter that it lies in.
+#: Subjects that the built-in head is drawn for where no anatomy is given.
+BUILTIN_SUBJECTS = 10
+#: Name of the built-in head where a label volume's path is expected.
+BUILTIN = "builtin"
+#: Voxel sizes of the built-in head, mm, and how much finer it is than voxels that are mixed.
+_HEAD_VOXELS, _FINER = (0.5, 1.0), 1.5
+#: Labels 0 to 10 of the older 1 mm phantom in the 20 models' meanings. Its 5 (muscle/skin) and 6
+#: (skin) are muscle/skin, 8 (glial matter) is grey matter, 9 (connective tissue) is around fat,
+#: 10 (multiple sclerosis lesion) is the white matter that it lies in.
 FROM_BRAINWEB1 = np.array([0, 1, 2, 3, 4, 6, 6, 7, 2, 9, 3], np.uint8)
 
 
@@ -128,6 +133,15 @@ def builtin_head(seed: int, voxel_size: float = 1.0) -> Anatomy:
     )
 
 
+def head_voxel(voxel_size: tuple[float, float] | None) -> float:
+    """Voxel size of the built-in head for simulated voxels of a range of sizes, mm.
+
+    It is finer than voxels that are mixed; None is for crisp labels.
+    """
+    low, high = _HEAD_VOXELS
+    return high if voxel_size is None else float(np.clip(voxel_size[0] / _FINER, low, high))
+
+
 def label_family(labels: np.ndarray, voxel_size: float) -> str:
     """``brainweb1`` or ``brainweb20``, by the rule of `load_anatomy`."""
     old_grid = labels.shape == BRAINWEB1_SHAPE and np.isclose(voxel_size, BRAINWEB1_VOXEL)
@@ -156,7 +170,7 @@ def file_checksum(path: str | Path) -> str:
 
 
 def brain_mask(labels: np.ndarray) -> np.ndarray:
-    """Brain: labels 1, 2, 3 and 8, the largest connected part of them, holes filled.
+    """Brain: the largest connected part of the labels `BRAIN`, holes filled.
 
     Parameters
     ----------
@@ -168,7 +182,7 @@ def brain_mask(labels: np.ndarray) -> np.ndarray:
     mask : bool array, same shape
         Empty if none of these labels occurs.
     """
-    lookup = np.isin(np.arange(256), BRAIN_LABELS)
+    lookup = np.isin(np.arange(256), BRAIN)
     mask = lookup[labels]
     boxes = ndimage.find_objects(mask.view(np.uint8))
     if not boxes:

@@ -51,7 +51,7 @@ def _downloader():
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"fetching needs brainweb-dl ({error}): pip install 'relaxnet[brainweb]'. "
-            "Without a network, fetch BrainWeb files elsewhere and give them with --brains."
+            "Without a network, fetch BrainWeb files elsewhere and give them to relaxsim generate."
         ) from None
     return get_brainweb20
 
@@ -62,5 +62,5 @@ def _fetched(download, subject: int, folder: Path) -> str:
     except Exception as error:  # requests, zlib, and whatever the server's answer breaks
         raise OSError(
             f"BrainWeb's subject {subject} cannot be fetched ({type(error).__name__}). "
-            "Is there a network? Files fetched elsewhere can be given with --brains."
+            "Is there a network? Files fetched elsewhere can be given to relaxsim generate."
         ) from error

@@ -17,12 +17,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from relaxsim.core.labels import NUM_LABELS
+
 #: File name endings that `read_labels` knows.
 SUFFIXES = (".mnc", ".mnc.gz", ".rawb", ".rawb.gz", ".bin", ".bin.gz", ".nii", ".nii.gz")
 #: Grids (slices, rows, columns) of BrainWeb's two families and their voxel size in mm.
 BRAINWEB20_SHAPE, BRAINWEB20_VOXEL = (362, 434, 362), 0.5
 BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
-MAX_LABEL = 11
+MAX_LABEL = NUM_LABELS - 1
 #: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
 ISOTROPY_TOLERANCE = 1e-3
 #: Distance from a whole number that still counts as one: files may carry a slope, which rounds.

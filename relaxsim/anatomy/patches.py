@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relaxsim.simulation.tissues import NUM_LABELS
+from relaxsim.core.labels import NUM_LABELS
 
 
 def draw_centres(

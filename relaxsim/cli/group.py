@@ -12,21 +12,18 @@ import click
 
 from relaxsim import __version__
 from relaxsim.cli.options import (
-    FILE,
-    SIGMAS,
     VOXEL_RANGE,
     IndexRange,
-    Number,
-    Range,
-    available_cores,
     b_field,
-    chosen_times,
+    chosen_protocol,
     noise,
-    options,
+    random_column_options,
     tissues,
 )
 from relaxsim.cli.phantom import phantom
-from relaxsim.core.errors import one_line_errors
+from relaxsim.core.errors import in_flags, one_line_errors
+from relaxsim.core.options import FILE, LateCommand, Number, Range, available_cores, options
+from relaxsim.core.snr import SIGMAS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -41,22 +38,8 @@ def main() -> None:
 main.add_command(phantom)
 
 
-@main.command()
+@main.command(cls=LateCommand, late_options=random_column_options)
 @options(
-    click.option(
-        "--tis",
-        multiple=True,
-        metavar="FILE|NAME|random",
-        help="Inversion times in ms (inversion recovery): a text file, a bundled list (cine23, "
-        "cine25, cine31), or 'random', a list for every shard. Several --tis are spread over the "
-        "shards.",
-    ),
-    click.option(
-        "--tes",
-        multiple=True,
-        metavar="FILE|NAME|random",
-        help="Echo times in ms (T2 decay): likewise; bundled: fse6.",
-    ),
     click.option("--out", default="shards", type=FILE, help="Folder, made if missing."),
     click.option(
         "--brains",
@@ -104,7 +87,7 @@ main.add_command(phantom)
         "--voxel-size",
         type=Range(),
         help="Voxel size in mm, with partial volumes; a range draws one a patch. "
-        "Default: the anatomy's own, crisp labels.",
+        "Default: that of the anatomy, with crisp labels.",
     ),
     b_field,
     click.option(
@@ -189,7 +172,7 @@ def generate(
             for _ in generate(settings, out, pending, jobs) if pending else ():
                 bar.update()
         except KeyboardInterrupt:
-            click.echo(GOES_ON, err=True)
+            click.echo(in_flags(GOES_ON), err=True)
             raise
     click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
 
@@ -198,7 +181,7 @@ def generate(
 @click.argument("folder", type=FILE, metavar="DIR")
 @one_line_errors
 def info(folder: Path) -> None:
-    """Say what the shards of DIR hold: number, signal model, times, settings."""
+    """List what the shards of DIR hold: number, signal model, protocols, settings."""
     from relaxsim.shards.overview import describe
 
     for name, value in describe(folder).items():
@@ -262,8 +245,6 @@ def fetch_brainweb(subjects: tuple[int, ...], out: Path | None) -> None:
 
 
 def _settings(
-    tis: Sequence[str],
-    tes: Sequence[str],
     brains: Sequence[Path],
     more_brains: Sequence[Path],
     tissues: str,
@@ -272,7 +253,7 @@ def _settings(
     **fields: Any,
 ) -> Any:
     """Settings of a run from the options of `generate`."""
-    from relaxsim.shards.generate import Settings
+    from relaxsim.shards.generate import Settings, sequence_of
     from relaxsim.simulation.tissues import read_tissues
 
     low, high = sigma_range
@@ -281,14 +262,14 @@ def _settings(
             f"--sigma-range {low:g} {high:g}: expected LO <= HI within {SIGMAS[0]:g} to "
             f"{SIGMAS[1]:g} (CSF's A is 1)."
         )
-    times = chosen_times(tis, tes, fields["tr_range"])
+    model, columns = chosen_protocol(fields)
     size = fields["voxel_size"]
     if size is not None and not VOXEL_RANGE[0] <= size[0] <= size[1] <= VOXEL_RANGE[1]:
         raise ValueError("--voxel-size: expected {:g} to {:g} mm.".format(*VOXEL_RANGE))
     table = read_tissues(tissues)
     return Settings(
-        times=times,
-        protocols=_protocols(tis or tes, times),
+        sequence=sequence_of(model),
+        protocols=_protocols(columns, model),
         anatomies=chosen_anatomies([*brains, *more_brains]),
         tissues=(table.name, table.text),
         sigma_range=(low, high),
@@ -297,22 +278,46 @@ def _settings(
     )
 
 
-def _protocols(names: Sequence[str], times: str) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Names and times of the lists; none for random ones."""
-    from relaxsim.models.protocols import read_protocol
+def _protocols(columns: dict[str, Sequence[str]], model: Any) -> tuple[tuple[str, Any], ...]:
+    """Names and numbers of the protocols; none for random ones.
 
-    if "random" in names:
-        if len(names) > 1:
-            raise ValueError(f"--{times} random stands alone: it draws a list for every shard.")
+    The first list of each column makes the first protocol, and so on; a column with one list has it
+    in all.
+    """
+    from relaxsim.models.protocols import read_protocol
+    from relaxsim.shards.generate import rows_of
+
+    if any("random" in names for names in columns.values()):
+        for option, names in columns.items():
+            if tuple(names) != ("random",):
+                raise ValueError(
+                    f"'random' stands alone, here not with `{option}`: it draws a protocol for "
+                    "every shard."
+                )
         return ()
-    lists = [read_protocol(name, times) for name in names]
-    return tuple((p.name, tuple(float(t) for t in p.tau)) for p in lists)
+    number = max(len(names) for names in columns.values())
+    for option, names in columns.items():
+        if len(names) not in (1, number):
+            raise ValueError(
+                f"`{option}` is given {len(names)} times, another column {number} times; expected "
+                "as many lists, or one."
+            )
+    found = []
+    for index in range(number):
+        lists = {option: names[index % len(names)] for option, names in columns.items()}
+        protocol = read_protocol(lists, model)
+        found.append((protocol.name, rows_of(protocol)))
+    return tuple(found)
 
 
 def chosen_anatomies(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """Path and checksum of each label volume; fetched models or the built-in head if none given."""
-    from relaxsim.anatomy.anatomy import file_checksum, find_fetched_brains
-    from relaxsim.shards.generate import BUILTIN, BUILTIN_SUBJECTS
+    from relaxsim.anatomy.anatomy import (
+        BUILTIN,
+        BUILTIN_SUBJECTS,
+        file_checksum,
+        find_fetched_brains,
+    )
 
     if not paths and (paths := find_fetched_brains()):
         click.echo(f"Anatomy: {len(paths)} BrainWeb models in {paths[0].parent}")

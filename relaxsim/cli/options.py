@@ -1,65 +1,17 @@
-"""Option types and habits that relaxsim's commands share."""
+"""Options that relaxsim's commands share."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from relaxsim.core.options import Number
+from relaxsim.core.snr import SIGMAS, snr_of
 
-def options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
-    """Several click options as one decorator, in this order in the help."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-def chosen_times(tis: Any, tes: Any, tr: Any) -> str:
-    """``"tis"`` or ``"tes"``, whichever is given.
-
-    Raises
-    ------
-    ValueError
-        If both or neither are, or a repetition time is given with echo times.
-    """
-    if bool(tis) == bool(tes):
-        raise ValueError("give inversion times with --tis or echo times with --tes, not both.")
-    if tes and tr is not None:
-        raise ValueError("--tr belongs to inversion recovery (--tis); T2 decay does not use it.")
-    return "tis" if tis else "tes"
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-class Range(click.ParamType):
-    """``X`` or ``LOW:HIGH``, positive numbers."""
-
-    name = "X|LOW:HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
-        """Pair of bounds; a single number is both."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            low, _, high = str(value).partition(":")
-            bounds = float(low), float(high or low)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor LOW:HIGH.", param, ctx)
-        if not 0 < bounds[0] <= bounds[1] < float("inf"):
-            self.fail(f"{value!r}: expected 0 < LOW <= HIGH.", param, ctx)
-        return bounds
+if TYPE_CHECKING:
+    from relaxsim.models.signal_model import SignalModel
 
 
 class IndexRange(click.ParamType):
@@ -81,31 +33,7 @@ def _is_index(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 10
 
 
-class Number(click.FloatRange):
-    """A number in a range; NaN is in none."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """The number."""
-        number = super().convert(value, param, ctx)
-        if number != number:
-            self.fail(f"{value!r} is no number.", param, ctx)
-        return number
-
-
-class Positive(Number):
-    """A finite number above 0."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True, max=1e9)
-
-    def _describe_range(self) -> str:
-        return ""
-
-
-FILE = click.Path(path_type=Path)
-#: Noise standard deviations that are simulated; 0.75 over these are the SNR.
-SIGMAS = (1e-6, 1e3)
-SNR = Number(0.75 / SIGMAS[1], 0.75 / SIGMAS[0])
+SNR = Number(snr_of(SIGMAS[1]), snr_of(SIGMAS[0]))
 #: Voxel sizes that are simulated, mm.
 VOXEL_RANGE = (0.2, 5.0)
 VOXEL_SIZE = Number(*VOXEL_RANGE)
@@ -126,6 +54,68 @@ b_field = click.option(
     "--b-field",
     default="patch",
     type=click.Choice(["patch", "wide", "smooth", "slow"]),
-    help="B: one value, half-normal below 2 (paper); one value from 1.0 to 2.05; a field that "
-    "varies smoothly over a patch (over a phantom's slice); one that does so over 256 voxels.",
+    help="Parameter that neighbours share (B of inversion recovery): one value, for B half-normal "
+    "below 2 (paper); one value from a wide range, for B 1.0 to 2.05; a field that varies smoothly "
+    "over a patch (over a phantom's slice); one that does so over 256 voxels.",
 )
+
+
+def random_column_options() -> list[click.Parameter]:
+    """Options of protocols in `relaxsim generate`: lists for the shards in turn, or ``random``."""
+    return _column_options(
+        "FILE|NAME|random",
+        " Several are spread over the shards; 'random' draws a list for every shard.",
+        multiple=True,
+    )
+
+
+def column_options() -> list[click.Parameter]:
+    """Options of a protocol: one for each column of the signal models, and the sequence's."""
+    return _column_options("FILE|NAME")
+
+
+def chosen_protocol(fields: dict[str, Any]) -> tuple[SignalModel, dict[str, Any]]:
+    """Signal model of a command's options, and those of its columns, which leave `fields`.
+
+    Raises
+    ------
+    ValueError
+        If the options are of no signal model; see `relaxsim.models.registry.chosen_model`.
+    """
+    from relaxsim.models.registry import chosen_model
+    from relaxsim.models.registry import column_options as models_of_options
+
+    columns = {option: fields.pop(option, None) or None for option in models_of_options()}
+    return chosen_model(columns, fields.pop("sequence") or ""), given(columns)
+
+
+def given(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of columns that have a value."""
+    return {option: value for option, value in columns.items() if value is not None}
+
+
+def _column_options(metavar: str, more: str = "", **settings: Any) -> list[click.Parameter]:
+    from relaxsim.models.registry import MODELS
+    from relaxsim.models.registry import column_options as models_of_options
+
+    found: list[click.Parameter] = [
+        click.Option(
+            [f"--{option}"], metavar=metavar, help=_words(option, models) + more, **settings
+        )
+        for option, models in models_of_options().items()
+    ]
+    sequences = ", ".join(f"{m.border.sequence} ({m.border.title})" for m in MODELS.values())
+    help_words = f"Signal model, where the other options do not tell which: {sequences}."
+    return [*found, click.Option(["--sequence"], metavar="NAME", help=help_words)]
+
+
+def _words(option: str, models: Sequence[SignalModel]) -> str:
+    """Help of a column's option: ``Inversion times in ms (inversion recovery): ...``."""
+    from relaxsim.models.protocols import bundled_protocols
+
+    index = [column.option for column in models[0].border.columns].index(option)
+    words, unit = models[0].border.columns[index].words, models[0].columns[index].unit
+    titles = ", ".join(model.border.title for model in models)
+    bundled = [] if index else [name for model in models for name in bundled_protocols(model)]
+    lists = f" or a bundled list ({', '.join(bundled)})" if bundled else ""
+    return f"{words.capitalize()} in {unit} ({titles}): a text file{lists}."

@@ -9,25 +9,22 @@ from typing import Any
 import click
 
 from relaxsim.cli.options import (
-    FILE,
     SNR,
     VOXEL_SIZE,
-    Number,
-    Positive,
     b_field,
-    chosen_times,
+    chosen_protocol,
+    column_options,
     noise,
-    options,
     tissues,
 )
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.options import FILE, LateCommand, Number, Positive, options
+from relaxsim.phantoms.tables import plate_arrays
 
 #: Subject of the built-in head that phantoms take: none of those that generate takes.
 SUBJECT = 1000
 
 _series = options(
-    click.option("--tis", metavar="FILE|NAME", help="Inversion times in ms."),
-    click.option("--tes", metavar="FILE|NAME", help="Echo times in ms."),
     click.option("--out", default="phantom", type=FILE, help="Folder, made if missing."),
     click.option("--snr", default=10.0, type=SNR, help="0.75 / sigma, in units of CSF's A."),
     click.option("--repeats", default=4, type=click.IntRange(1, 10000), help="Noise draws."),
@@ -35,14 +32,15 @@ _series = options(
         "--seed",
         default=0,
         type=click.IntRange(0, 2**32 - 1),
-        help="Seed of tissue values, B and noise.",
+        help="Seed of tissue values, of the parameter that neighbours share, and of noise.",
     ),
     noise,
     b_field,
     click.option(
         "--tr",
         type=Positive(),
-        help="Repetition time in ms, on which A and B depend together with T1. Default: infinite.",
+        help="Repetition time in ms, on which A and B of inversion recovery depend together with "
+        "T1. Default: infinite.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace files that are there."),
 )
@@ -88,17 +86,18 @@ def phantom() -> None:
 
     \b
     Each folder holds
-      rep-1_series.nii.gz ...    the weighted images with noise; times and noise in the .json
+      rep-1_series.nii.gz ...    the weighted images with noise; protocol and noise in the .json
       times.txt                  the times in ms, for relaxnet predict --tis or --tes
+                                 (of several columns a file each, named by its option)
       T1map (or T2map), M0map, Bmap   the truth, in ms; 0 in the background
       mask, labels, purity       brain or spheres; tissues or sphere numbers; share of the label
 
     The truth of a voxel with several tissues is the single compartment with the place's B that is
-    nearest to its signal; in an evaluation, tell such voxels apart by purity.
+    nearest to its signal; in an evaluation, leave such voxels out by their purity.
     """  # noqa: D301
 
 
-@phantom.command()
+@phantom.command(cls=LateCommand, late_options=column_options)
 @_series
 @_head
 @one_line_errors
@@ -113,7 +112,7 @@ def brain(**fields: Any) -> None:
     _write(_brain(fields), fields)
 
 
-@phantom.command()
+@phantom.command(cls=LateCommand, late_options=column_options)
 @_series
 @_head
 @one_line_errors
@@ -130,12 +129,12 @@ def structures(**fields: Any) -> None:
     _write(with_structures(twin), fields, twin)
 
 
-@phantom.command()
+@phantom.command(cls=LateCommand, late_options=column_options)
 @_series
 @click.option(
     "--array",
-    type=click.Choice(["T1", "T2"]),
-    help="T1: NiCl2, T2: MnCl2. Default: T1 with --tis, T2 with --tes.",
+    type=click.Choice(plate_arrays()),
+    help="T1: NiCl2, T2: MnCl2. Default: that of the parameter that the sequence measures.",
 )
 @click.option("--voxel-size", default=1.0, type=VOXEL_SIZE, help="In the plane, mm.")
 @click.option("--matrix", default=210, type=click.IntRange(8, 1024), help="Rows and columns.")
@@ -154,38 +153,38 @@ def plate(**fields: Any) -> None:
     """
     from relaxsim.phantoms.phantoms import plate_phantom
 
-    protocol, model, rng = _draws(fields)
-    array = fields["array"] or {"tis": "T1", "tes": "T2"}[protocol.model.times]
+    protocol, rng = _draws(fields)
+    main, arrays = protocol.model.main, plate_arrays()
+    array = fields["array"] or (main if main in arrays else arrays[0])
     names = ("voxel_size", "matrix", "b_field", "tr", "spread")
-    own = {name: fields[name] for name in names}
-    _write(plate_phantom(array, protocol.tau, model, rng, **own), fields)
+    options_of_plate = {name: fields[name] for name in names}
+    _write(plate_phantom(array, protocol.table, protocol.model, rng, **options_of_plate), fields)
 
 
-def _draws(fields: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Protocol, signal model and random generator of the options, checked."""
+def _draws(fields: dict[str, Any]) -> tuple[Any, Any]:
+    """Protocol and random generator of the options, checked."""
     import numpy as np
 
     from relaxsim.models.protocols import read_protocol
-    from relaxsim.models.registry import model_of
+    from relaxsim.models.registry import finite_tr_of
     from relaxsim.phantoms.files import check_free
 
-    times = chosen_times(fields["tis"], fields["tes"], fields["tr"])
-    protocol, model = read_protocol(fields[times], times), model_of(times)
-    if fields["tr"] is not None and model.finite_tr is not None:
-        model.finite_tr.check(fields["tr"], protocol.table)
+    model, columns = chosen_protocol(fields)
+    protocol = read_protocol(columns, model)
+    if fields["tr"] is not None:
+        finite_tr_of(model).check(fields["tr"], protocol.table)
     if not fields["overwrite"]:
         check_free(fields["out"], model)
-    return protocol, model, np.random.default_rng([fields["seed"], 0])
+    return protocol, np.random.default_rng([fields["seed"], 0])
 
 
 def _brain(fields: dict[str, Any]) -> Any:
     """Brain phantom of the options."""
-    from relaxsim.anatomy.anatomy import builtin_head, load_anatomy
+    from relaxsim.anatomy.anatomy import builtin_head, head_voxel, load_anatomy
     from relaxsim.phantoms.phantoms import brain_phantom
-    from relaxsim.shards.generate import head_voxel
     from relaxsim.simulation.tissues import read_tissues
 
-    protocol, model, rng = _draws(fields)
+    protocol, rng = _draws(fields)
     table = read_tissues(fields["tissues"])
     if fields["brain"] is not None:
         anatomy = load_anatomy(fields["brain"])
@@ -194,8 +193,8 @@ def _brain(fields: dict[str, Any]) -> Any:
         size = fields["voxel_size"]
         anatomy = builtin_head(fields["subject"], head_voxel((size, size)))
     names = ("voxel_size", "matrix", "middle", "num_slices", "thickness", "crisp", "b_field")
-    own = {name: fields[name] for name in (*names, "tr", "spread")}
-    return brain_phantom(anatomy, protocol.tau, model, table, rng, **own)
+    options_of_brain = {name: fields[name] for name in (*names, "tr", "spread")}
+    return brain_phantom(anatomy, protocol.table, protocol.model, table, rng, **options_of_brain)
 
 
 def _write(phantom: Any, fields: dict[str, Any], twin: Any = None) -> None:

@@ -61,16 +61,16 @@ def in_flags(text: str, command: click.Command | None = None) -> str:
     >>> in_flags("give `skip_first` 1 or another `sigma`", example)
     'give --skip-first 1 or another sigma'
     """
-    if command is None:
-        context = click.get_current_context(silent=True)
-        command = None if context is None else context.command
+    context = click.get_current_context(silent=True) if command is None else click.Context(command)
     flags = {}
-    for parameter in command.params if command is not None else ():
+    for parameter in () if context is None else context.command.get_params(context):
         if isinstance(parameter, click.Option) and parameter.name:
-            flags[parameter.name] = max(parameter.opts, key=len)
+            flag = max(parameter.opts, key=len)
+            flags[parameter.name] = flag
+            flags.setdefault(flag.removeprefix("--").replace("-", "_"), flag)
 
-    def flag(match: re.Match[str]) -> str:
+    def flag_of(match: re.Match[str]) -> str:
         name = match[1]
         return flags.get(name) or flags.get(_OPTIONS.get(name, "")) or name
 
-    return _ARGUMENT.sub(flag, text)
+    return _ARGUMENT.sub(flag_of, text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from relaxsim.core.files import read_json
 
 
 def nearest_existing(path: str | Path) -> Path:
@@ -24,18 +25,18 @@ def check_writable(folder: str | Path) -> None:
     ValueError
     """
     if Path(folder).is_file():
-        raise ValueError(f"{folder} is a file; --out takes a folder.")
+        raise ValueError(f"{folder} is a file; `out` takes a folder.")
     parent = nearest_existing(folder)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ValueError(
             f"{folder} cannot be written: {parent} is not a folder that takes files. "
-            "Give another --out."
+            "Give another `out`."
         )
 
 
 def written_by(sidecar: Path) -> Any:
     """Program that a JSON sidecar names as its writer; None if it names none or is no sidecar."""
     try:
-        return json.loads(sidecar.read_text(encoding="utf-8")).get("SoftwareName")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return read_json(sidecar).get("SoftwareName")
+    except (OSError, ValueError, AttributeError):
         return None

@@ -66,6 +66,32 @@ def from_infinite(kappa: Array) -> np.ndarray:
     return kappa
 
 
+def from_apparent(kappa: Array, tr: Array) -> np.ndarray:
+    """(M0, e, T1) whose signal is that of `apparent` parameters (A, B, T1): its inverse.
+
+    Parameters
+    ----------
+    kappa : array, shape (..., 3)
+        A in image units, B without unit, T1 in ms, positive.
+    tr : float or array, shape (...)
+        Repetition times in ms.
+
+    Returns
+    -------
+    kappa : array, shape (..., 3)
+
+    Examples
+    --------
+    >>> kappa = np.array([0.7, 0.9, 800.0])
+    >>> bool(np.allclose(from_apparent(apparent(kappa, 1500.0), 1500.0), kappa))
+    True
+    """
+    A, B, T1 = np.moveaxis(kappa, -1, 0)
+    late = _late(T1, tr)
+    e = (B - 1.0) / (1.0 - B * late)
+    return np.stack([A / (1.0 + e * late), e, T1], axis=-1)
+
+
 def signed(kappa: Array, protocol: Array, tr: float, xp: ModuleType) -> Array:
     """Signed signal of (M0, e, T1): (..., 3), (..., N, 1) -> (..., N)."""
     M0, e, T1 = kappa[..., 0:1], kappa[..., 1:2], kappa[..., 2:3]

@@ -265,6 +265,7 @@ MODEL = SignalModel(
         apparent=finite_tr.apparent,
         apparent_jacobian=finite_tr.apparent_jacobian,
         from_infinite=finite_tr.from_infinite,
+        from_apparent=finite_tr.from_apparent,
         check=finite_tr.check,
     ),
 )

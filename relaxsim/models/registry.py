@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import relaxsim.models
-from relaxsim.models.signal_model import SignalModel
+from relaxsim.models.signal_model import FiniteTR, SignalModel
 
 #: Files of this folder that use the registry, so that it cannot import them.
 _USERS = ("registry", "protocols")
@@ -18,8 +18,17 @@ _USERS = ("registry", "protocols")
 MODELS: dict[str, SignalModel] = {}
 
 
-def find_models() -> None:
-    """Put the models of the package's folder into `MODELS`, in the order of the files' names."""
+def find_models(folders: Iterable[str] = ()) -> None:
+    """Put the models of the package's folders into `MODELS`, in the order of the files' names.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        Further folders of files that define a model each, such as those that another process
+        knows (`model_folders`).
+    """
+    known = relaxsim.models.__path__
+    known.extend(folder for folder in folders if folder not in known)
     for module in pkgutil.iter_modules(relaxsim.models.__path__):
         if module.name not in _USERS:
             content = importlib.import_module(f"relaxsim.models.{module.name}")
@@ -29,6 +38,11 @@ def find_models() -> None:
 
 
 find_models()
+
+
+def model_folders() -> list[str]:
+    """Folders in which signal models are looked for."""
+    return list(relaxsim.models.__path__)
 
 
 def signal_model(name: str) -> SignalModel:
@@ -66,6 +80,20 @@ def model_of(name: SignalModel | str) -> SignalModel:
         if name == model.border.columns[0].option and not model.border.only_by_name:
             return model
     return signal_model(name)
+
+
+def finite_tr_of(model: SignalModel) -> FiniteTR:
+    """How a model changes with a short repetition time.
+
+    Raises
+    ------
+    ValueError
+        If it does not depend on the repetition time.
+    """
+    if model.finite_tr is None:
+        titles = " and ".join(m.border.title for m in MODELS.values() if m.finite_tr is not None)
+        raise ValueError(f"`tr` belongs to {titles}; {model.border.title} does not use it.")
+    return model.finite_tr
 
 
 def model_of_suffix(suffix: str) -> SignalModel | None:

@@ -151,6 +151,8 @@ class FiniteTR:
     from_infinite : callable
         ``from_infinite(kappa)``: parameters of ``model(tr)`` for the same tissue and inversion, of
         those that hold at infinite TR, (..., Q) -> (..., Q).
+    from_apparent : callable
+        ``from_apparent(kappa, tr)``: inverse of `apparent`, (..., Q) -> (..., Q).
     check : callable
         ``check(tr, protocol)`` raises ValueError if the protocol (N, D) has no room in the TR.
     """
@@ -159,6 +161,7 @@ class FiniteTR:
     apparent: Callable[..., Array]
     apparent_jacobian: Callable[..., Array]
     from_infinite: Callable[[Array], Array]
+    from_apparent: Callable[..., Array]
     check: Callable[[float, np.ndarray], None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,10 @@ import numpy as np
 
 from relaxsim import __version__
 from relaxsim.core.folders import written_by
+from relaxsim.core.snr import snr_of
+from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel
 from relaxsim.phantoms.phantoms import Phantom, noisy_series
-
-#: Names of truth maps by parameter: A is M0 in files.
-MAP_NAMES = {"A": "M0map"}
-#: Mean A of grey and white matter: SNR = 0.75 / sigma.
-SNR_SIGNAL = 0.75
-#: Names of files that depend on the options, of which an overwritten phantom may have had more.
-_OPTIONAL = re.compile(
-    r"(rep-\d+_series|(M0|B|T1|T2)map|labels|mask|purity|pure|(structure|neighborhood)(-\d+)?)\.json"
-)
-_BIDS_TIMES = {"tis": "InversionTime", "tes": "EchoTime"}
 
 
 def write_phantom(
@@ -87,7 +79,7 @@ def write_phantom(
             _write_truth(part, root)
             for repeat in range(1, repeats + 1):
                 rng = np.random.default_rng([seed, repeat, 77])
-                series = noisy_series(part, SNR_SIGNAL / snr, rng, noise)
+                series = noisy_series(part, snr_of(snr), rng, noise)
                 sidecar = _sidecar(part, snr, noise, seed, repeat) | dict(provenance)
                 _save(root / f"rep-{repeat}_series.nii.gz", series, part, sidecar)
         _move(Path(temporary), folder, overwrite)
@@ -102,20 +94,24 @@ def check_free(folder: str | Path, model: SignalModel) -> None:
     ValueError
         If it does; the message names a file.
     """
-    names = ["rep-*_series.*", "labels.*", "mask.*", "times.txt"]
-    names += [f"{_map_name(parameter)}.*" for parameter in model.parameters]
-    there = sorted(path for name in names for path in Path(folder).glob(name))
-    if there:
-        raise ValueError(f"{there[0]} exists. Give --overwrite or another --out.")
+    names = ["rep-*_series.*", "labels.*", "mask.*", *_protocol_files(model)]
+    names += [f"{name}.*" for name in _map_names([model])]
+    for name in names:
+        _check_absent(sorted(Path(folder).glob(name)))
+
+
+def _check_absent(paths: Iterable[Path]) -> None:
+    there = next((path for path in paths if path.exists()), None)
+    if there is not None:
+        raise ValueError(f"{there} exists. Give `overwrite` or another `out`.")
 
 
 def _move(temporary: Path, folder: Path, overwrite: bool) -> None:
     """Give all files their place, the series last; with `overwrite` a former phantom's go."""
     sources = [path for path in temporary.rglob("*") if path.is_file()]
     targets = {path: folder / path.relative_to(temporary) for path in sources}
-    there = sorted(target for target in targets.values() if target.exists())
-    if there and not overwrite:
-        raise ValueError(f"{there[0]} exists. Give --overwrite or another --out.")
+    if not overwrite:
+        _check_absent(sorted(targets.values()))
     former = set(_former(folder)) if overwrite else set()
     for path in sorted(sources, key=lambda p: ("_series" in p.name, p)):
         targets[path].parent.mkdir(exist_ok=True)
@@ -125,43 +121,84 @@ def _move(temporary: Path, folder: Path, overwrite: bool) -> None:
 
 
 def _former(folder: Path) -> Iterator[Path]:
-    """Files of a former phantom whose names depend on the options: theirs by name and sidecar."""
-    for card in [*folder.glob("*.json"), *folder.glob("E1/*.json")]:
-        image = card.with_suffix(".nii.gz")
-        if _OPTIONAL.fullmatch(card.name) and image.is_file() and written_by(card) == "relaxsim":
-            yield from (card, image)
+    """Files of a former phantom whose names depend on the options.
+
+    Images are known by name and sidecar, protocols by name and first line.
+    """
+    maps = "|".join(re.escape(name) for name in _map_names(MODELS.values()))
+    card_name = re.compile(
+        rf"(rep-\d+_series|{maps}|labels|mask|purity|pure|(structure|neighborhood)(-\d+)?)\.json"
+    )
+    for part in (folder, folder / "E1"):
+        for card in part.glob("*.json"):
+            image = card.with_suffix(".nii.gz")
+            if card_name.fullmatch(card.name) and image.is_file():
+                if written_by(card) == "relaxsim":
+                    yield from (card, image)
+        for model in MODELS.values():
+            for name, (heading, _) in _protocol_files(model).items():
+                if _first_line(part / name) == heading:
+                    yield part / name
+
+
+def _first_line(path: Path) -> str:
+    """First line of a text file; empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, ValueError):
+        return ""
+
+
+def _protocol_files(model: SignalModel) -> dict[str, tuple[str, int]]:
+    """Files of a protocol's columns: heading and index of each column by the file's name."""
+    columns = list(zip(model.columns, model.border.columns, strict=True))
+    alone = len(columns) == 1
+    return {
+        "times.txt" if alone else f"{border.option}.txt": (f"# {border.words}, {column.unit}", d)
+        for d, (column, border) in enumerate(columns)
+    }
+
+
+def _map_names(models: Iterable[SignalModel]) -> list[str]:
+    """Names of truth maps and known maps without ending, each once."""
+    names = [f"{border.stem}map" for model in models for border in model.border.maps]
+    return list(dict.fromkeys([*names, *(n for model in models for n in _known_names(model))]))
+
+
+def _known_names(model: SignalModel) -> list[str]:
+    return [f"{known.name}map" for known in model.known_maps]
 
 
 def _write_truth(phantom: Phantom, root: Path) -> None:
     model = phantom.model
-    for q, (parameter, unit) in enumerate(zip(model.parameters, model.units, strict=True)):
-        _save(
-            root / f"{_map_name(parameter)}.nii.gz", phantom.kappa[..., q], phantom, {"Units": unit}
-        )
+    for q, (border, unit) in enumerate(zip(model.border.maps, model.units, strict=True)):
+        path = root / f"{border.stem}map.nii.gz"
+        _save(path, phantom.kappa[..., q], phantom, {"Units": unit})
+    for k, (name, known) in enumerate(zip(_known_names(model), model.known_maps, strict=True)):
+        assert phantom.known is not None
+        _save(root / f"{name}.nii.gz", phantom.known[..., k], phantom, {"Units": known.unit})
     levels = {str(label): name for label, name in sorted(phantom.label_names.items())}
     _save(root / "labels.nii.gz", phantom.labels, phantom, {"Levels": levels})
     meaning = {"Description": "Share of the voxel that its label fills", "Units": "1"}
     _save(root / "purity.nii.gz", phantom.purity, phantom, meaning)
     for name, region in ({"mask": phantom.mask} | phantom.regions).items():
         _save(root / f"{name}.nii.gz", region.astype(np.uint8), phantom, {"Type": "ROI"})
-    times = "\n".join(f"{t:g}" for t in phantom.tau)
-    (root / "times.txt").write_text(f"# {model.time_name}, ms\n{times}\n", encoding="utf-8")
-
-
-def _map_name(parameter: str) -> str:
-    return MAP_NAMES.get(parameter, f"{parameter}map")
+    for name, (heading, d) in _protocol_files(model).items():
+        numbers = "\n".join(f"{value:g}" for value in phantom.protocol[:, d])
+        (root / name).write_text(f"{heading}\n{numbers}\n", encoding="utf-8")
 
 
 def _sidecar(phantom: Phantom, snr: float, noise: str, seed: int, repeat: int) -> dict[str, Any]:
     sidecar: dict[str, Any] = {
-        _BIDS_TIMES[phantom.model.times]: [float(t) / 1000 for t in phantom.tau]
+        border.bids_field: [float(value) / border.bids_factor for value in values]
+        for border, values in zip(phantom.model.border.columns, phantom.protocol.T, strict=True)
     }
     if phantom.tr is not None:
         sidecar["RepetitionTime"] = phantom.tr / 1000
     return sidecar | {
         "SignalModel": phantom.model.name,
         "NoiseModel": noise,
-        "Sigma": SNR_SIGNAL / snr,
+        "Sigma": snr_of(snr),
         "SNR": snr,
         "Seed": seed,
         "Repeat": repeat,

@@ -6,31 +6,40 @@ Arrays lie as in NIfTI files, (X, Y, Z): X to the right, Y to the front, Z upwar
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from relaxsim.anatomy.anatomy import Anatomy, brain_mask
 from relaxsim.anatomy.patches import coarse_fractions, crop, fine_size, slab_fractions
+from relaxsim.core.labels import BRAIN, CSF, WHITE
 from relaxsim.models.signal_model import SignalModel
+from relaxsim.phantoms.tables import read_plate
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.simulate import mixture_of_fractions, noise_free
-from relaxsim.simulation.tissue_maps import TissueValues, draw_b, draw_tissue_values
+from relaxsim.simulation.tissue_maps import (
+    TissueValues,
+    draw_known_maps,
+    draw_shared,
+    draw_tissue_values,
+)
 from relaxsim.simulation.tissues import TissueTable
 
-PLATES = Path(__file__).with_name("plates")
-PLATE_ARRAYS = ("T1", "T2")
 #: Rings of the NIST/ISMRM phantom's relaxation plates: radius in mm, angle of the first sphere
 #: from the front in degrees, number of spheres. They count clockwise.
 RINGS = ((50.0, 0.0, 10), (28.3, -45.0, 4))
 SPHERE_RADIUS, WALL, BODY_RADIUS = 7.5, 1.0, 100.0  # mm
 #: From the plate's centre to the outer walls of the outer spheres, mm.
 OUTERMOST = RINGS[0][0] + SPHERE_RADIUS + WALL
-#: Label and values of the water around the spheres: those of CSF in the paper's Table 1.
-WATER, WATER_VALUES = 15, {"T1": 3500.0, "T2": 2000.0}
+#: Label of the water around the spheres.
+WATER = 15
+#: Width of a plate's voxel in the finer ones that its shapes are drawn in, and the share of a voxel
+#: that a sphere fills where there is no partial volume.
+_FINER, _PURE = 5, 0.999
+#: The middle slice of a brain is among those with this share of the largest area of white matter,
+#: and its CSF is counted inside an ellipse of this share of the brain's width.
+_MOST_WHITE, _DEEP = 0.85, 0.4
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class Phantom:
         That share.
     mask : bool array, shape (X, Y, Z)
         Brain, or spheres.
-    tau : array, shape (N,), float64
-        ms.
+    protocol : array, shape (N, D), float64
+        A row an image, in the units of the model's columns.
     model : SignalModel
     voxel_size : (float, float, float)
         mm.
@@ -59,6 +68,8 @@ class Phantom:
         Repetition time in ms; None is infinite.
     regions : dict of str to bool array, shape (X, Y, Z)
         Further masks.
+    known : array, shape (X, Y, Z, K), float32, or None
+        Known maps of the signal model.
     """
 
     signal: np.ndarray
@@ -66,12 +77,18 @@ class Phantom:
     labels: np.ndarray
     purity: np.ndarray
     mask: np.ndarray
-    tau: np.ndarray
+    protocol: np.ndarray
     model: SignalModel
     voxel_size: tuple[float, float, float]
     label_names: dict[int, str]
     tr: float | None = None
     regions: dict[str, np.ndarray] = field(default_factory=dict)
+    known: np.ndarray | None = None
+
+    @property
+    def tau(self) -> np.ndarray:
+        """The protocol's first column, shape (N,): the times of a model that has times alone."""
+        return self.protocol[:, 0]
 
 
 def noisy_series(
@@ -83,7 +100,7 @@ def noisy_series(
 
 def brain_phantom(
     anatomy: Anatomy,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     table: TissueTable,
     rng: np.random.Generator,
@@ -102,8 +119,8 @@ def brain_phantom(
     Parameters
     ----------
     anatomy : Anatomy
-    tau : array, shape (N,)
-        ms.
+    protocol : array, shape (N, D), or (N,) if D = 1
+        A row an image, in the units of the model's columns.
     model : SignalModel
     table : TissueTable
         The tissues' parameters are drawn once for the whole phantom.
@@ -122,9 +139,10 @@ def brain_phantom(
     crisp : bool
         Every voxel takes the label with the largest share instead of a mixture.
     b_field : str
-        ``patch`` (one value, paper), ``wide``, ``smooth`` or ``slow``.
+        Of the parameter that neighbours share: ``patch`` (one value, paper), ``wide``, ``smooth``
+        or ``slow``.
     tr : float, optional
-        Repetition time in ms; default infinite.
+        Repetition time in ms, of models that depend on it; default infinite.
     spread : float
         Voxel-wise variation inside a tissue.
 
@@ -164,14 +182,13 @@ def brain_phantom(
     if crisp:
         fractions = np.eye(fractions.shape[-1], dtype=np.float32)[fractions.argmax(-1)]
     values = draw_tissue_values(model, table, 1, matrix, rng, b_field)
-    if tr is not None and "B" in model.parameters:
-        values = replace(values, tr=np.array([tr]))
+    values = replace(values, tr=_repetition_times(tr, model))
     mask = coarse(brain_mask(labels).view(np.uint8))[..., 1] >= 0.5
     if not mask.any():
         raise ValueError(f"slice {middle} of {anatomy.name} holds no brain; choose another.")
     names = {n: tissue.name for tissue in table.tissues for n in tissue.labels}
     voxel = (voxel_size, voxel_size, thickness)
-    return _phantom(fractions, values, mask, tau, model, voxel, names, rng, spread)
+    return _phantom(fractions, values, mask, protocol, model, voxel, names, rng, spread)
 
 
 def middle_slice(labels: np.ndarray) -> int:
@@ -181,10 +198,10 @@ def middle_slice(labels: np.ndarray) -> int:
     with the most CSF deep in the brain: inside an ellipse around the middle of its brain's bounding
     box, 0.4 times as wide.
     """
-    white = (labels == 3).sum(axis=(1, 2))
+    white = (labels == WHITE).sum(axis=(1, 2))
     best, most = int(white.argmax()), -1
-    for z in np.flatnonzero(white >= 0.85 * white.max()):
-        brain = np.isin(labels[z], (1, 2, 3, 8))
+    for z in np.flatnonzero(white >= _MOST_WHITE * white.max()):
+        brain = np.isin(labels[z], BRAIN)
         if not brain.any():
             continue
         axes = []
@@ -192,8 +209,8 @@ def middle_slice(labels: np.ndarray) -> int:
             occupied = np.flatnonzero(brain.any(axis=axis))
             centre, half = (occupied[0] + occupied[-1]) / 2, (np.ptp(occupied) + 1) / 2
             axes.append((np.arange(brain.shape[1 - axis]) - centre) / half)
-        deep = axes[0][:, None] ** 2 + axes[1][None, :] ** 2 < 0.4**2
-        count = int((labels[z][deep] == 1).sum())
+        deep = axes[0][:, None] ** 2 + axes[1][None, :] ** 2 < _DEEP**2
+        count = int((labels[z][deep] == CSF).sum())
         if count > most:
             best, most = int(z), count
     return best
@@ -201,7 +218,7 @@ def middle_slice(labels: np.ndarray) -> int:
 
 def plate_phantom(
     array: str,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     rng: np.random.Generator,
     voxel_size: float = 1.0,
@@ -218,8 +235,8 @@ def plate_phantom(
     Parameters
     ----------
     array : str
-        ``T1`` (NiCl2) or ``T2`` (MnCl2).
-    tau, model, rng, voxel_size, matrix, b_field, tr, spread
+        Name of an array (`relaxsim.phantoms.tables.plate_arrays`): the parameter that it varies.
+    protocol, model, rng, voxel_size, matrix, b_field, tr, spread
         As `brain_phantom`.
 
     Returns
@@ -234,40 +251,32 @@ def plate_phantom(
         If there is no such array, the model has a parameter that it has no values of, or spheres
         lie outside the field of view.
     """
-    nominal = nominal_values(array)
+    plate = read_plate(array)
     if matrix * voxel_size < 2 * OUTERMOST:
         raise ValueError(
             f"{matrix} voxels of {voxel_size:g} mm cut spheres off; the plate's spheres lie within "
-            f"{2 * OUTERMOST:g} mm. Give a larger --matrix or --voxel-size."
+            f"{2 * OUTERMOST:g} mm. Give a larger `matrix` or `voxel_size`."
         )
-    fine = 5
-    labels = plate_labels(voxel_size / fine, matrix * fine)
-    fractions = coarse_fractions(labels[None], (matrix, matrix), fine, 1.0, WATER + 1)
+    labels = plate_labels(voxel_size / _FINER, matrix * _FINER)
+    fractions = coarse_fractions(labels[None], (matrix, matrix), _FINER, 1.0, WATER + 1)
     by_label = np.ones((1, WATER + 1, model.num_parameters), np.float32)
     for q, parameter in enumerate(model.parameters):
-        if parameter in nominal:
-            by_label[0, 1:, q] = [*nominal[parameter], WATER_VALUES[parameter]]
-        elif parameter not in ("A", "B"):
+        if parameter in plate.spheres:
+            by_label[0, 1:, q] = [*plate.spheres[parameter], plate.water[parameter]]
+        elif q not in (0, model.shared_index):
             raise ValueError(f"the NIST plates have no values of {parameter}.")
-    B = draw_b(rng, 1, matrix, b_field) if "B" in model.parameters else None
-    values = TissueValues(by_label, B, None if tr is None or B is None else np.array([tr]))
+    shared = None
+    if model.shared is not None:
+        shared = draw_shared(model.shared, rng, 1, matrix, b_field)
+    known = draw_known_maps(model, rng, 1, matrix)
+    values = TissueValues(by_label, shared, _repetition_times(tr, model), known)
     inside = fractions[None, ..., 1:WATER].sum(-1)
     names = {sphere: f"sphere {sphere}" for sphere in range(1, WATER)} | {WATER: "water"}
     voxel = (voxel_size, voxel_size, 1.0)
-    regions = {"pure": inside > 0.999}
+    regions = {"pure": inside > _PURE}
     return _phantom(
-        fractions[None], values, inside >= 0.5, tau, model, voxel, names, rng, spread, regions
+        fractions[None], values, inside >= 0.5, protocol, model, voxel, names, rng, spread, regions
     )
-
-
-def nominal_values(array: str) -> dict[str, list[float]]:
-    """Nominal T1 and T2 in ms of the spheres 1 to 14 of a NIST array, ``T1`` or ``T2``."""
-    if array not in PLATE_ARRAYS:
-        raise ValueError(f"array is {array!r}, expected one of {', '.join(PLATE_ARRAYS)}")
-    lines = (PLATES / "nist.csv").read_text(encoding="utf-8").splitlines()
-    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
-    spheres = [row for row in rows if row["array"] == array]
-    return {parameter: [float(row[parameter]) for row in spheres] for parameter in ("T1", "T2")}
 
 
 def plate_labels(voxel_size: float, matrix: int) -> np.ndarray:
@@ -285,11 +294,16 @@ def plate_labels(voxel_size: float, matrix: int) -> np.ndarray:
     return labels
 
 
+def _repetition_times(tr: float | None, model: SignalModel) -> np.ndarray | None:
+    """Repetition time of a phantom's one draw of values, shape (1,), if the model depends on it."""
+    return None if tr is None or model.finite_tr is None else np.array([tr])
+
+
 def _phantom(
     fractions: np.ndarray,
     values: TissueValues,
     mask: np.ndarray,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     voxel_size: tuple[float, float, float],
     label_names: dict[int, str],
@@ -305,10 +319,11 @@ def _phantom(
 
     slices = TissueValues(
         repeated(values.by_label),
-        None if values.B is None else repeated(values.B),
+        None if values.shared is None else repeated(values.shared),
         None if values.tr is None else repeated(values.tr),
+        None if values.known is None else repeated(values.known),
     )
-    clean = noise_free(mixture_of_fractions(fractions), tau, model, slices, rng, spread)
+    clean = noise_free(mixture_of_fractions(fractions), protocol, model, slices, rng, spread)
 
     def turned(a: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(a, [0, 1, 2], [2, 1, 0]))
@@ -319,10 +334,11 @@ def _phantom(
         labels=turned(clean.labels),
         purity=turned(clean.purity),
         mask=turned(mask & (clean.labels > 0)),
-        tau=np.asarray(tau, np.float64),
+        protocol=np.asarray(model.table(protocol), np.float64),
         model=model,
         voxel_size=voxel_size,
         label_names=label_names,
         tr=None if values.tr is None else float(values.tr[0]),
         regions={name: turned(region) for name, region in (regions or {}).items()},
+        known=None if slices.known is None else turned(slices.known),
     )

@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
 from relaxsim.phantoms.phantoms import Phantom
-from relaxsim.simulation.tissue_maps import finite_tr
+from relaxsim.phantoms.tables import Structure, read_structures
 
-GREY, WHITE = 2, 3
-LINE = 7  # voxels
-
-
-@dataclass(frozen=True)
-class Structure:
-    """One small structure.
-
-    Attributes
-    ----------
-    name : str
-    tissue : int
-        Label of the tissue that it lies in.
-    shape : (int, int)
-        Width (X) and height (Y) in voxels.
-    T : dict of str to float
-        Its relaxation times, ms.
-    """
-
-    name: str
-    tissue: int
-    shape: tuple[int, int]
-    T: dict[str, float]
-
-
-#: The paper's four. It gives T1; T2 has the same ratio to the tissue's mean in Table 1.
-STRUCTURES = (
-    Structure("hypo-intense point", GREY, (1, 1), {"T1": 400.0, "T2": 31.0}),
-    Structure("hyper-intense point", WHITE, (1, 1), {"T1": 1200.0, "T2": 123.0}),
-    Structure("hyper-intense vertical line", WHITE, (1, LINE), {"T1": 1200.0, "T2": 123.0}),
-    Structure("hyper-intense horizontal line", WHITE, (LINE, 1), {"T1": 1200.0, "T2": 123.0}),
-)
+#: Share of a voxel that its tissue fills where a structure may lie.
+_PURE = 0.999
+#: Half the width of the square around a structure that others keep clear of, voxels.
+_CLEARANCE = 4
+#: The paper's four.
+STRUCTURES = read_structures()
 
 
 def with_structures(phantom: Phantom) -> Phantom:
     """Scenario E2: a brain phantom with the paper's four small structures in its middle slice.
 
     Each lies where its tissue is widest, clear of the others. Its relaxation time is replaced, the
-    magnetisation and the inversion stay those of the place. The phantom itself is scenario E1.
+    amplitude and the shared parameter stay those of the place. The phantom itself is scenario E1.
 
     Returns
     -------
@@ -59,22 +33,23 @@ def with_structures(phantom: Phantom) -> Phantom:
     Raises
     ------
     ValueError
-        If the slice has no room for them or the structures no value for the model's parameter.
+        If the slice has no room for them, or there is no value of the model's main parameter.
     """
-    name = phantom.model.parameters[-1]
-    z = phantom.labels.shape[2] // 2
-    pure = phantom.purity[:, :, z] > 0.999
+    model, z = phantom.model, phantom.labels.shape[2] // 2
+    main = model.parameter_table[-1]
+    pure = phantom.purity[:, :, z] > _PURE
     taken = np.zeros(pure.shape, bool)
     kappa, signal, regions = phantom.kappa.copy(), phantom.signal.copy(), dict(phantom.regions)
+    protocol = phantom.protocol.astype(np.float32)
     for number, structure in enumerate(STRUCTURES, start=1):
-        if name not in structure.T:
-            raise ValueError(f"the small structures have no value for {name}.")
+        value = structure.value_of(main.name, main.drawn)
         room = (phantom.labels[:, :, z] == structure.tissue) & pure & ~taken
         inside = _place(room, structure)
         around = ndimage.binary_dilation(inside, np.ones((3, 3))) & ~inside
-        taken |= ndimage.binary_dilation(inside, np.ones((9, 9)))
-        kappa[inside, z] = _replaced(kappa[inside, z], structure.T[name], phantom)
-        signal[inside, z] = phantom.model.forward(kappa[inside, z], phantom.tau.astype(np.float32))
+        taken |= ndimage.binary_dilation(inside, np.ones((2 * _CLEARANCE + 1,) * 2))
+        kappa[inside, z] = _replaced(kappa[inside, z], value, phantom)
+        known = None if phantom.known is None else phantom.known[inside, z]
+        signal[inside, z] = model.forward(kappa[inside, z], protocol, np, known)
         for region, plane in (("structure", inside), ("neighborhood", around)):
             volume = np.zeros(phantom.labels.shape, bool)
             volume[:, :, z] = plane
@@ -91,20 +66,19 @@ def _place(room: np.ndarray, structure: Structure) -> np.ndarray:
     least = ndimage.grey_erosion(margin, footprint=shape, mode="constant", cval=0.0)
     centre = np.unravel_index(int(least.argmax()), least.shape)
     if least[centre] <= 1:
-        raise ValueError(f"the slice has no room for the {structure.name}; choose another --slice.")
+        raise ValueError(f"the slice has no room for the {structure.name}; choose another `slice`.")
     point = np.zeros(room.shape, bool)
     point[centre] = True
     return ndimage.binary_dilation(point, shape)
 
 
-def _replaced(kappa: np.ndarray, T: float, phantom: Phantom) -> np.ndarray:
-    """Kappa (M, Q) with another relaxation time, at the same magnetisation and inversion."""
-    replaced = kappa.copy()
-    replaced[:, -1] = T
-    if phantom.tr is not None and "B" in phantom.model.parameters:
-        A, B, T1 = kappa.T
-        E = np.exp(-phantom.tr / T1)
-        efficiency = (B - 1) / (1 - B * E)
-        M0 = A / (1 + efficiency * E)
-        replaced[:, 0], replaced[:, 1] = finite_tr(M0, efficiency, T, phantom.tr)
-    return replaced
+def _replaced(kappa: np.ndarray, value: float, phantom: Phantom) -> np.ndarray:
+    """Kappa (M, Q) with another main parameter; the others, which a short TR changes, stay."""
+    finite_tr = phantom.model.finite_tr
+    replaced = kappa.astype(np.float64)
+    if phantom.tr is None or finite_tr is None:
+        replaced[:, -1] = value
+        return replaced
+    replaced = finite_tr.from_apparent(replaced, phantom.tr)
+    replaced[:, -1] = value
+    return finite_tr.apparent(replaced, phantom.tr)

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from relaxsim.anatomy.anatomy import Anatomy, brain_mask, builtin_head, load_anatomy
+from relaxsim.anatomy.anatomy import (
+    BUILTIN,
+    Anatomy,
+    brain_mask,
+    builtin_head,
+    head_voxel,
+    load_anatomy,
+)
 from relaxsim.anatomy.patches import (
     coarse_fractions,
     crop,
@@ -20,20 +27,22 @@ from relaxsim.anatomy.patches import (
     random_orientation,
 )
 from relaxsim.anatomy.shapes import draw_shapes, with_details
+from relaxsim.core.labels import BRAIN, NUM_LABELS
 from relaxsim.models.protocols import Protocol, random_protocol
-from relaxsim.models.registry import model_of
+from relaxsim.models.registry import finite_tr_of, model_of
 from relaxsim.models.signal_model import SignalModel
 from relaxsim.simulation.noise import SIGMA_RANGE, draw_sigma
 from relaxsim.simulation.simulate import Mixture, mixture_of_fractions, mixture_of_labels, simulate
 from relaxsim.simulation.tissue_maps import draw_tissue_values
 from relaxsim.simulation.tissues import parse_tissues
 
+#: Patches of a shard, and of one that has a protocol of its own: networks that shall serve any
+#: protocol need many.
 PATCHES_PER_SHARD = 240
 PATCHES_PER_RANDOM_SHARD = 24
-#: Subjects that the built-in head is drawn for when no anatomy is given.
-BUILTIN_SUBJECTS = 10
-#: What `Settings.anatomies` has in a path's place for the built-in head.
-BUILTIN = "builtin"
+
+#: Numbers of a protocol: its times, or a row for each image where it has several columns.
+Rows = tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,13 @@ class Settings:
 
     Attributes
     ----------
-    times : str
-        ``tis`` or ``tes``; names the signal model.
-    protocols : tuple of (str, tuple of float)
-        Names and times in ms, which the shards take in turn. Empty: a random protocol for every
-        shard.
+    sequence : str
+        Signal model, as `relaxsim.models.registry.model_of` takes it; see `sequence_of`. Shards
+        store it as ``times``.
+    protocols : tuple of (str, tuple)
+        Names and numbers in the units of the model's columns, which the shards take in turn:
+        times (N,), or rows (N, D) of a model with several columns. Empty: a random protocol for
+        every shard.
     anatomies : tuple of (str, str)
         Path and SHA-256 of each label volume, or ``builtin`` and its seed. The shards of each
         protocol take them in turn.
@@ -80,11 +91,12 @@ class Settings:
     Raises
     ------
     ValueError
-        If a list has a time beyond the longest repetition time.
+        If a list has a time beyond the longest repetition time, or the signal model does not
+        depend on one.
     """
 
-    times: str
-    protocols: tuple[tuple[str, tuple[float, ...]], ...]
+    sequence: str
+    protocols: tuple[tuple[str, Rows], ...]
     anatomies: tuple[tuple[str, str], ...]
     tissues: tuple[str, str]
     patches: int = 7200
@@ -102,19 +114,20 @@ class Settings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.tr_range is not None:
-            longest = self.model.border.columns[0].random_largest
-            for name, tau in self.protocols or (("random", (longest,)),):
-                assert self.model.finite_tr is not None
-                try:
-                    self.model.finite_tr.check(self.tr_range[1], np.array(tau)[:, None])
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
+        if self.tr_range is None:
+            return
+        finite_tr = finite_tr_of(self.model)
+        longest = self.model.border.columns[0].random_largest or 0.0
+        for name, rows in self.protocols or (("random", (longest,)),):
+            try:
+                finite_tr.check(self.tr_range[1], self.model.table(np.array(rows)))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     @property
     def model(self) -> SignalModel:
         """Signal model."""
-        return model_of(self.times)
+        return model_of(self.sequence)
 
     @property
     def patches_per_shard(self) -> int:
@@ -133,9 +146,9 @@ class Settings:
     def protocol_of(self, index: int) -> Protocol:
         """Protocol of shard `index`."""
         if self.protocols:
-            name, tau = self.protocols[index % len(self.protocols)]
-            return Protocol(name, self.model, np.array(tau)[:, None])
-        return random_protocol(shard_rng(self.seed, index, stream=1), self.times)
+            name, rows = self.protocols[index % len(self.protocols)]
+            return Protocol(name, self.model, self.model.table(np.array(rows)))
+        return random_protocol(shard_rng(self.seed, index, stream=1), self.model)
 
     def tr_range_of(self, protocol: Protocol) -> tuple[float, float] | None:
         """Repetition times that a protocol's patches are drawn from."""
@@ -151,8 +164,31 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Settings as stored in shards: anatomies by file name, not by path."""
         fields = dict(vars(self))
+        fields["times"] = fields.pop("sequence")
         fields["anatomies"] = [[Path(path).name, checksum] for path, checksum in self.anatomies]
         return _listed(fields)
+
+
+def sequence_of(model: SignalModel) -> str:
+    """`Settings.sequence` of a signal model.
+
+    It is the option of a model's only column, unless another model takes the same option; else the
+    model's name.
+
+    Examples
+    --------
+    >>> sequence_of(model_of("ir"))
+    'tis'
+    """
+    option = model.border.columns[0].option
+    return option if len(model.columns) == 1 and model_of(option) is model else model.name
+
+
+def rows_of(protocol: Protocol) -> Rows:
+    """Numbers of a protocol as `Settings.protocols` has them."""
+    if len(protocol.model.columns) == 1:
+        return tuple(float(value) for value in protocol.tau)
+    return tuple(tuple(float(value) for value in row) for row in protocol.table)
 
 
 def shard_rng(seed: int, index: int, stream: int = 0) -> np.random.Generator:
@@ -179,7 +215,7 @@ def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], P
     )
     sigma = draw_sigma(rng, num, settings.sigma_range)
     patches = simulate(
-        mixture, protocol.tau, settings.model, values, sigma, rng, settings.spread, settings.noise
+        mixture, protocol.table, settings.model, values, sigma, rng, settings.spread, settings.noise
     )
     arrays = {
         "S": patches.S.astype(settings.dtype, copy=False),
@@ -189,6 +225,8 @@ def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], P
         "purity": patches.purity.astype(np.float16),
         "origin": origin,
     }
+    if patches.known is not None:
+        arrays["known"] = patches.known
     return arrays, protocol
 
 
@@ -217,7 +255,11 @@ def draw_mixture(
     origin = np.column_stack([np.full(num, anatomy.subject), centres]).astype(np.int32)
     is_shape = rng.random(num) < settings.shapes
     origin[is_shape] = (-1, 0, 0, 0)
-    out = np.zeros((num, P, P, 12), np.float32) if partial else np.zeros((num, P, P), np.uint8)
+    out = (
+        np.zeros((num, P, P, NUM_LABELS), np.float32)
+        if partial
+        else np.zeros((num, P, P), np.uint8)
+    )
     for i, centre in enumerate(centres):
         factor = 1.0
         if settings.voxel_size is not None:
@@ -236,34 +278,29 @@ def draw_mixture(
     return (mixture_of_fractions(out) if partial else mixture_of_labels(out)), origin
 
 
-def head_voxel(voxel_size: tuple[float, float] | None) -> float:
-    """Voxel size of the built-in head, mm; finer than patches that have mixed voxels."""
-    return 1.0 if voxel_size is None else float(np.clip(voxel_size[0] / 1.5, 0.5, 1.0))
+#: The anatomy that this process used last, by the arguments of `_anatomy`.
+_last_anatomy: dict[tuple[str, str, float], tuple[Anatomy, np.ndarray]] = {}
 
 
-#: The anatomy that this process used last, by what `_anatomy` was asked for.
-_held: dict[tuple[str, str, float], tuple[Anatomy, np.ndarray]] = {}
-
-
-def _anatomy(path: str, checksum: str, head_voxel: float) -> tuple[Anatomy, np.ndarray]:
+def _anatomy(path: str, checksum: str, voxel_size: float) -> tuple[Anatomy, np.ndarray]:
     """Label volume and the flat indices of its brain; the last one is kept."""
-    key = path, checksum, head_voxel
-    if key not in _held:
-        _held.clear()  # before the next one needs its memory
-        _held[key] = _load_anatomy(*key)
-    return _held[key]
+    key = path, checksum, voxel_size
+    if key not in _last_anatomy:
+        _last_anatomy.clear()  # before the next one needs its memory
+        _last_anatomy[key] = _load_anatomy(*key)
+    return _last_anatomy[key]
 
 
-def _load_anatomy(path: str, checksum: str, head_voxel: float) -> tuple[Anatomy, np.ndarray]:
+def _load_anatomy(path: str, checksum: str, voxel_size: float) -> tuple[Anatomy, np.ndarray]:
     if path == BUILTIN:
-        anatomy = builtin_head(int(checksum), head_voxel)
+        anatomy = builtin_head(int(checksum), voxel_size)
     else:
         anatomy = load_anatomy(path)
         if anatomy.checksum != checksum:
             raise ValueError(f"{path} has changed since the run began.")
     brain = np.flatnonzero(brain_mask(anatomy.labels)).astype(np.int32)
     if not len(brain):
-        raise ValueError(f"{path} holds no brain (labels 1, 2, 3, 8).")
+        raise ValueError(f"{path} holds no brain (labels {', '.join(map(str, BRAIN))}).")
     return anatomy, brain
 
 

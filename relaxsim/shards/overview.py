@@ -1,10 +1,12 @@
-"""Overview of a folder of shards: what it holds, and whether all of it is sound."""
+"""Overview of a folder of shards: its contents, and whether all of them are sound."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from relaxsim.shards.layout import (
     ShardError,
@@ -15,11 +17,14 @@ from relaxsim.shards.layout import (
     verify_shard,
 )
 
+#: So many protocols are listed one by one.
 _MOST_PROTOCOLS = 4
+#: Settings that lines of their own tell.
+_LISTED_SETTINGS = {"patches", "patch_size", "protocols", "anatomies", "tissues", "times"}
 
 
 def describe(folder: str | Path) -> dict[str, str]:
-    """What the shards of a folder hold, line by line.
+    """Contents of the shards of a folder, by the name of each line.
 
     Raises
     ------
@@ -46,14 +51,13 @@ def describe(folder: str | Path) -> dict[str, str]:
         lines["anatomies"] = _anatomies(settings["anatomies"])
     if "tissues" in settings:
         lines["tissues"] = settings["tissues"][0]
-    told = {"patches", "patch_size", "protocols", "anatomies", "tissues", "times"}
-    for name in sorted(set(settings) - told):
+    for name in sorted(set(settings) - _LISTED_SETTINGS):
         lines[name] = _plain(settings[name])
     return lines
 
 
 def problems(folder: str | Path) -> Iterator[str]:
-    """What is wrong with the shards of a folder: one line each, none if all is sound.
+    """Faults of the shards of a folder: one line each, none if all are sound.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def problems(folder: str | Path) -> Iterator[str]:
 
 
 def run_length(folder: str | Path) -> int:
-    """Number of shards of the run that a folder's shards are of, as their settings say it.
+    """Number of shards of the run that a folder's shards belong to, by their settings.
 
     Raises
     ------
@@ -92,18 +96,30 @@ def run_length(folder: str | Path) -> int:
 
 
 def _protocols(infos: list[ShardInfo]) -> str:
-    kinds = Counter(
-        f"{info.protocol} ({len(info.tau)} times, {info.tau.min():g} to {info.tau.max():g} ms)"
-        for info in infos
-    )
+    kinds = Counter(f"{info.protocol} ({_protocol_words([info])})" for info in infos)
     listed = [f"{name} in {count}" for name, count in sorted(kinds.items())]
     if len(listed) <= _MOST_PROTOCOLS:
         return "; ".join(listed)
-    numbers = sorted(len(info.tau) for info in infos)
-    low, high = min(i.tau.min() for i in infos), max(i.tau.max() for i in infos)
-    return (
-        f"{len(listed)} different, {numbers[0]} to {numbers[-1]} times from {low:g} to {high:g} ms"
-    )
+    return f"{len(listed)} different, {_protocol_words(infos)}"
+
+
+def _protocol_words(infos: list[ShardInfo]) -> str:
+    """Number of images and range of each column: ``23 times, 172 to 893 ms``."""
+    model = infos[0].signal_model
+    low = np.min([info.protocol_table.min(0) for info in infos], axis=0)
+    high = np.max([info.protocol_table.max(0) for info in infos], axis=0)
+    numbers = sorted({len(info.protocol_table) for info in infos})
+    number = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    if len(model.columns) == 1 and model.border.columns[0].is_time:
+        between = ", " if len(infos) == 1 else " from "
+        return f"{number} times{between}{low[0]:g} to {high[0]:g} ms"
+    ranges = [
+        f"{border.symbol} {first:g} to {last:g} {column.unit}"
+        for column, border, first, last in zip(
+            model.columns, model.border.columns, low, high, strict=True
+        )
+    ]
+    return f"{number} images, {', '.join(ranges)}"
 
 
 def _anatomies(anatomies: list[list[str]]) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 from relaxsim import __version__
 from relaxsim.core.folders import check_writable, nearest_existing
+from relaxsim.models.registry import find_models, model_folders
 from relaxsim.shards.generate import Settings, make_shard
 from relaxsim.shards.layout import (
     GOES_ON,
@@ -44,7 +45,8 @@ def shard_bytes(settings: Settings, index: int) -> int:
     """Size of shard `index` on disk, an upper bound within about 1 %."""
     model, num = settings.model, settings.patches_of(index)
     per_voxel = settings.protocol_of(index).num_images * np.dtype(settings.dtype).itemsize
-    per_voxel += 4 * model.num_parameters + 3  # kappa; labels and purity
+    # kappa and known maps; labels and purity
+    per_voxel += 4 * (model.num_parameters + len(model.known_maps)) + 3
     settings_text = 3 * len(str(settings.to_json()))
     return num * (settings.patch_size**2 * per_voxel + 100) + 20_000 + settings_text
 
@@ -64,8 +66,8 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
     if (largest := max(sizes, default=0)) > MOST_BYTES:
         raise ValueError(
             f"a shard of {settings.patches_per_shard} patches would take {largest / 1e9:.1f} GB; "
-            f"at most {MOST_BYTES / 1e9:g} GB are made. Give a smaller --patch-size or shorter "
-            "lists of times."
+            f"at most {MOST_BYTES / 1e9:g} GB are made. Give a smaller `patch_size` or shorter "
+            "protocols."
         )
     old = [shard_path(folder, i) for i in indices]
     free = shutil.disk_usage(nearest_existing(folder)).free + sum(
@@ -76,7 +78,7 @@ def check_space(settings: Settings, folder: str | Path, indices: Sequence[int]) 
         patches = sum(settings.patches_of(i) for i in indices)
         raise OSError(
             f"{patches} patches take {need / 1e9:.2f} GB, {folder} has {free / 1e9:.2f} GB free. "
-            "Ask for fewer --patches or another --out."
+            "Ask for fewer `patches` or another `out`."
         )
     return need, free
 
@@ -93,7 +95,7 @@ def check_number(settings: Settings, folder: str | Path, shards: int) -> None:
     if least > (total := shutil.disk_usage(nearest_existing(folder)).total):
         raise OSError(
             f"{settings.patches} patches take more than {least / 1e9:.0f} GB, more than the disk "
-            f"of {total / 1e9:.0f} GB holds. Ask for fewer --patches."
+            f"of {total / 1e9:.0f} GB holds. Ask for fewer `patches`."
         )
 
 
@@ -114,7 +116,7 @@ def pending_shards(
         if different := differences(read_info(path), settings):
             raise ShardError(
                 f"{path} was made with other settings ({', '.join(different)}). "
-                "Give another --out, or --overwrite."
+                "Give another `out`, or `overwrite`."
             )
     return [i for i in indices if not shard_path(folder, i).is_file()]
 
@@ -176,13 +178,13 @@ def generate(
         return
     context = get_context("spawn")
     stop = context.Event()
-    with ProcessPoolExecutor(jobs, context, _prepare_worker, (stop,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _prepare_worker, (stop, model_folders())) as pool:
         futures = {pool.submit(_write_many, settings, folder, part) for part in parts}
         try:
             yield from _watch(futures, folder, set(indices))
         except BrokenProcessPool:
             raise OSError(
-                "a process was killed, perhaps for want of memory (fewer --jobs need less). "
+                "a process was killed, perhaps for want of memory (fewer `jobs` need less). "
                 f"{GOES_ON}"
             ) from None
         finally:
@@ -218,10 +220,11 @@ def _parts(settings: Settings, indices: Sequence[int], jobs: int) -> list[list[i
 _stop: Event | None = None
 
 
-def _prepare_worker(stop: Event) -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+def _prepare_worker(stop: Event, folders: list[str]) -> None:
+    """Know the parent's signal models, leave Ctrl-C to it, and end with it even if it is killed."""
     global _stop
     _stop = stop
+    find_models(folders)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
@@ -246,7 +249,7 @@ def _write(settings: Settings, folder: Path, index: int) -> None:
         shard_path(folder, index),
         arrays,
         settings.model,
-        protocol.tau,
+        protocol.table,
         protocol.name,
         index,
         settings.to_json(),

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from relaxsim.core.files import write_whole
+from relaxsim.core.labels import NUM_LABELS
 from relaxsim.shards.layout import Shard, read_shard
 
-#: Weighted images shown of each patch, spread over the times.
+#: Weighted images shown of each patch, spread over the protocol.
 _IMAGES = 3
-_B_RANGE = (1.0, 2.05)
+#: Quantiles of a map and of the images that are the upper end of their colours.
+_MAP_TOP, _IMAGE_TOP = 0.99, 0.995
+#: Least upper end, for patches without a signal.
+_LEAST_TOP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class _Panel:
     values: np.ndarray
     low: float
     high: float
-    colours: str
+    colours: str = "viridis"
 
 
 def draw_shard(path: str | Path, out: str | Path, num_patches: int = 6) -> None:
@@ -66,38 +71,56 @@ def draw_shard(path: str | Path, out: str | Path, num_patches: int = 6) -> None:
             if axis is not row[0]:
                 figure.colorbar(image, ax=axis, fraction=0.05).ax.tick_params(labelsize=6)
     info = shard.info
+    words = info.signal_model.border.columns[0].words
     figure.suptitle(
-        f"{info.path.name}: {info.signal_model.name}, {info.protocol}, {len(info.tau)} times"
+        f"{info.path.name}: {info.signal_model.name}, {info.protocol}, {len(info.tau)} {words}"
     )
-    temporary = out.with_name(f".part-{out.name}")
-    try:
+    with write_whole(out) as temporary:
         figure.savefig(temporary, dpi=110, format=out.suffix.removeprefix(".") or "png")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _panels(shard: Shard, patch: int) -> list[_Panel]:
-    """Labels, purity where voxels are mixed, every parameter, images."""
+    """Labels, purity where voxels are mixed, every parameter, known maps, images."""
     labels, subject = shard.labels[patch], int(shard.origin[patch, 0])
-    inside = labels > 0
     title = "drawn shapes" if subject < 0 else f"labels, subject {subject}"
-    panels = [_Panel(title, labels, 0, 11, "tab20")]
+    panels = [_Panel(title, labels, 0, NUM_LABELS - 1, "tab20")]
     if (shard.purity[shard.labels > 0] < 1).any():
         panels.append(_Panel("purity", shard.purity[patch].astype(np.float32), 0, 1, "magma"))
-    model = shard.info.signal_model
-    for q, (name, unit) in enumerate(zip(model.parameters, model.units, strict=True)):
+    return panels + _map_panels(shard, patch) + _image_panels(shard, patch)
+
+
+def _map_panels(shard: Shard, patch: int) -> list[_Panel]:
+    """Parameters where there is tissue, and known maps."""
+    inside, model = shard.labels[patch] > 0, shard.info.signal_model
+    panels = []
+    for q, parameter in enumerate(model.parameter_table):
         values = np.where(inside, shard.kappa[patch, ..., q], np.nan)
-        top = float(np.nanquantile(values, 0.99)) if inside.any() else 1.0
-        low, high = _B_RANGE if name == "B" else (0.0, max(top, 1e-6))
-        panels.append(
-            _Panel(name if unit == "1" else f"{name} ({unit})", values, low, high, "viridis")
-        )
-    tau, S = shard.info.tau, shard.S[patch].astype(np.float32)
-    order = np.argsort(tau, kind="stable")
-    shown = order[np.linspace(0, len(tau) - 1, min(_IMAGES, len(tau))).round().astype(int)]
-    top = max(float(np.quantile(S, 0.995)), 1e-6)
+        top = float(np.nanquantile(values, _MAP_TOP)) if inside.any() else 1.0
+        low, high = 0.0, max(top, _LEAST_TOP)
+        if model.shared is not None and q == model.shared_index:
+            low, high = model.shared.wide
+        panels.append(_Panel(_with_unit(parameter.name, parameter.unit), values, low, high))
+    for k, known in enumerate(model.known_maps):
+        assert shard.known is not None
+        values = shard.known[patch, ..., k]
+        panels.append(_Panel(_with_unit(known.name, known.unit), values, *known.plausible))
+    return panels
+
+
+def _image_panels(shard: Shard, patch: int) -> list[_Panel]:
+    """Some of the weighted images, in the order of the protocol's first column."""
+    table, S = shard.info.protocol_table, shard.S[patch].astype(np.float32)
+    order = np.argsort(table[:, 0], kind="stable")
+    shown = order[np.linspace(0, len(table) - 1, min(_IMAGES, len(table))).round().astype(int)]
+    top = max(float(np.quantile(S, _IMAGE_TOP)), _LEAST_TOP)
+    units = [column.unit for column in shard.info.signal_model.columns]
+    panels = []
     for n in shown:
-        title = f"{tau[n]:g} ms, sigma {shard.sigma[patch]:.3f}"
+        row = ", ".join(f"{v:g} {unit}" for v, unit in zip(table[n], units, strict=True))
+        title = f"{row}, sigma {shard.sigma[patch]:.3f}"
         panels.append(_Panel(title, S[..., n], 0, top, "gray"))
     return panels
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return name if unit == "1" else f"{name} ({unit})"

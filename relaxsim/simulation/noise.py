@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Paper, section 4.2: SNR = 0.75 / sigma from about 115 down to 3.
+#: Noise standard deviations (paper, section 4.2): SNR from about 115 down to 3.
 SIGMA_RANGE = (0.0065, 0.255)
 NOISE_MODELS = ("gaussian", "rician")
 #: Pairs of numbers that are drawn at a time: small enough for a core's cache.
@@ -59,7 +59,7 @@ def add_noise(
         If `noise` is neither.
     """
     if noise not in NOISE_MODELS:
-        raise ValueError(f"noise is {noise!r}, expected one of {', '.join(NOISE_MODELS)}")
+        raise ValueError(f"`noise` is {noise!r}, expected one of {', '.join(NOISE_MODELS)}")
     sigma = np.asarray(sigma, np.float32)
     noisy = standard_normal(rng, S.shape)
     noisy *= sigma

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from relaxsim.models.signal_model import SignalModel
+from relaxsim.simulation.tissue_maps import apparent
 
 #: A direction shorter than this share of the vector it comes from is rounding error.
 _DEPENDENT = 1e-6
@@ -16,17 +19,18 @@ def nearest_single_compartment(
     signed: np.ndarray,
     start: np.ndarray,
     bracket: tuple[np.ndarray, np.ndarray],
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     tr: np.ndarray | None = None,
+    known: np.ndarray | None = None,
     steps: int = 15,
 ) -> np.ndarray:
     """Single-compartment kappa whose signed signal is nearest in the least-squares sense.
 
-    A and T are free. The inversion is of the place and not of its tissues, and stays: were it free
-    it would take up a part of what the mixture does to the signal, T another. At a finite TR the
-    kappa is still that for infinite TR, of which A and B follow with T
-    (`relaxsim.simulation.tissue_maps.apparent`).
+    The amplitude and the last parameter, T, are free. The shared parameter is of the place and not
+    of its tissues, and keeps its value: were it free it would take up a part of what the mixture
+    does to the signal, T another. At a finite TR the kappa is still that for infinite TR, of which
+    the apparent one follows (`relaxsim.simulation.tissue_maps.apparent`).
 
     Variable projection (Golub and Pereyra 1973): A is exact for each relaxation time, which takes
     Gauss-Newton steps in its logarithm, between the shortest and the longest of the mixture.
@@ -39,11 +43,12 @@ def nearest_single_compartment(
         First guess, kept where the fit is not better or not physical.
     bracket : (array, array), shape (M,)
         Shortest and longest relaxation time of each mixture, ms.
-    tau : array, shape (N,)
-        Times in ms.
+    protocol : array, shape (N, D), or (N,) if D = 1
     model : SignalModel
     tr : array, shape (M,), optional
         Repetition times, ms; default: infinite.
+    known : array, shape (M, K), optional
+        Known maps at the voxels; default: their default values.
     steps : int
         Most steps; voxels whose steps have become small take no more.
 
@@ -51,69 +56,79 @@ def nearest_single_compartment(
     -------
     kappa : array, shape (M, Q), float32
     """
-    signed, tau = signed.astype(np.float64), np.asarray(tau, np.float64)
-    unit = start.astype(np.float64)
-    tr = None if tr is None else tr.astype(np.float64)
-    unit[:, 0] = 1.0
-    start_residual = signed - start[:, :1] * _shape(unit, tau, model, tr)
+    signed, start64 = signed.astype(np.float64), start.astype(np.float64)
     low, high = (bound.astype(np.float64) for bound in bracket)
+    mixture = _Mixture(
+        signed,
+        np.asarray(model.table(protocol), np.float64),
+        model,
+        None if tr is None else tr.astype(np.float64),
+        None if known is None else known.astype(np.float64),
+    )
+    unit = start64.copy()
+    unit[:, 0] = 1.0
+    start_residual = signed - start64[:, :1] * mixture.shape(unit)
     unit[:, -1] = np.clip(unit[:, -1], low, high)
     moving = np.arange(len(signed))
     for _ in range(steps):
-        times = None if tr is None else tr[moving]
-        step = _step(unit[moving], signed[moving], tau, model, times)
+        step = _step(unit[moving], mixture.part(moving))
         before = unit[moving, -1]
         unit[moving, -1] = np.clip(before * np.exp(step), low[moving], high[moving])
         moving = moving[np.abs(np.log(unit[moving, -1] / before)) > _SMALL_STEP]
         if not len(moving):
             break
-    A, residual = _project(_shape(unit, tau, model, tr), signed)
+    A, residual = _project(mixture.shape(unit), signed)
     better = (_dot(residual, residual) < _dot(start_residual, start_residual)) & (A > 0)
     kappa = np.column_stack([A, unit[:, 1:]])
     return np.where(better[:, None], kappa, start).astype(np.float32)
 
 
-def _step(
-    unit: np.ndarray,
-    signed: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    tr: np.ndarray | None,
-) -> np.ndarray:
-    """Gauss-Newton step of the logarithm of the relaxation time, shape (M,), at most 1."""
-    shape = _shape(unit, tau, model, tr)
-    A, residual = _project(shape, signed)
-    slope = (A * unit[:, -1])[:, None] * _slope(unit, tau, model, tr)
+@dataclass(frozen=True)
+class _Mixture:
+    """Voxels whose signal is fitted: signals (M, N), and all that their model depends on."""
+
+    signed: np.ndarray
+    protocol: np.ndarray
+    model: SignalModel
+    tr: np.ndarray | None
+    known: np.ndarray | None
+
+    def part(self, voxels: np.ndarray) -> _Mixture:
+        """Some of the voxels."""
+        return replace(
+            self,
+            signed=self.signed[voxels],
+            tr=None if self.tr is None else self.tr[voxels],
+            known=None if self.known is None else self.known[voxels],
+        )
+
+    def shape(self, unit: np.ndarray) -> np.ndarray:
+        """Signed signal (M, N) of kappa for infinite TR (M, Q), whose amplitude is 1."""
+        kappa = apparent(unit, self.model, self.tr)
+        return self.model.signed(kappa, self.protocol, np, self.known)
+
+    def slope(self, unit: np.ndarray) -> np.ndarray:
+        """Derivative of `shape` with respect to T."""
+        kappa = apparent(unit, self.model, self.tr)
+        J = self.model.signed_jacobian(kappa, self.protocol, np, self.known)
+        if self.tr is None or self.model.finite_tr is None:
+            return J[..., -1]
+        true = self.model.finite_tr.from_infinite(unit)
+        of_T = self.model.finite_tr.apparent_jacobian(true, self.tr)[..., -1]
+        return np.einsum("mnq,mq->mn", J, of_T)
+
+
+def _step(unit: np.ndarray, mixture: _Mixture) -> np.ndarray:
+    """Gauss-Newton step of the logarithm of T, shape (M,), at most 1."""
+    shape = mixture.shape(unit)
+    A, residual = _project(shape, mixture.signed)
+    slope = (A * unit[:, -1])[:, None] * mixture.slope(unit)
     length = _dot(slope, slope)
     _, slope = _project(shape, slope)
     left = _dot(slope, slope)
-    known = left > _DEPENDENT**2 * length
-    step = np.where(known, _dot(slope, residual), 0.0) / np.where(known, left, 1.0)
+    clear = left > _DEPENDENT**2 * length
+    step = np.where(clear, _dot(slope, residual), 0.0) / np.where(clear, left, 1.0)
     return np.clip(step, -1.0, 1.0)
-
-
-def _shape(
-    unit: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
-) -> np.ndarray:
-    """Signed signal of kappa with A = 1; a finite TR adds ``e exp(-TR / T)``, with e = B - 1."""
-    signal = model.signed(unit, tau, np)
-    if tr is None or "B" not in model.parameters:
-        return signal
-    return signal + _late(unit, tr)[:, None]
-
-
-def _slope(
-    unit: np.ndarray, tau: np.ndarray, model: SignalModel, tr: np.ndarray | None
-) -> np.ndarray:
-    """Derivative of `_shape` with respect to T."""
-    slope = model.signed_jacobian(unit, tau, np)[..., -1]
-    if tr is None or "B" not in model.parameters:
-        return slope
-    return slope + (_late(unit, tr) * tr / unit[:, -1] ** 2)[:, None]
-
-
-def _late(unit: np.ndarray, tr: np.ndarray) -> np.ndarray:
-    return (unit[:, 1] - 1.0) * np.exp(-tr / unit[:, -1])
 
 
 def _project(shape: np.ndarray, signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Simulation: labels, tissue values and times become kappa, S and sigma. Pure functions.
+"""Simulation: labels, tissue values and a protocol become kappa, S and sigma. Pure functions.
 
 A voxel is a list of (tissue, volume fraction) pairs. Crisp labels make one pair a voxel; coarser
 voxels make several where tissues meet, and their signal is the sum of the tissues' *signed*
@@ -56,6 +56,8 @@ class Patches:
         Tissue with the largest volume fraction; 0 where there is none.
     purity : array, shape (n, P, P), float32
         That tissue's volume fraction; 0 in the background.
+    known : array, shape (n, P, P, K), float32, or None
+        Known maps of the signal model.
     """
 
     S: np.ndarray
@@ -63,6 +65,7 @@ class Patches:
     sigma: np.ndarray
     labels: np.ndarray
     purity: np.ndarray
+    known: np.ndarray | None = None
 
 
 def mixture_of_labels(labels: np.ndarray) -> Mixture:
@@ -82,7 +85,7 @@ def mixture_of_fractions(fractions: np.ndarray, least: float = 1e-3) -> Mixture:
 
 def simulate(
     mixture: Mixture,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     values: TissueValues,
     sigma: np.ndarray,
@@ -95,15 +98,15 @@ def simulate(
     Parameters
     ----------
     mixture : Mixture
-    tau : array, shape (N,)
-        Times in ms.
+    protocol : array, shape (N, D), or (N,) if D = 1
     model : SignalModel
     values : TissueValues
     sigma : array, shape (n,)
         Noise standard deviations, in the unit of A.
     rng : numpy.random.Generator
     spread : float
-        Voxel-wise variation inside a tissue, as a share of the tissue's value; none on B.
+        Voxel-wise variation inside a tissue, as a share of the tissue's value; none on the
+        shared parameter.
     noise : str
         ``gaussian`` or ``rician``.
 
@@ -117,12 +120,14 @@ def simulate(
     ValueError
         If `noise` or `spread` is out of range.
     """
-    clean = noise_free(mixture, tau, model, values, rng, spread)
-    S = clean.signed
-    for patch, patch_sigma in zip(S, sigma, strict=True):
-        magnitude = np.abs(patch, out=patch) if model.magnitude else patch
-        patch[...] = add_noise(magnitude, patch_sigma, rng, noise)
-    return Patches(S, clean.kappa, sigma.astype(np.float32), clean.labels, clean.purity)
+    clean = noise_free(mixture, protocol, model, values, rng, spread)
+    S = np.empty_like(clean.signed)
+    for noisy, signed, patch_sigma in zip(S, clean.signed, sigma, strict=True):
+        clean_signal = np.abs(signed) if model.magnitude else signed
+        noisy[...] = add_noise(clean_signal, patch_sigma, rng, noise)
+    return Patches(
+        S, clean.kappa, sigma.astype(np.float32), clean.labels, clean.purity, values.known
+    )
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class NoiseFree:
 
 def noise_free(
     mixture: Mixture,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     values: TissueValues,
     rng: np.random.Generator,
@@ -153,14 +158,14 @@ def noise_free(
 ) -> NoiseFree:
     """Simulate signed signals without noise; parameters as `simulate`.
 
-    The reference kappa of a mixed voxel is the single-compartment kappa with the place's inversion
-    (and the patch's TR) whose signed signal is nearest to the voxel's in the least-squares sense:
-    what an ideal fit of noise-free data with known inversion returns. Where the times cannot tell,
-    it is the mean of its tissues, weighted by their A.
+    The reference kappa of a mixed voxel is the single-compartment kappa with the place's shared
+    parameter and known maps (and the patch's TR) whose signed signal is nearest to the voxel's in
+    the least-squares sense: what an ideal fit of noise-free data returns that knows these. Where
+    the protocol does not determine it, it is the mean of its tissues, weighted by their A.
     """
     size = int(np.prod(mixture.shape))
-    tau = np.asarray(tau, np.float32)
-    signed = np.zeros((size, len(tau)), np.float32)
+    protocol = np.asarray(model.table(protocol), np.float32)
+    signed = np.zeros((size, len(protocol)), np.float32)
     kappa = np.zeros((size, model.num_parameters), np.float32)
     labels, purity = np.zeros(size, np.uint8), np.zeros(size, np.float32)
     # The same variation for all tissues of a voxel: it stands for the place, not for the tissue.
@@ -174,12 +179,14 @@ def noise_free(
         patch, row, column = np.unravel_index(voxel, mixture.shape)
         tissue = voxel_kappa(values, model, patch, row, column, label, variation[voxel])
         tr = None if values.tr is None else values.tr[patch].astype(np.float32)
-        signal = model.signed(apparent(tissue, model, tr), tau, np)
+        known = None if values.known is None else values.known[patch, row, column]
+        signal = model.signed(apparent(tissue, model, tr), protocol, np, known)
         if (fraction < 1).any():
             first = np.flatnonzero(np.diff(voxel, prepend=-1))
             signal = _sum_of_groups(signal * fraction[:, None], first)
             tr = None if tr is None else tr[first]
-            tissue = reference_kappa(signal, tissue, fraction, first, tau, model, tr)
+            known = None if known is None else known[first]
+            tissue = reference_kappa(signal, tissue, fraction, first, protocol, model, tr, known)
             dominant = _largest_in_group(fraction, first)
             voxel, label, fraction = voxel[first], label[dominant], fraction[dominant]
         signed[voxel], kappa[voxel] = signal, apparent(tissue, model, tr)
@@ -198,9 +205,10 @@ def reference_kappa(
     tissue_kappa: np.ndarray,
     fraction: np.ndarray,
     first: np.ndarray,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     tr: np.ndarray | None = None,
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Reference kappa of mixed voxels, for infinite TR; see `noise_free`.
 
@@ -212,10 +220,12 @@ def reference_kappa(
         Of the (voxel, tissue) pairs; kappa for infinite TR.
     first : array, shape (V,), int
         Index of each voxel's first pair.
-    tau : array, shape (N,)
+    protocol : array, shape (N, D), or (N,) if D = 1
     model : SignalModel
     tr : array, shape (V,), optional
         Repetition times of the signals, ms.
+    known : array, shape (V, K), optional
+        Known maps at the voxels.
 
     Returns
     -------
@@ -227,8 +237,15 @@ def reference_kappa(
         return kappa
     T = tissue_kappa[:, -1]
     bracket = np.minimum.reduceat(T, first)[mixed], np.maximum.reduceat(T, first)[mixed]
-    tr = None if tr is None else tr[mixed]
-    kappa[mixed] = nearest_single_compartment(signal[mixed], kappa[mixed], bracket, tau, model, tr)
+    kappa[mixed] = nearest_single_compartment(
+        signal[mixed],
+        kappa[mixed],
+        bracket,
+        protocol,
+        model,
+        None if tr is None else tr[mixed],
+        None if known is None else known[mixed],
+    )
     return kappa
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from relaxsim.core.labels import NUM_LABELS
+
 BUNDLED = Path(__file__).with_name("tissues")
-NUM_LABELS = 12  # BrainWeb labels 0 (background) to 11
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import pytest
 
 from relaxsim.anatomy.anatomy import file_checksum
 from relaxsim.models.protocols import read_protocol
-from relaxsim.shards.generate import Settings
+from relaxsim.models.registry import model_of
+from relaxsim.shards.generate import Settings, rows_of, sequence_of
 from relaxsim.simulation.tissues import read_tissues
 
 
@@ -36,14 +37,14 @@ def small_settings(head):
     def make(times="tis", protocol="cine23", **fields):
         table = read_tissues(fields.pop("tissues", "paper"))
         p = read_protocol(protocol, times)
-        own = {
-            "times": times,
-            "protocols": ((p.name, tuple(p.tau.tolist())),),
+        defaults = {
+            "sequence": sequence_of(model_of(times)),
+            "protocols": ((p.name, rows_of(p)),),
             "anatomies": ((str(head), file_checksum(head)),),
             "tissues": (table.name, table.text),
             "patches": 6,
             "patch_size": 12,
         }
-        return Settings(**(own | fields))
+        return Settings(**(defaults | fields))
 
     return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from methods import Method
 from slices import BUILTIN_SUBJECTS
 
 from relaxnet.evaluation.metrics import Summary, by_tissue
-from relaxsim.anatomy.anatomy import file_checksum
+from relaxsim.anatomy.anatomy import BUILTIN, file_checksum
 from relaxsim.models.signal_model import SignalModel
-from relaxsim.shards.generate import BUILTIN, Settings, draw_mixture, shard_rng
+from relaxsim.shards.generate import Settings, draw_mixture, shard_rng
 from relaxsim.simulation.noise import add_noise
 from relaxsim.simulation.simulate import Mixture, noise_free
 from relaxsim.simulation.tissue_maps import TissueValues, draw_tissue_values
@@ -96,7 +96,7 @@ def draw_places(
     chosen = [(str(path), file_checksum(path)) for path in anatomies]
     chosen = (chosen or [(BUILTIN, str(subject)) for subject in BUILTIN_SUBJECTS])[:num]
     settings = Settings(
-        times="tis",
+        sequence="tis",
         protocols=(("none", (1.0,)),),
         anatomies=tuple(chosen),
         tissues=("", ""),
@@ -140,7 +140,8 @@ def simulate(
     model : SignalModel
     seed : int
     b_field : str or float
-        As `relaxsim.simulation.tissue_maps.draw_tissue_values`, or B itself (for infinite TR).
+        As `relaxsim.simulation.tissue_maps.draw_tissue_values`, or the value of the shared
+        parameter (for infinite TR).
     tr : float, optional
         Repetition time in ms; default infinite.
     change : callable, optional
@@ -154,8 +155,8 @@ def simulate(
         values = draw_tissue_values(
             model, table, num, places.size, rng, field, None if tr is None else (tr, tr)
         )
-        if values.B is not None and not isinstance(b_field, str):
-            values = TissueValues(values.by_label, np.full_like(values.B, b_field), values.tr)
+        if values.shared is not None and not isinstance(b_field, str):
+            values = replace(values, shared=np.full_like(values.shared, b_field))
         if change is not None:
             values = change(values, rng)
         parts.append(noise_free(mixture, tau, model, values, rng, SPREAD))

@@ -14,6 +14,17 @@ from relaxsim.anatomy.head.brain import BRAIN_BOX
 from relaxsim.anatomy.head.lattice import Box
 from relaxsim.anatomy.head.layers import COVER, DURA_LIMIT, SKIN_ONLY, LayerScores, layer_scores
 from relaxsim.anatomy.head.paint import (
+    BrainScores,
+    Cuts,
+    Head,
+    brain_scores,
+    inside,
+    outer_fluid,
+    paint_brain,
+    paint_layers,
+    within,
+)
+from relaxsim.core.labels import (
     AROUND_FAT,
     CSF,
     DURA,
@@ -25,15 +36,6 @@ from relaxsim.anatomy.head.paint import (
     SKULL,
     VESSEL,
     WHITE,
-    BrainScores,
-    Cuts,
-    Head,
-    brain_scores,
-    inside,
-    outer_fluid,
-    paint_brain,
-    paint_layers,
-    within,
 )
 
 #: Voxels of the sample that the cuts are chosen on, mm.

@@ -19,8 +19,20 @@ from relaxsim.anatomy.head.layers import (
     layer_scores,
 )
 from relaxsim.anatomy.head.shapes import intersection
+from relaxsim.core.labels import (
+    AROUND_FAT,
+    CSF,
+    DURA,
+    FAT,
+    GREY,
+    MARROW,
+    MUSCLE,
+    SKIN,
+    SKULL,
+    VESSEL,
+    WHITE,
+)
 
-CSF, GREY, WHITE, FAT, MUSCLE, SKIN, SKULL, VESSEL, AROUND_FAT, DURA, MARROW = range(1, 12)
 #: Roughness of the brain's boundaries, mm: BrainWeb's labels were cut from noisy images.
 ROUGHNESS = 0.35
 

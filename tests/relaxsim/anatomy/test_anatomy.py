@@ -14,6 +14,7 @@ from relaxsim.anatomy.anatomy import (
     fetched_brains_dir,
     file_checksum,
     find_fetched_brains,
+    head_voxel,
     label_family,
     load_anatomy,
     subject_number,
@@ -160,3 +161,8 @@ def test_brainweb_model(data_dir):
     mask = brain_mask(anatomy.labels)
     assert 1.7e6 < mask.sum() / 8 < 2.3e6
     assert np.isin(anatomy.labels[mask], (1, 2, 3, 8)).mean() > 0.999
+
+
+def test_the_built_in_head_is_finer_than_mixed_voxels():
+    assert head_voxel(None) == 1.0
+    assert [head_voxel((size, 3.0)) for size in (0.4, 1.2, 2.0)] == pytest.approx([0.5, 0.8, 1.0])

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from relaxsim.cli.group import main
-from relaxsim.cli.options import IndexRange, Range
+from relaxsim.cli.options import IndexRange
+from relaxsim.core.options import Range
 from relaxsim.shards.layout import list_shards, read_shard, shard_path, verify_shard
 
 
@@ -85,8 +86,8 @@ def test_a_job_array(head, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--tis or echo times with --tes"),
-        (["--tis", "cine31", "--tes", "fse6"], "not both"),
+        ([], "--tis, or echo times with --tes"),
+        (["--tis", "cine31", "--tes", "fse6"], "belong to no one signal model"),
         (["--tis", "random", "--tis", "cine31"], "stands alone"),
         (["--tis", "fse6"], "list of echo times"),
         (["--tes", "fse6", "--tr", "2000"], "belongs to inversion recovery"),
@@ -182,7 +183,7 @@ def test_phantoms(head, tmp_path, kind):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--tis or echo times"),
+        ([], "--tis, or echo times"),
         (["--tis", "random"], "no such file"),
         (["--tis", "cine31", "--slice", "900"], "leave"),
         (["--tis", "cine31", "--slice", "0"], "empty"),
@@ -211,7 +212,9 @@ def test_help_says_what_and_how(name):
     assert "Usage" in said
     command = dict(commands())[name]
     assert command.help
-    for option in (p for p in command.params if isinstance(p, click.Option)):
+    for option in (
+        p for p in command.get_params(click.Context(command)) if isinstance(p, click.Option)
+    ):
         assert option.help, f"{name} {option.name}"
 
 

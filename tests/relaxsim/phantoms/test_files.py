@@ -113,7 +113,7 @@ def test_nothing_is_overwritten_unasked(head, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     check_free(tmp_path, phantom.model)
     write(phantom, tmp_path, repeats=3)
-    with pytest.raises(ValueError, match=r"exists\. Give --overwrite"):
+    with pytest.raises(ValueError, match=r"exists\. Give `overwrite`"):
         write(phantom, tmp_path)
     write(phantom, tmp_path, repeats=1, overwrite=True)
     assert [p.name for p in sorted(tmp_path.glob("rep-*"))] == [
@@ -138,7 +138,7 @@ def test_files_of_others_stay(head, tmp_path):
 
 def test_a_file_in_the_way_is_refused_before_anything_is_moved(head, tmp_path):
     (tmp_path / "purity.nii.gz").write_text("mine")
-    with pytest.raises(ValueError, match=r"purity.nii.gz exists. Give --overwrite"):
+    with pytest.raises(ValueError, match=r"purity.nii.gz exists. Give `overwrite`"):
         write(brain(head), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["purity.nii.gz"]
 

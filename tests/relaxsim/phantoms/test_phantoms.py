@@ -5,25 +5,31 @@ import numpy as np
 import pytest
 
 from relaxsim.anatomy.anatomy import Anatomy, load_anatomy
+from relaxsim.models.finite_tr import apparent as apparent_at_tr
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.phantoms import (
-    PLATES,
     WATER,
     brain_phantom,
     middle_slice,
     noisy_series,
-    nominal_values,
     plate_labels,
     plate_phantom,
 )
-from relaxsim.simulation.tissue_maps import finite_tr
+from relaxsim.phantoms.tables import PLATES, read_plate
 from relaxsim.simulation.tissues import read_tissues
 
 TIS = np.array([100.0, 400.0, 900.0, 2500.0])
 TES = np.array([10.0, 40.0, 160.0])
 #: Nominal values of the first and last spheres (Stupic et al. 2021).
 NIST = {"T1": ((1989, 1465), (21.719, 15.83)), "T2": ((2480, 581.3), (90.9, 5.592))}
+
+
+def finite_tr(M0, e, T1, tr):
+    """A and B of an inversion recovery with a 90-degree readout every TR."""
+    kappa = np.stack(np.broadcast_arrays(M0, e, T1), axis=-1)
+    A, B, _ = np.moveaxis(apparent_at_tr(kappa, tr), -1, 0)
+    return A, B
 
 
 def brain(head, seed=0, model=INVERSION_RECOVERY, tau=TIS, **options):
@@ -160,17 +166,18 @@ def test_slices_outside_are_refused(head):
 
 @pytest.mark.parametrize("array", ["T1", "T2"])
 def test_nominal_values(array):
-    values = nominal_values(array)
+    values = read_plate(array).spheres
     assert (values["T1"][0], values["T2"][0]) == NIST[array][0]
     assert (values["T1"][-1], values["T2"][-1]) == NIST[array][1]
     for column in values.values():
         assert len(column) == 14
         assert (np.diff(column) < 0).all()
+    assert read_plate(array).water == {"T1": 3500.0, "T2": 2000.0}
     lines = (PLATES / "nist.csv").read_text().splitlines()
     assert "doi 10.1002/mrm.28779" in " ".join(lines[:2])
-    assert len(list(csv.reader(lines[2:]))) == 29
+    assert len(list(csv.reader(lines[3:]))) == 31
     with pytest.raises(ValueError, match="one of T1, T2"):
-        nominal_values("PD")
+        read_plate("PD")
 
 
 @pytest.mark.data
@@ -179,7 +186,7 @@ def test_nominal_values_against_the_data(data_dir, array, salt):
     import json
 
     nominal = json.loads((data_dir / "nist_3t/nominal.json").read_text())[f"{array}_array_{salt}"]
-    assert nominal == nominal_values(array)
+    assert nominal == read_plate(array).spheres
 
 
 @pytest.mark.parametrize(
@@ -187,7 +194,7 @@ def test_nominal_values_against_the_data(data_dir, array, salt):
 )
 def test_plate_has_the_nominal_values(model, tau, array):
     phantom = plate_phantom(array, tau, model, np.random.default_rng(0))
-    nominal = nominal_values(array)[model.parameters[-1]]
+    nominal = read_plate(array).spheres[model.parameters[-1]]
     pure = phantom.regions["pure"]
     assert (phantom.purity[pure] > 0.999).all()
     for sphere in range(1, 15):

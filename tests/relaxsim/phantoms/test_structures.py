@@ -3,15 +3,22 @@ import pytest
 from scipy import ndimage
 
 from relaxsim.anatomy.anatomy import load_anatomy
+from relaxsim.models.finite_tr import apparent as apparent_at_tr
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.phantoms.phantoms import brain_phantom, plate_phantom
 from relaxsim.phantoms.structures import STRUCTURES, with_structures
-from relaxsim.simulation.tissue_maps import finite_tr
 from relaxsim.simulation.tissues import read_tissues
 
 TIS = np.array([100.0, 400.0, 900.0, 2500.0])
 TES = np.array([10.0, 40.0, 160.0])
+
+
+def finite_tr(M0, e, T1, tr):
+    """A and B of an inversion recovery with a 90-degree readout every TR."""
+    kappa = np.stack(np.broadcast_arrays(M0, e, T1), axis=-1)
+    A, B, _ = np.moveaxis(apparent_at_tr(kappa, tr), -1, 0)
+    return A, B
 
 
 def brain(head, model=INVERSION_RECOVERY, tau=TIS, **options):
@@ -21,7 +28,7 @@ def brain(head, model=INVERSION_RECOVERY, tau=TIS, **options):
 
 
 def test_the_papers_structures():
-    found = {s.name: (s.tissue, s.shape, s.T["T1"]) for s in STRUCTURES}
+    found = {s.name: (s.tissue, s.shape, s.values["T1"]) for s in STRUCTURES}
     assert found == {
         "hypo-intense point": (2, (1, 1), 400.0),
         "hyper-intense point": (3, (1, 1), 1200.0),
@@ -45,7 +52,7 @@ def test_structures_replace_the_relaxation_time_only(head, model, tau):
         inside = e2.regions[f"structure-{number}"]
         x, y, _ = (np.ptp(i) + 1 for i in np.nonzero(inside))
         assert (x, y) == s.shape
-        assert (e2.kappa[inside][:, -1] == s.T[model.parameters[-1]]).all()
+        assert (e2.kappa[inside][:, -1] == s.values[model.parameters[-1]]).all()
         near = e2.regions[f"neighborhood-{number}"] | inside
         assert (e1.labels[near] == s.tissue).all()
         assert (e1.purity[near] > 0.999).all()
@@ -86,7 +93,7 @@ def e1_values(phantom, at, tr):
 
 
 def test_no_room_is_said(head):
-    with pytest.raises(ValueError, match=r"no room for the .*another --slice"):
+    with pytest.raises(ValueError, match=r"no room for the .*another `slice`"):
         with_structures(brain(head, voxel_size=4.0, matrix=30))
     plate = plate_phantom("T1", TIS, INVERSION_RECOVERY, np.random.default_rng(0))
     with pytest.raises(ValueError, match="no room"):

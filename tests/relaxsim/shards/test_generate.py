@@ -5,7 +5,7 @@ import pytest
 
 from relaxsim.anatomy.anatomy import load_anatomy
 from relaxsim.models.protocols import read_protocol
-from relaxsim.shards.generate import head_voxel, make_shard, shard_rng
+from relaxsim.shards.generate import make_shard, shard_rng
 
 
 def pairs(names):
@@ -42,11 +42,6 @@ def test_every_protocol_meets_every_anatomy(small_settings):
     settings = small_settings(protocols=pairs(names), anatomies=anatomies)
     met = {(settings.protocol_of(i).name, settings.anatomy_of(i)[0]) for i in range(8)}
     assert len(met) == 8
-
-
-def test_the_built_in_head_is_finer_than_mixed_voxels():
-    assert head_voxel(None) == 1.0
-    assert [head_voxel((size, 3.0)) for size in (0.4, 1.2, 2.0)] == pytest.approx([0.5, 0.8, 1.0])
 
 
 def test_streams_of_a_shard_differ():

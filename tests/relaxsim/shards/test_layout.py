@@ -31,7 +31,13 @@ def arrays(n=5, P=6, seed=0):
 
 def write(folder, content=None, **options):
     path = shard_path(folder, 0)
-    given = {"model": T2_DECAY, "tau": TAU, "protocol": "p", "index": 0, "settings": {"seed": 3}}
+    given = {
+        "model": T2_DECAY,
+        "protocol_table": TAU,
+        "protocol": "p",
+        "index": 0,
+        "settings": {"seed": 3},
+    }
     write_shard(path, content or arrays(), **{**given, **options})
     return path
 
@@ -141,7 +147,10 @@ def rewritten(path, change):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda f: f.attrs.__setitem__("layout", 2), "layout version 2, this version reads 1"),
+        (
+            lambda f: f.attrs.__setitem__("layout", 3),
+            "layout version 3, this version reads 1 and 2",
+        ),
         (lambda f: f.attrs.__delitem__("layout"), "no shard"),
         (lambda f: f.attrs.__setitem__("tau", TAU + 1), "attributes do not match"),
         (lambda f: f.attrs.__setitem__("settings", "{}"), "attributes do not match"),

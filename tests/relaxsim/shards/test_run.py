@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from relaxsim.core.files import temporary_path
 from relaxsim.shards.layout import (
     DATASETS,
     ShardError,
@@ -19,7 +20,6 @@ from relaxsim.shards.layout import (
     read_info,
     read_shard,
     shard_path,
-    temporary_path,
     verify_shard,
 )
 from relaxsim.shards.run import (
@@ -86,7 +86,7 @@ def test_a_resumed_run_writes_what_is_missing(run, tmp_path):
 def test_other_settings_are_not_mixed(run, small_settings):
     _, folder = run
     other = small_settings(patches=100, patch_size=8, protocols=(), seed=1, noise="rician")
-    with pytest.raises(ShardError, match=r"other settings \(noise, seed\).*--overwrite"):
+    with pytest.raises(ShardError, match=r"other settings \(noise, seed\).*`overwrite`"):
         pending_shards(other, folder, range(5))
     assert pending_shards(other, folder, range(5), overwrite=True) == list(range(5))
 
@@ -136,7 +136,7 @@ def test_a_disk_too_small_is_refused_before_writing(run, tmp_path, monkeypatch):
     settings, folder = run
     usage = type("usage", (), {"free": 50_000, "total": 10**9})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"0\.00 GB free\. Ask for fewer --patches"):
+    with pytest.raises(OSError, match=r"0\.00 GB free\. Ask for fewer `patches`"):
         check_space(settings, tmp_path / "new/deep", range(5))
     assert not (tmp_path / "new").exists()
     huge = replace(settings, patches=10**12)
@@ -150,7 +150,7 @@ def test_a_disk_too_small_is_refused_before_writing(run, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch):
     settings, _ = run
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file; --out takes a folder"):
+    with pytest.raises(ValueError, match="is a file; `out` takes a folder"):
         check_space(settings, tmp_path / "file", range(5))
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="not a folder that takes files"):
@@ -174,11 +174,13 @@ def test_leftovers_of_the_dead_are_removed_and_of_the_living_kept(run, tmp_path)
         pass
     own = temporary_path(shard_path(tmp_path, 0))
     dead = own.with_name(own.name.replace(f".{os.getpid()}.", f".{ended.pid}."))
-    elsewhere = tmp_path / ".shard-00000.h5.another-host.1.part"
-    for path in (own, dead, elsewhere):
+    elsewhere = tmp_path / ".shard-00000.h5.another-host.1.part.h5"
+    former_version = dead.with_suffix("")
+    for path in (own, dead, elsewhere, former_version):
         path.touch()
     write(settings, tmp_path, [3])
     assert not dead.exists()
+    assert not former_version.exists()
     assert own.exists()
     assert elsewhere.exists()
 
@@ -234,7 +236,7 @@ def killed_many_times(settings, folder, whole, times, jobs, seed):
         deadline, some = time.monotonic() + 60, len(list(folder.glob("*.h5")))
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)  # until it writes, then a random moment more
-            if len(list(folder.glob("*.h5"))) > some or list(folder.glob(".*.part")):
+            if len(list(folder.glob("*.h5"))) > some or list(folder.glob(".*.part.h5")):
                 time.sleep(rng.uniform(0, 0.15))
                 break
         process.send_signal(signal.SIGKILL)
@@ -306,7 +308,7 @@ def test_a_run_given_up_ends_soon(small_settings, tmp_path):
 
 def test_shards_beyond_memory_are_refused(small_settings, tmp_path):
     settings = small_settings(patches=240, patch_size=512, protocol="cine31")
-    with pytest.raises(ValueError, match="smaller --patch-size"):
+    with pytest.raises(ValueError, match="smaller `patch_size`"):
         check_space(settings, tmp_path, [0])
 
 

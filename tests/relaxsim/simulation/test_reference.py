@@ -4,15 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from relaxsim.models.finite_tr import apparent as apparent_at_tr
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import random_protocol, read_protocol
 from relaxsim.models.registry import MODELS
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.reference import nearest_single_compartment
 from relaxsim.simulation.simulate import reference_kappa
-from relaxsim.simulation.tissue_maps import apparent, finite_tr
+from relaxsim.simulation.tissue_maps import apparent
 
 CINE31 = read_protocol("cine31", "tis").tau
+
+
+def finite_tr(M0, e, T1, tr):
+    """A and B of an inversion recovery with a 90-degree readout every TR."""
+    kappa = np.stack(np.broadcast_arrays(M0, e, T1), axis=-1)
+    A, B, _ = np.moveaxis(apparent_at_tr(kappa, tr), -1, 0)
+    return A, B
 
 
 def mixtures(model, num, seed, compartments=2):

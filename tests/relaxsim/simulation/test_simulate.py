@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaxsim.models.finite_tr import apparent as apparent_at_tr
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
+from relaxsim.simulation.fields import polynomial_field
 from relaxsim.simulation.simulate import (
     mixture_of_fractions,
     mixture_of_labels,
@@ -13,15 +15,21 @@ from relaxsim.simulation.simulate import (
 )
 from relaxsim.simulation.tissue_maps import (
     TissueValues,
-    draw_b,
+    draw_shared,
     draw_tissue_values,
     draw_variation,
-    finite_tr,
-    smooth_b,
 )
 from relaxsim.simulation.tissues import read_tissues
 
 TAU = np.array([139.0, 400.0, 900.0, 2500.0])
+B = INVERSION_RECOVERY.shared
+
+
+def finite_tr(M0, e, T1, tr):
+    """A and B of an inversion recovery with a 90-degree readout every TR."""
+    kappa = np.stack(np.broadcast_arrays(M0, e, T1), axis=-1)
+    A, B, _ = np.moveaxis(apparent_at_tr(kappa, tr), -1, 0)
+    return A, B
 
 
 def values_of(model, num=2, size=8, **options):
@@ -114,7 +122,7 @@ def test_pure_fractions_are_as_labels():
 
 
 def test_b_of_a_patch_is_half_normal_below_two():
-    b = draw_b(np.random.default_rng(0), 4000, 3, "patch")
+    b = draw_shared(B, np.random.default_rng(0), 4000, 3, "patch")
     assert np.ptp(b, axis=(1, 2)).max() == 0
     assert b.max() <= 2
     assert (2 - b[:, 0, 0]).mean() == pytest.approx(0.2 * np.sqrt(2 / np.pi), rel=0.05)
@@ -122,21 +130,23 @@ def test_b_of_a_patch_is_half_normal_below_two():
 
 def test_wide_and_smooth_b():
     rng = np.random.default_rng(0)
-    wide = draw_b(rng, 2000, 2, "wide")[:, 0, 0]
+    wide = draw_shared(B, rng, 2000, 2, "wide")[:, 0, 0]
     assert wide.min() == pytest.approx(1.0, abs=0.01)
     assert wide.max() == pytest.approx(2.05, abs=0.01)
-    smooth = smooth_b(rng, 500, (40, 40))
+    smooth = B.of_field(polynomial_field(rng, 500, (40, 40)))
     assert 1 <= smooth.min()
     assert smooth.max() <= 2
     assert np.median(np.ptp(smooth, axis=(1, 2))) > 0.02
     assert np.abs(np.diff(smooth, axis=1)).max() < 0.08
-    slow = draw_b(rng, 500, 40, "slow")
+    slow = draw_shared(B, rng, 500, 40, "slow")
     assert 0.003 < np.ptp(slow, axis=(1, 2)).mean() < np.ptp(smooth, axis=(1, 2)).mean() / 2
     # As wide a choice of values as over the whole field of view, and that itself where it is small.
-    assert slow.mean() == pytest.approx(smooth_b(rng, 500, (256, 256)).mean(), abs=0.02)
-    assert draw_b(rng, 2, 300, "slow").shape == (2, 300, 300)
+    assert slow.mean() == pytest.approx(
+        B.of_field(polynomial_field(rng, 500, (256, 256))).mean(), abs=0.02
+    )
+    assert draw_shared(B, rng, 2, 300, "slow").shape == (2, 300, 300)
     with pytest.raises(ValueError, match="expected one of patch, wide, smooth, slow"):
-        draw_b(rng, 1, 2, "rough")
+        draw_shared(B, rng, 1, 2, "rough")
 
 
 def test_finite_repetition_time_is_a_steady_state():
@@ -164,7 +174,7 @@ def test_finite_tr_ties_a_and_b_to_t1(b_field):
     )
     A, B, T1 = np.moveaxis(clean.kappa.astype(float), -1, 0)
     M0 = np.take_along_axis(values.by_label[:, None, :, 0], labels.astype(int), 2)
-    expected = finite_tr(M0, values.B - 1.0, T1, values.tr[:, None, None])
+    expected = finite_tr(M0, values.shared - 1.0, T1, values.tr[:, None, None])
     np.testing.assert_allclose(A, expected[0], rtol=1e-5)
     np.testing.assert_allclose(B, expected[1], rtol=1e-5)
     assert B.min() < 1.5 < B.max() or b_field == "wide"
