@@ -24,15 +24,18 @@ def block_labels(rng, num, size):
 
 
 def make_shards(folder, num_shards=2, num=8, size=12, model=INVERSION_RECOVERY, tau=TAU, seed=0):
-    """Write small shards of `model`; every one has another number of times."""
+    """Write small shards of `model`; every one has another number of images.
+
+    `tau` is its protocol: times (N,), or a table (N, D) of several columns.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(num_shards):
         rng = np.random.default_rng(index + 1000 * seed)
-        times = tau[: len(tau) - index % 2]
+        protocol = tau[: len(tau) - index % 2]
         values = draw_tissue_values(model, read_tissues("paper"), num, size, rng)
         mixture = mixture_of_labels(block_labels(rng, num, size))
-        patches = simulate(mixture, times, model, values, draw_sigma(rng, num), rng)
+        patches = simulate(mixture, protocol, model, values, draw_sigma(rng, num), rng)
         arrays = vars(patches) | {"origin": np.zeros((num, 4), np.int32)}
         settings = {"seed": seed, "tissues": ["paper", ""], "sigma_range": [0.0065, 0.255]}
-        write_shard(shard_path(folder, index), arrays, model, times, "test", index, settings)
+        write_shard(shard_path(folder, index), arrays, model, protocol, "test", index, settings)
     return folder

@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from toy_models import add_toys, remove_toys
 
 from relaxsim.anatomy.anatomy import file_checksum
 from relaxsim.models.protocols import read_protocol
@@ -48,3 +49,11 @@ def small_settings(head):
         return Settings(**(defaults | fields))
 
     return make
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """The toy signal models, known to the registry for a test."""
+    known = add_toys(monkeypatch)
+    yield
+    remove_toys(known)

@@ -4,7 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from relaxsim.models.registry import MODELS, signal_model
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
+from relaxsim.shards import layout
 from relaxsim.shards.layout import (
     ShardError,
     list_shards,
@@ -201,3 +203,72 @@ def test_a_shard_without_tissue_is_sound(tmp_path):
     content["labels"][:] = 0
     content["kappa"][:] = 0
     assert verify_shard(write(tmp_path, content)).num_patches == 5
+
+
+TABLE = np.array([[30.0, 200.0], [60.0, 600.0], [40.0, 3000.0]])
+
+
+def write_table(folder, content=None, **options):
+    """A shard of a model with two columns and a known map."""
+    if content is None:
+        content = arrays() | {"known": np.ones((5, 6, 6, 1), np.float32)}
+    model = signal_model("spoiled_echo")
+    return write(folder, content, model=model, protocol_table=TABLE, **options)
+
+
+def test_columns_and_known_maps_are_read_as_written(toys, tmp_path):
+    shard = read_shard(write_table(tmp_path))
+    np.testing.assert_array_equal(shard.info.protocol_table, TABLE)
+    np.testing.assert_array_equal(shard.info.tau, TABLE[:, 0])
+    np.testing.assert_array_equal(shard.known, np.ones((5, 6, 6, 1)))
+    with h5py.File(shard.info.path) as file:
+        assert (file.attrs["layout"], file.attrs["tau"].shape) == (2, (3, 2))
+        assert file.attrs["columns"] == b'["flip_angle", "repetition_time"]'
+        assert file.attrs["known_maps"] == b'["B1"]'
+        assert file["known"].chunks == (1, 6, 6, 1)
+    assert read_shard(write(tmp_path)).known is None
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"columns": '["flip_angle"]'}, "has the columns flip_angle, but spoiled_echo has flip"),
+        ({"known_maps": "[]"}, "has the known maps none, but spoiled_echo has B1"),
+        ({"tau": np.ones(3)}, "takes a protocol of 2 columns"),
+        ({"layout": 1}, "layout version 1, which holds no protocol of spoiled_echo"),
+    ],
+)
+def test_protocols_of_other_columns_are_refused(toys, tmp_path, monkeypatch, change, match):
+    attributes = layout._attributes
+    monkeypatch.setattr(layout, "_attributes", lambda *words: attributes(*words) | change)
+    refused(read_shard, write_table(tmp_path), match)
+
+
+def test_known_maps_that_do_not_fit_are_refused(toys, tmp_path):
+    content = arrays() | {"known": np.ones((5, 6, 6, 2), np.float32)}
+    refused(read_shard, write_table(tmp_path, content), "dataset known has shape .*1 known maps")
+    path = rewritten(write_table(tmp_path), lambda f: f.__delitem__("known"))
+    refused(read_shard, path, "lacks the dataset known")
+    content["known"] = np.full((5, 6, 6, 1), np.nan, np.float32)
+    refused(verify_shard, write_table(tmp_path, content), "known holds values that are not finite")
+    with pytest.raises(KeyError):
+        write_table(tmp_path, arrays())
+
+
+def test_words_of_zeros_that_become_ones_are_noticed(toys, tmp_path):
+    """HDF5's own checksum (Fletcher-32) takes them for equal."""
+    content = arrays() | {"known": np.ones((5, 6, 6, 1), np.float32)}
+    content["S"][:] = 0
+    path = write_table(tmp_path, content)
+    whole = bytearray(path.read_bytes())
+    place = bytes(whole).find(b"\0" * 400) + 200
+    whole[place : place + 2] = b"\xff\xff"
+    path.write_bytes(bytes(whole))
+    with pytest.raises(ShardError):
+        read_shard(path)
+
+
+def test_a_model_that_is_not_there_is_named(toys, tmp_path, monkeypatch):
+    path = write_table(tmp_path)
+    monkeypatch.delitem(MODELS, "spoiled_echo")
+    refused(read_shard, path, "no signal model is called 'spoiled_echo'")

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
+from toy_models import import_toy
 
 from relaxsim.models.finite_tr import apparent as apparent_at_tr
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
@@ -14,6 +15,8 @@ from relaxsim.simulation.simulate import reference_kappa
 from relaxsim.simulation.tissue_maps import apparent
 
 CINE31 = read_protocol("cine31", "tis").tau
+#: Rows of flip angle (degrees) and repetition time (ms).
+TABLE = np.array([[30.0, 200.0], [60.0, 200.0], [60.0, 600.0], [60.0, 1500.0], [40.0, 3000.0]])
 
 
 def finite_tr(M0, e, T1, tr):
@@ -141,3 +144,27 @@ def test_b_is_that_of_the_place():
     _, found = reference(kappa, np.float32([[0.5, 0.5]]), CINE31, INVERSION_RECOVERY)
     np.testing.assert_allclose(found[0, 1], 1.9, rtol=1e-6)
     assert 780.0 < found[0, 2] < 3500.0
+
+
+def test_several_columns_and_known_maps_without_a_separable_form():
+    """A fit with the known map of the voxel gives the same."""
+    model, num = import_toy("spoiled_echo"), 40
+    rng = np.random.default_rng(7)
+    kappa = np.empty((num, 2, 2), np.float32)
+    kappa[..., 0] = rng.uniform(0.3, 1.2, (num, 2))
+    kappa[..., 1] = np.exp(rng.uniform(*np.log((300, 3000)), (num, 2)))
+    fraction = rng.dirichlet(np.ones(2), num).astype(np.float32)
+    known = rng.uniform(0.7, 1.3, (num, 1)).astype(np.float32)
+    flat, first = kappa.reshape(-1, 2), np.arange(0, 2 * num, 2)
+    pairs = model.signed(flat, TABLE.astype(np.float32), np, np.repeat(known, 2, axis=0))
+    signal = (fraction[..., None] * pairs.reshape(num, 2, -1)).sum(1)
+    found = reference_kappa(signal, flat, fraction.reshape(-1), first, TABLE, model, None, known)
+    for k, s, b1 in zip(found, signal, known, strict=True):
+
+        def residual(u, k=k, s=s, b1=b1):
+            return model.signed((u * k)[None], TABLE, np, b1[None])[0] - s
+
+        fit = least_squares(residual, np.ones(2), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+        np.testing.assert_allclose(fit.x, 1.0, rtol=2e-3)
+    other = reference_kappa(signal, flat, fraction.reshape(-1), first, TABLE, model)
+    assert np.abs(other[:, 0] / found[:, 0] - 1).max() > 0.1
