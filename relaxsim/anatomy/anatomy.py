@@ -54,7 +54,7 @@ class Anatomy:
     checksum : str
         SHA-256 of the file, or of the built-in head's labels.
     family : str
-        What the labels meant before they were mapped: ``brainweb20``, ``brainweb1``, ``builtin``.
+        Meaning of the labels before they were mapped: ``brainweb20``, ``brainweb1``, ``builtin``.
     """
 
     labels: np.ndarray
@@ -86,7 +86,7 @@ def load_anatomy(path: str | Path) -> Anatomy:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is no label volume; the message says what is wrong with it.
+        If the file is no label volume; the message names the fault.
     """
     path = Path(path)
     labels, voxel_size = read_labels(path)

@@ -1,7 +1,7 @@
 """Label volumes on disk: BrainWeb's MINC and raw files, and NIfTI.
 
 Every reader returns whole numbers with the axes slice (inferior to superior), row (posterior to
-anterior), column (left to right), which is BrainWeb's own order.
+anterior), column (left to right), as in BrainWeb's files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHOLE_TOLERANCE = 0.025
 VOXELS = (0.1, 10.0)
 #: Slices of a MINC file that are read at a time.
 SLAB = 16
-#: What the readers raise, besides their own, on a header that makes no sense.
+#: Errors that nibabel and numpy raise on a header that makes no sense.
 _LOOKUP_ERRORS = (ValueError, TypeError, LookupError, AssertionError, np.linalg.LinAlgError)
 
 
@@ -50,12 +50,12 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
     ----------
     path : path
         MINC (``.mnc``), NIfTI (``.nii``) or BrainWeb's headerless raw (``.rawb``, ``.bin``; 8 or
-        16 bit, the grid told by the number of bytes), each possibly with ``.gz``.
+        16 bit; the number of bytes gives the grid), each possibly with ``.gz``.
 
     Returns
     -------
     labels : uint8 array, shape (slices, rows, columns)
-        Values 0 to 11, whose meaning is the file's family's.
+        Values 0 to 11; their meaning depends on the family of the file.
     voxel_size : float
         In mm.
 
@@ -97,7 +97,7 @@ def _endings() -> str:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """One line for whatever the libraries say of a file that is not what its name says."""
+    """Turn errors of the libraries into one line, for files of another format than their name's."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # netCDF: an array outlives its memory map

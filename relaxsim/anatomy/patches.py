@@ -37,7 +37,7 @@ def crop(volume: np.ndarray, centre: Sequence[int], size: tuple[int, int, int]) 
     Parameters
     ----------
     volume : array, shape (Z, Y, X)
-        One slice alone says nothing of its depth: it stands for every depth.
+        A volume of one slice is that slice at every depth.
     centre : (slice, row, column)
         Index of the block's voxel ``size // 2``.
     size : (int, int, int)
@@ -145,7 +145,7 @@ def fine_size(size: int, factor: float) -> int:
     """Number of fine voxels that hold `size` coarse ones.
 
     Of a whole ratio it is exactly as many, so that no coarse voxel's edge cuts a fine one: at a
-    ratio of 1 the labels stay what they are.
+    ratio of 1 the labels do not change.
     """
     if abs(factor - round(factor)) < 1e-6:
         return size * round(factor)

@@ -54,7 +54,7 @@ def with_details(labels: np.ndarray, rng: np.random.Generator, factor: float = 1
     """Draw points and short lines of other tissues, about a voxel wide.
 
     Their number is log-uniform, from one to `MOST_DETAILS` in 40 x 40 voxels: where they are rare a
-    network learns that what stands out is noise.
+    network learns that a voxel which stands out is noise.
 
     Parameters
     ----------

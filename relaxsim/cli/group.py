@@ -57,7 +57,7 @@ main.add_command(phantom)
         default=0,
         type=click.IntRange(0, 2**32 - 1),
         help="Of all random draws. Runs that are trained on together, or validated with, need "
-        "seeds of their own: equal ones draw equal noise and places.",
+        "different seeds: equal ones draw equal noise and places.",
     ),
     click.option(
         "--jobs",

@@ -1,4 +1,4 @@
-"""Errors of the commands: one line for what a user can mend, in the command's own flags."""
+"""Errors of the commands: one line that a user can act on, in the flags of the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARGUMENT = re.compile(r"`([a-z_][a-z0-9_]*)`")
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a user can mend into one line and exit code 2; Ctrl-C into 130.
+    """Turn errors that a user can mend into one line and exit code 2; Ctrl-C into 130.
 
     Messages of the library name arguments in backquotes; the line names the command's flags.
     """

@@ -43,7 +43,7 @@ def write_phantom(
     snr : float
         0.75 / sigma, with sigma in the unit of A.
     repeats : int
-        Series ``rep-1_series.nii.gz`` ..., each with noise of its own.
+        Series ``rep-1_series.nii.gz`` ..., each with another draw of noise.
     seed : int
         Repeat r's noise is a function of (seed, r).
     noise : str

@@ -128,7 +128,7 @@ def brain_phantom(
     voxel_size : float
         In the plane, mm; voxels coarser than the anatomy's are partial volumes.
     matrix : int
-        Rows and columns, around the head's centre; what lies outside the anatomy is background.
+        Rows and columns, around the head's centre; voxels outside the anatomy are background.
     middle : int, optional
         Slice of the anatomy in the middle of the slab, within half an anatomy voxel; default:
         `middle_slice`.

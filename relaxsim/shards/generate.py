@@ -36,8 +36,8 @@ from relaxsim.simulation.simulate import Mixture, mixture_of_fractions, mixture_
 from relaxsim.simulation.tissue_maps import draw_tissue_values
 from relaxsim.simulation.tissues import parse_tissues
 
-#: Patches of a shard, and of one that has a protocol of its own: networks that shall serve any
-#: protocol need many.
+#: Patches of a shard, and of one with a random protocol: networks that shall serve any protocol
+#: need many protocols.
 PATCHES_PER_SHARD = 240
 PATCHES_PER_RANDOM_SHARD = 24
 
@@ -47,7 +47,7 @@ Rows = tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a run's data depend on, besides the shard's index.
+    """Everything that a run's data depend on, besides the shard's index.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Settings:
         Repetition time in ms, log-uniform, no shorter than the list's longest time; None is
         infinite.
     voxel_size : (float, float) or None
-        Voxel size in mm, log-uniform, one a patch; None takes the anatomy's own, with crisp
+        Voxel size in mm, log-uniform, one a patch; None is that of the anatomy, with crisp
         labels.
     shapes : float
         Share of patches with drawn shapes instead of anatomy.
@@ -131,7 +131,7 @@ class Settings:
 
     @property
     def patches_per_shard(self) -> int:
-        """240, or 24 where every shard has a protocol of its own."""
+        """240, or 24 where every shard has another protocol."""
         return PATCHES_PER_SHARD if self.protocols else PATCHES_PER_RANDOM_SHARD
 
     @property
@@ -236,7 +236,7 @@ def check_inputs(settings: Settings) -> None:
     Raises
     ------
     ValueError
-        If one is damaged or lacks what the signal model needs.
+        If one is damaged, or the tissue table lacks a parameter of the signal model.
     """
     table = parse_tissues(settings.tissues[1], settings.tissues[0])
     draw_tissue_values(settings.model, table, 1, 1, np.random.default_rng(0))

@@ -44,7 +44,7 @@ DATASETS = {"S": 4, "kappa": 4, "sigma": 1, "labels": 3, "purity": 3, "origin": 
 KNOWN = "known"
 #: Sentence about a run that ends early.
 GOES_ON = "Shards that are there are complete; the same command goes on, without `overwrite`."
-#: What h5py raises on a damaged file.
+#: Errors that h5py raises on a damaged file.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
 _MEND = "Delete it and run relaxsim generate again."
 #: Temporary files of shards (`relaxsim.core.files.temporary_path`).
@@ -52,7 +52,7 @@ _PART = re.compile(r"\.shard-\d+\.h5\.(?P<host>.+)\.(?P<process>\d+)\.part(\.h5)
 
 
 class ShardError(ValueError):
-    """A shard cannot be read; the message names the file and says why, in one line."""
+    """A shard cannot be read; the message names the file and the reason, in one line."""
 
 
 @dataclass(frozen=True)

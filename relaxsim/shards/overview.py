@@ -19,7 +19,7 @@ from relaxsim.shards.layout import (
 
 #: So many protocols are listed one by one.
 _MOST_PROTOCOLS = 4
-#: Settings that lines of their own tell.
+#: Settings that `describe` lists by other names.
 _LISTED_SETTINGS = {"patches", "patch_size", "protocols", "anatomies", "tissues", "times"}
 
 

@@ -35,9 +35,9 @@ from relaxsim.shards.layout import (
     write_shard,
 )
 
-#: Seconds between looks at what the processes have written.
+#: Seconds after which the folder is searched again for shards that the processes have written.
 _GLANCE = 0.2
-#: A process holds a shard twice.
+#: Largest shard that is made, bytes. A process has it in memory twice.
 MOST_BYTES = 2e9
 
 
@@ -132,7 +132,7 @@ def differences(info: ShardInfo, settings: Settings) -> list[str]:
 
 
 def remove_replaced(settings: Settings, folder: str | Path, indices: Sequence[int]) -> None:
-    """Remove what overwriting replaces, so that a folder never mixes settings.
+    """Remove the shards that overwriting replaces, so that a folder never mixes settings.
 
     These are the shards `indices` and every shard of other settings; shards of the same settings
     (of other jobs of an array) stay.

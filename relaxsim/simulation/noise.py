@@ -40,7 +40,7 @@ def add_noise(
     Parameters
     ----------
     S : array, shape (..., N)
-        Noise-free signal. For ``rician`` noise its modulus is what a magnitude image shows.
+        Noise-free signal. For ``rician`` noise a magnitude image shows its modulus.
     sigma : array broadcasting with `S`, or float
         Noise standard deviation (of each of the two channels if Rician), in the unit of `S`.
     rng : numpy.random.Generator
@@ -76,7 +76,7 @@ def add_noise(
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers, float32, by the method of Box and Muller (1958).
 
-    It costs a third of the generator's own normals, since its logarithm and sines run on whole
+    It costs a third of the generator's normal numbers, since its logarithm and sines run on whole
     cached blocks. Uniform numbers have 24 bits, so none lies beyond 5.77 standard deviations
     (a Gaussian has 1 in 10^8 there).
     """

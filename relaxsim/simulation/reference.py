@@ -28,8 +28,8 @@ def nearest_single_compartment(
     """Single-compartment kappa whose signed signal is nearest in the least-squares sense.
 
     The amplitude and the last parameter, T, are free. The shared parameter is of the place and not
-    of its tissues, and keeps its value: were it free it would take up a part of what the mixture
-    does to the signal, T another. At a finite TR the kappa is still that for infinite TR, of which
+    of its tissues, and keeps its value: a free one would take up a part of the mixture's effect
+    on the signal, and T another. At a finite TR the kappa is still that for infinite TR, of which
     the apparent one follows (`relaxsim.simulation.tissue_maps.apparent`).
 
     Variable projection (Golub and Pereyra 1973): A is exact for each relaxation time, which takes
@@ -132,7 +132,7 @@ def _step(unit: np.ndarray, mixture: _Mixture) -> np.ndarray:
 
 
 def _project(shape: np.ndarray, signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficient (M,) of `shape` (M, N) in the signals, and what is left of them."""
+    """Coefficient (M,) of `shape` (M, N) in the signals, and the residual (M, N)."""
     A = _dot(shape, signed) / np.maximum(_dot(shape, shape), 1e-300)
     return A, signed - A[:, None] * shape
 

@@ -160,7 +160,7 @@ def noise_free(
 
     The reference kappa of a mixed voxel is the single-compartment kappa with the place's shared
     parameter and known maps (and the patch's TR) whose signed signal is nearest to the voxel's in
-    the least-squares sense: what an ideal fit of noise-free data returns that knows these. Where
+    the least-squares sense: an ideal fit of noise-free data that knows these returns it. Where
     the protocol does not determine it, it is the mean of its tissues, weighted by their A.
     """
     size = int(np.prod(mixture.shape))

@@ -13,7 +13,8 @@ from relaxsim.anatomy.head.traits import Traits
 
 #: Where the brain lies, in mm.
 BRAIN_BOX = ((-76.0, 100.0), (-120.0, 90.0), (-82.0, 82.0))
-#: Share of the way to the surface that the sulcal pattern is carried: sulci stand upright.
+#: Share of the way to the surface over which the sulcal pattern does not change, so that sulci
+#: stand upright.
 UPRIGHT = 0.75
 #: Distance in mm from which the Sylvian fissure does not matter.
 FAR = 30.0
@@ -21,7 +22,7 @@ FAR = 30.0
 
 @dataclass(frozen=True)
 class Cerebrum:
-    """Fields of the cerebrum, in mm unless said otherwise.
+    """Fields of the cerebrum, in mm where no other unit is given.
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ def off_midline(x: np.ndarray) -> np.ndarray:
 
 
 def build_cerebrum(frame: Frame, hull: Field, traits: Traits, rng: np.random.Generator) -> Cerebrum:
-    """Cerebrum inside the skull `hull`, folded as `traits` say, the rest drawn from `rng`."""
+    """Cerebrum inside the skull `hull`, folded by `traits`; all else is drawn from `rng`."""
     coarse = Lattice.covering(BRAIN_BOX, 3.0)
     nodes = coarse.axes()
     p = z, y, x = frame.points(coarse)
@@ -137,7 +138,7 @@ def _core(z: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _sylvian(frame: Frame, rng: np.random.Generator) -> Field:
-    """Distance from a sheet between the side and the insula, and from the insula's own wall."""
+    """Distance from a sheet between the side and the insula, and from the wall of the insula."""
     lattice = Lattice.covering(((-40.0, 45.0), (-60.0, 45.0), BRAIN_BOX[2]), 1.5)
     nodes = lattice.axes()
     z, y, x = frame.points(lattice)

@@ -1,4 +1,4 @@
-"""Where the built-in head's scores are cut, so that every tissue has its share of the head.
+"""Thresholds of the built-in head's scores, by which every tissue gets its share of the head.
 
 The cuts are found on a coarse sample of the head, tissue after tissue, from the brain outwards.
 """

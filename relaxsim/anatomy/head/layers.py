@@ -1,4 +1,4 @@
-"""What surrounds the built-in head's brain: dura, bone with marrow, scalp and face."""
+"""Layers around the built-in head's brain: dura, bone with marrow, scalp and face."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Thresholds of the scores; mm where the score is.
+    """Thresholds of the scores, in mm for scores in mm.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ def brain_scores(
 def _pia(
     cerebrum: Cerebrum, axes: Sequence[np.ndarray], midline: np.ndarray, core: np.ndarray
 ) -> np.ndarray:
-    """Depth below the cerebrum's surface, that in its sulci included."""
+    """Depth below the cerebrum's surface, which includes the walls of the sulci."""
     cleft = midline - 1.1 + 3 * np.maximum(core, 0)
     outer = intersection(cerebrum.convexity.at(axes), cleft, 1.0)
     base, reach = cerebrum.base.at(axes), np.clip(cerebrum.reach.at(axes), 4, 26)
@@ -207,7 +207,7 @@ def paint_brain(scores: BrainScores, fluid: float, ribbon: float) -> np.ndarray:
 
 
 def outer_fluid(labels: np.ndarray, scores: BrainScores) -> np.ndarray:
-    """Where the fluid around the brain is, that of the ventricles left out."""
+    """Mask of the fluid around the brain, without that of the ventricles."""
     fluid = labels == CSF
     fluid[scores.deep] &= scores.ventricles <= 0
     return fluid
@@ -220,7 +220,7 @@ def paint_vessels(labels: np.ndarray, scores: BrainScores, size: float) -> None:
 
 
 def paint_layers(scores: LayerScores, cuts: Cuts) -> np.ndarray:
-    """Labels of everything, as if there were no brain."""
+    """Labels of the whole head but for its brain, which is painted over them."""
     labels = np.zeros(scores.skin.shape, np.uint8)
     labels[scores.skin > cuts.skin] = SKIN
     bone = scores.bone(cuts.dura)

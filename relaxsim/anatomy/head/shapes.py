@@ -22,7 +22,7 @@ Node = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Frame:
-    """A subject's own frame: the mean head's, bent and scaled.
+    """Frame of one subject: that of the mean head, bent and scaled.
 
     Attributes
     ----------

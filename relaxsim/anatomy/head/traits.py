@@ -1,4 +1,4 @@
-"""What differs between the built-in heads: a handful of numbers drawn for every seed."""
+"""Traits in which the built-in heads differ: a few numbers that are drawn for every seed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Traits:
     sulcal_depth : float
         Mean depth of the sulci, mm.
     meander : float
-        How far sulci leave their regular course, 0 to about 0.5.
+        Weight of the noise that turns sulci off their regular course, 0 to about 0.5.
     ventricles : float
         Width of the ventricles relative to the mean.
     ventricle_asymmetry : float
         Relative difference of the lateral ventricles, half of it on each side.
     shares : tuple of float
-        Share of each label in the head, labels 1 to 11, that the tissues are cut for.
+        Share of the head that each label gets, labels 1 to 11.
     """
 
     scale: tuple[float, ...]

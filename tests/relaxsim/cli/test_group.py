@@ -46,8 +46,8 @@ def generate(head, out, *words):
     ids=lambda value: "-".join(value)[2:] if isinstance(value, list) else None,
 )
 def test_options_reach_the_data(head, tmp_path, words, expected):
-    code, said = generate(head, tmp_path, *words, "--patches", 48, "--seed", 3)
-    assert code == 0, said
+    code, output = generate(head, tmp_path, *words, "--patches", 48, "--seed", 3)
+    assert code == 0, output
     infos = [verify_shard(path) for path in list_shards(tmp_path)]
     assert sum(info.num_patches for info in infos) == 48
     settings = infos[0].settings
@@ -63,14 +63,14 @@ def test_two_protocols_are_spread_over_the_shards(head, tmp_path):
 
 
 def test_the_run_says_its_size_and_its_end(head, tmp_path):
-    code, said = generate(head, tmp_path, "--tis", "cine23", "--patches", 300)
+    code, output = generate(head, tmp_path, "--tis", "cine23", "--patches", 300)
     assert code == 0
-    assert "2 of 2 shards to write" in said
-    assert "GB free" in said
-    assert "2 shards complete" in said
-    code, said = generate(head, tmp_path, "--tis", "cine23", "--patches", 300)
+    assert "2 of 2 shards to write" in output
+    assert "GB free" in output
+    assert "2 shards complete" in output
+    code, output = generate(head, tmp_path, "--tis", "cine23", "--patches", 300)
     assert code == 0
-    assert "0 of 2 shards to write" in said
+    assert "0 of 2 shards to write" in output
 
 
 def test_a_job_array(head, tmp_path):
@@ -112,18 +112,18 @@ def test_a_job_array(head, tmp_path):
     ids=lambda value: "-".join(value)[2:] if isinstance(value, list) else None,
 )
 def test_bad_input_is_one_line(head, tmp_path, words, message):
-    code, said = generate(head, tmp_path / "out", *words)
-    assert code == 2, said
-    assert message in said
-    assert said.count("Error:") == 1
+    code, output = generate(head, tmp_path / "out", *words)
+    assert code == 2, output
+    assert message in output
+    assert output.count("Error:") == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_other_settings_and_overwriting(head, tmp_path):
     words = ["--tis", "cine23", "--patches", 6]
     assert generate(head, tmp_path, *words)[0] == 0
-    code, said = generate(head, tmp_path, *words, "--seed", 5)
-    assert (code, "other settings (seed)" in said) == (2, True)
+    code, output = generate(head, tmp_path, *words, "--seed", 5)
+    assert (code, "other settings (seed)" in output) == (2, True)
     assert generate(head, tmp_path, *words, "--seed", 5, "--overwrite")[0] == 0
     assert read_shard(shard_path(tmp_path, 0)).info.settings["seed"] == 5
 
@@ -131,51 +131,51 @@ def test_other_settings_and_overwriting(head, tmp_path):
 def test_without_brains_the_built_in_head_is_announced(tmp_path, monkeypatch):
     monkeypatch.setenv("RELAXSIM_DATA", str(tmp_path / "none"))
     out = tmp_path / "shards"
-    code, said = call(
+    code, output = call(
         "generate", "--tis", "cine31", "--patches", 4, "--patch-size", 8, "--out", out, "--jobs", 1
     )
-    assert code == 0, said
-    assert "the built-in head, 10 subjects" in said
+    assert code == 0, output
+    assert "the built-in head, 10 subjects" in output
     assert verify_shard(shard_path(out, 0)).settings["anatomies"][0] == ["builtin", "0"]
 
 
 def test_fetched_brains_are_used(head, tmp_path, monkeypatch):
     monkeypatch.setenv("RELAXSIM_DATA", str(head.parent))
     words = ("--tis", "cine31", "--patches", 4, "--patch-size", 8, "--jobs", 1)
-    code, said = call("generate", *words, "--out", tmp_path)
-    assert code == 0, said
-    assert "1 BrainWeb models" in said
+    code, output = call("generate", *words, "--out", tmp_path)
+    assert code == 0, output
+    assert "1 BrainWeb models" in output
 
 
 def test_info_verify_and_view(head, tmp_path):
     out = tmp_path / "shards"
     generate(head, out, "--tis", "cine23", "--patches", 300)
-    code, said = call("info", out)
+    code, output = call("info", out)
     assert code == 0
     for word in ("2, 0.0", "300 of 8 x 8", "inversion_recovery", "cine23 (23 times", head.name):
-        assert word in said
+        assert word in output
     assert call("verify", out) == (0, f"{out}: 2 shards are sound\n")
     picture = tmp_path / "x.png"
     assert call("view", shard_path(out, 0), "--out", picture)[0] == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
-    code, said = call("view", shard_path(out, 0), "--out", picture)
-    assert (code, "--overwrite" in said) == (2, True)
+    code, output = call("view", shard_path(out, 0), "--out", picture)
+    assert (code, "--overwrite" in output) == (2, True)
     shard_path(out, 1).write_bytes(b"")
-    code, said = call("verify", out)
-    assert (code, said.count("\n"), "shard-00001.h5" in said) == (2, 1, True)
+    code, output = call("verify", out)
+    assert (code, output.count("\n"), "shard-00001.h5" in output) == (2, 1, True)
     assert call("info", tmp_path / "none")[0] == 2
 
 
 @pytest.mark.parametrize("kind", ["brain", "plate", "structures"])
 def test_phantoms(head, tmp_path, kind):
-    own = [] if kind == "plate" else ["--brain", head, "--voxel-size", 1, "--matrix", 64]
-    command = ["phantom", kind, "--tis", "cine23", "--out", tmp_path, "--repeats", 2, *own]
-    code, said = call(*command)
-    assert code == 0, said
+    head_options = [] if kind == "plate" else ["--brain", head, "--voxel-size", 1, "--matrix", 64]
+    command = ["phantom", kind, "--tis", "cine23", "--out", tmp_path, "--repeats", 2, *head_options]
+    code, output = call(*command)
+    assert code == 0, output
     sidecar = json.loads((tmp_path / "rep-2_series.json").read_text())
     assert (sidecar["SNR"], sidecar["Repeat"], len(sidecar["InversionTime"])) == (10.0, 2, 23)
-    code, said = call(*command)
-    assert (code, "--overwrite" in said) == (2, True)
+    code, output = call(*command)
+    assert (code, "--overwrite" in output) == (2, True)
     assert call(*command, "--overwrite", "--snr", 30)[0] == 0
     assert json.loads((tmp_path / "rep-1_series.json").read_text())["SNR"] == 30
 
@@ -193,9 +193,9 @@ def test_phantoms(head, tmp_path, kind):
 )
 def test_bad_phantoms_are_one_line(head, tmp_path, words, message):
     out = ["--brain", head, "--out", tmp_path / "out"]
-    code, said = call("phantom", "brain", *out, *words)
+    code, output = call("phantom", "brain", *out, *words)
     assert code == 2
-    assert message in said
+    assert message in output
     assert not (tmp_path / "out").exists()
 
 
@@ -207,9 +207,9 @@ def commands(group=main, name="relaxsim"):
 
 @pytest.mark.parametrize("name", [name for name, _ in commands()])
 def test_help_says_what_and_how(name):
-    code, said = call(*name.split()[1:], "--help")
+    code, output = call(*name.split()[1:], "--help")
     assert code == 0
-    assert "Usage" in said
+    assert "Usage" in output
     command = dict(commands())[name]
     assert command.help
     for option in (
@@ -223,8 +223,8 @@ def test_overwriting_removes_nothing_if_the_inputs_are_bad(head, tmp_path):
     assert generate(head, tmp_path, *words)[0] == 0
     (tmp_path / "bad.nii").write_text("junk")
     before = sorted(tmp_path.rglob("shard-*.h5"))
-    code, said = generate(tmp_path / "bad.nii", tmp_path, *words, "--overwrite")
-    assert (code, "bad.nii" in said) == (2, True)
+    code, output = generate(tmp_path / "bad.nii", tmp_path, *words, "--overwrite")
+    assert (code, "bad.nii" in output) == (2, True)
     assert before
     assert sorted(tmp_path.rglob("shard-*.h5")) == before
 
@@ -244,10 +244,10 @@ def test_runs_that_end_early_say_so_in_a_line(head, tmp_path, monkeypatch, error
         raise error
 
     monkeypatch.setattr("relaxsim.shards.run.generate", end)
-    code, said = generate(head, tmp_path, "--tis", "cine31", "--patches", 4)
+    code, output = generate(head, tmp_path, "--tis", "cine31", "--patches", 4)
     assert code == status
-    assert words in said
-    assert "Traceback" not in said
+    assert words in output
+    assert "Traceback" not in output
 
 
 def test_importing_the_command_line_loads_no_network_code():

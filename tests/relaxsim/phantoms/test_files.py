@@ -18,14 +18,14 @@ TES = np.array([10.0, 40.0, 160.0])
 
 
 def brain(head, tau=TIS, model=INVERSION_RECOVERY, **options):
-    own = {"voxel_size": 1.5, "matrix": 60, "thickness": 3.0, "num_slices": 2} | options
+    given = {"voxel_size": 1.5, "matrix": 60, "thickness": 3.0, "num_slices": 2} | options
     rng = np.random.default_rng(0)
-    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **own)
+    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **given)
 
 
 def write(phantom, folder, repeats=2, seed=0, **options):
-    own = {"snr": 25.0, "noise": "gaussian", "provenance": {"CommandLine": "x"}} | options
-    return write_phantom(phantom, folder, repeats=repeats, seed=seed, **own)
+    given = {"snr": 25.0, "noise": "gaussian", "provenance": {"CommandLine": "x"}} | options
+    return write_phantom(phantom, folder, repeats=repeats, seed=seed, **given)
 
 
 def volume(path):

@@ -33,9 +33,9 @@ def finite_tr(M0, e, T1, tr):
 
 
 def brain(head, seed=0, model=INVERSION_RECOVERY, tau=TIS, **options):
-    own = {"voxel_size": 2.0, "matrix": 40} | options
+    given = {"voxel_size": 2.0, "matrix": 40} | options
     rng = np.random.default_rng(seed)
-    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **own)
+    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **given)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def _ramp():
 def test_slices_of_a_slab_are_evenly_spaced(thickness, num, middle):
     """The ramp's area tells where a slice lies."""
     rng, table = np.random.default_rng(0), read_tissues("paper")
-    own = {"voxel_size": 1.0, "matrix": 58, "middle": middle, "num_slices": num}
-    phantom = brain_phantom(_ramp(), TES, T2_DECAY, table, rng, thickness=thickness, **own)
+    given = {"voxel_size": 1.0, "matrix": 58, "middle": middle, "num_slices": num}
+    phantom = brain_phantom(_ramp(), TES, T2_DECAY, table, rng, thickness=thickness, **given)
     heights = phantom.purity.sum((0, 1)) / 30 - 8
     expected = middle + thickness * (np.arange(num) - (num - 1) / 2)
     # The ramp has steps: an end inside a voxel weighs it by its share, at its own height.

@@ -23,8 +23,8 @@ def finite_tr(M0, e, T1, tr):
 
 def brain(head, model=INVERSION_RECOVERY, tau=TIS, **options):
     rng = np.random.default_rng(0)
-    own = {"voxel_size": 0.9, "matrix": 120} | options
-    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **own)
+    given = {"voxel_size": 0.9, "matrix": 120} | options
+    return brain_phantom(load_anatomy(head), tau, model, read_tissues("paper"), rng, **given)
 
 
 def test_the_papers_structures():
