@@ -31,7 +31,7 @@ def mixtures(model, num, seed, compartments=2):
     rng = np.random.default_rng(seed)
     kappa = np.empty((num, compartments, model.num_parameters), np.float32)
     kappa[..., 0] = rng.uniform(0.3, 1.2, kappa.shape[:2])
-    if "B" in model.parameters:
+    if model.shared is not None:
         kappa[..., 1] = rng.uniform(1.6, 2.0, (num, 1))
     T = (300, 4000) if model is INVERSION_RECOVERY else (20, 1000)
     kappa[..., -1] = np.exp(rng.uniform(*np.log(T), kappa.shape[:2]))
@@ -58,7 +58,7 @@ def cost(kappa, signal, tau, model):
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10**6), parts=st.integers(2, 4))
 def test_never_worse_than_a_tissue(model, seed, parts):
-    tau = random_protocol(np.random.default_rng(seed), model.times).tau
+    tau = random_protocol(np.random.default_rng(seed), model).tau
     kappa, fraction = mixtures(model, 50, seed, parts)
     signal, found = reference(kappa, fraction, tau, model)
     assert np.isfinite(found).all()
@@ -80,7 +80,7 @@ def test_it_is_the_least_squares_solution_with_b_known(model):
 
         fit = least_squares(residual, np.ones(2), xtol=1e-14, ftol=1e-14, gtol=1e-14)
         np.testing.assert_allclose(fit.x, 1.0, rtol=2e-3)
-    if "B" in model.parameters:
+    if model.shared is not None:
         np.testing.assert_allclose(found[:, 1], kappa[:, 0, 1], rtol=1e-6)
 
 
