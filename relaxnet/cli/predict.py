@@ -188,11 +188,10 @@ def _bounds(path: Path, times: str, tr: float | Literal["sidecar"] | None) -> di
     """Bounds that a JSON file names; with a repetition time the parameters are M0, e and T1."""
     import json
 
-    from relaxnet.fitting.finite_tr import finite_tr_model
+    from relaxnet.fitting.options import FitOptions
     from relaxsim.models.registry import model_of
 
-    model = model_of(times)
-    model = model if tr is None else finite_tr_model(model, 1.0 if tr == "sidecar" else tr)
+    model = FitOptions(tr=tr).fitted_model(model_of(times))
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}

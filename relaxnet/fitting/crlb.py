@@ -19,10 +19,11 @@ SINGULAR = 1e-14
 
 def fisher_information(
     kappa: np.ndarray,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     sigma: float | np.ndarray,
     model: SignalModel,
     likelihood: str = "gaussian",
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fisher information of each voxel.
 
@@ -32,41 +33,44 @@ def fisher_information(
     Parameters
     ----------
     kappa : array, shape (..., Q)
-        Tissue parameters, T in ms.
-    tau : array, shape (N,)
-        Times in ms.
+        Tissue parameters.
+    protocol : array, shape (N, D), (N,) if D = 1, or (..., N, D)
+        In the units of the model's columns.
     sigma : float or array, shape (...)
         Noise standard deviation in the unit of A.
     model : SignalModel
     likelihood : str
-        ``"gaussian"``, or ``"rician"``: a sample of little signal then says less, by
+        ``"gaussian"``, or ``"rician"``: a sample of little signal then holds less information, by
         `relaxnet.fitting.rician.information_factor`.
+    known : array, shape (..., K), optional
+        Known maps of the model; by default their default values.
 
     Returns
     -------
     F : array, shape (..., Q, Q), float64
     """
     kappa = np.asarray(kappa, dtype=np.float64)
-    tau, sigma = np.asarray(tau, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
-    J = model.signed_jacobian(kappa, tau, np)
+    protocol, sigma = np.asarray(protocol, np.float64), np.asarray(sigma, np.float64)
+    J = model.signed_jacobian(kappa, protocol, np, known)
     if likelihood == "rician":
-        snr = np.abs(model.signed(kappa, tau, np)) / sigma[..., None]
+        snr = np.abs(model.signed(kappa, protocol, np, known)) / sigma[..., None]
         J = J * np.sqrt(information_factor(snr))[..., None]
     return gram(J) / sigma[..., None, None] ** 2
 
 
 def crlb(
     kappa: np.ndarray,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     sigma: float | np.ndarray,
     model: SignalModel,
     likelihood: str = "gaussian",
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Cramér-Rao lower bound of the standard deviation of each parameter, at `kappa`.
 
     Parameters
     ----------
-    kappa, tau, sigma, model, likelihood
+    kappa, protocol, sigma, model, likelihood, known
         As for `fisher_information`.
 
     Returns
@@ -81,7 +85,7 @@ def crlb(
     >>> [round(float(v), 4) for v in crlb(np.array([1.0, 80.0]), tau, 0.01, T2_DECAY)]
     [0.0107, 1.9796]
     """
-    return inverse_std(fisher_information(kappa, tau, sigma, model, likelihood))
+    return inverse_std(fisher_information(kappa, protocol, sigma, model, likelihood, known))
 
 
 def coverage(
@@ -94,7 +98,7 @@ def coverage(
     estimate, std, truth : arrays of one shape
         Entries whose `std` is not finite and positive are left out.
     level : float
-        What the share should be; sets z.
+        Nominal share, which sets z.
 
     Returns
     -------
@@ -114,7 +118,7 @@ def coverage(
 
 
 def clustered_share(hit: np.ndarray, cluster: np.ndarray) -> tuple[float, float, float]:
-    """Share of hits with its 95 % interval, where those of one cluster go together.
+    """Share of hits with its 95 % interval, where hits of one cluster are correlated.
 
     Parameters
     ----------
@@ -148,19 +152,24 @@ def clustered_share(hit: np.ndarray, cluster: np.ndarray) -> tuple[float, float,
     return float(share), float(share - half), float(share + half)
 
 
-def unit_std(J: np.ndarray) -> np.ndarray:
-    """Bound of the standard deviations for sigma = 1, from the Jacobian.
+def std_of_free(F: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Bound of the standard deviations where bounds fix some parameters.
 
     Parameters
     ----------
-    J : array, shape (..., N, Q)
+    F : array, shape (n, Q, Q)
+        Fisher information of all parameters.
+    free : bool array, shape (Q,)
+        Parameters that are fitted.
 
     Returns
     -------
-    std : array, shape (..., Q), float64
-        ``sqrt(diag((J' J)^-1))``; inf where ``J' J`` is singular.
+    std : array, shape (n, Q), float64
+        0 of a fixed parameter; inf of the others where their information is singular.
     """
-    return inverse_std(gram(J))
+    std = np.zeros(F.shape[:-1])
+    std[:, free] = inverse_std(F[:, free][:, :, free])
+    return std
 
 
 def inverse_std(F: np.ndarray) -> np.ndarray:
@@ -186,17 +195,17 @@ def inverse(F: np.ndarray) -> np.ndarray:
 def covariance_with_known(F: np.ndarray, q: int, variance: np.ndarray) -> np.ndarray:
     """Covariance of all parameters when one of them is known from elsewhere.
 
-    With parameter q known with variance v, the others a have
-    ``F_aa^-1 + s s' v``, ``s = da/dq = -F_aa^-1 F_aq`` being how they follow it.
+    With parameter q known with variance v, the covariance of the others, a, is
+    ``F_aa^-1 + s s' v``, where ``s = da/dq = -F_aa^-1 F_aq`` is their change with q.
 
     Parameters
     ----------
     F : array, shape (..., Q, Q)
-        Fisher information of the voxel's own data.
+        Fisher information of the voxel's data.
     q : int
         Index of the known parameter.
     variance : array, shape (...)
-        Its variance, which already holds what the voxel's own data say of it.
+        Its variance given everything, the voxel's data included.
 
     Returns
     -------

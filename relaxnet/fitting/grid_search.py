@@ -1,4 +1,4 @@
-"""Search for the minima of all voxels on a grid of the relaxation time and the polarity.
+"""Search for the minima of all voxels on a grid of T and the polarity.
 
 The algebra and its notation are those of `relaxnet.fitting.separable`.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from relaxnet.fitting.inner_problem import profile
 from relaxnet.fitting.parallel import product
 from relaxnet.fitting.separable import (
+    RATIO,
     Problem,
     columns,
     divide,
@@ -23,7 +24,7 @@ from relaxnet.fitting.separable import (
 
 #: Largest grid step of log T.
 STEP = 0.1
-#: Rise of R between grid points, relative to its change from point to point.
+#: Largest rise of R between grid points, relative to its change from point to point.
 SLACK = 0.5
 #: Rounding of the float32 search, relative to |S|^2.
 ROUNDING = 3e-6
@@ -86,13 +87,13 @@ def _segment(problem: Problem, k: int, low: float, high: float) -> tuple[np.ndar
     if problem.kind == "ray":
         edges, second = (phi[0], phi[0]), phi[0]
     else:
-        ends = problem.bounds[1][:, None] * np.ones(len(x))
+        ends = problem.bounds[RATIO][:, None] * np.ones(len(x))
         if problem.polarity:
             ends = interval(problem, phi, neighbours(np.full(len(x), k)))
         low_edge, high_edge = (phi[0] + r[:, None] * phi[1] for r in ends)
         edges, second = (low_edge, high_edge), phi[1]
     if problem.polarity:
-        sign = np.where(np.arange(len(problem.tau)) < k, -1.0, 1.0)
+        sign = np.where(np.arange(problem.num_images) < k, -1.0, 1.0)
         edges, second = (edges[0] * sign, edges[1] * sign), second * sign
     first, last = (_unit(edge) for edge in edges)
     m = _unit(first + last)
@@ -154,7 +155,7 @@ def reductions(grid: Grid, S: np.ndarray, amplitudes: np.ndarray | None = None) 
 
 
 def _bounded(grid: Grid, y1: np.ndarray, y2: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-    """R with A between its bounds: where it is not, of the nearest point with A on the bound.
+    """R with A between its bounds; otherwise R of the nearest point with A on the bound.
 
     In the plane of (m, w) the points of amplitude A lie between A p0 and A p1, p0 and p1 being
     the edges at A = 1, and ``A = n.z`` for every z of the cone.
@@ -181,7 +182,7 @@ def _bounded(grid: Grid, y1: np.ndarray, y2: np.ndarray, amplitudes: np.ndarray)
 
 
 def exact_reductions(problem: Problem, grid: Grid, S: np.ndarray) -> np.ndarray:
-    """R by the inner minimum itself, for models whose feasible signals are no cone."""
+    """R from the inner minimum, for models whose possible signals are no cone."""
     R = np.zeros((len(S), len(grid.x)))
     S = S.astype(np.float64)
     total = dot(S, S)
@@ -195,9 +196,9 @@ def exact_reductions(problem: Problem, grid: Grid, S: np.ndarray) -> np.ndarray:
 def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     """Candidates of the global minimum: local maxima of R that could be the largest.
 
-    Between grid points R may rise above the larger one by a fraction of what it changes by from
-    point to point nearby: an eighth for a parabola, up to `SLACK` where an edge of the cone begins
-    or ends to hold r and the curvature changes.
+    Between two grid points R may exceed both of them. The excess is a fraction of the change of R
+    between neighbouring points: an eighth for a parabola, and up to `SLACK` where r reaches or
+    leaves an edge of the cone, since the curvature changes there.
 
     Parameters
     ----------
@@ -220,7 +221,7 @@ def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
     peak = here >= R[:, :-2]
     peak &= here >= R[:, 2:]
     peak &= here >= np.maximum(0.5 * best, np.finfo(R.dtype).tiny)[:, None]
-    peak[best <= 0, 0] = True  # nothing is explained: any candidate will do
+    peak[best <= 0, 0] = True  # no cone explains anything: take any candidate
     voxel, column = np.divmod(np.flatnonzero(peak), peak.shape[1])
     column += 1
     drops = _changes(grid, R, voxel, column)
@@ -233,10 +234,10 @@ def candidates(grid: Grid, R: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _above_separators(grid: Grid, R: np.ndarray) -> np.ndarray:
-    """R, shifted in voxels that no real column explains, as far as the bounds of A allow.
+    """R, shifted to positive values in voxels whose R is negative in all real columns.
 
-    There R is negative throughout and below the zero of the columns between polarities; only its
-    differences count.
+    That happens where the bounds of A exclude the best amplitudes. The columns that separate the
+    polarities are 0 and would win there. Only differences of R count.
     """
     real = grid.step > 0
     below = np.flatnonzero(R[:, real].max(axis=1) <= 0)
@@ -248,7 +249,7 @@ def _above_separators(grid: Grid, R: np.ndarray) -> np.ndarray:
 
 
 def _changes(grid: Grid, R: np.ndarray, voxel: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Changes of R from a column to its neighbours on both sides, and from these to the next."""
+    """Changes of R to the left and right neighbour of a column, and from these to the next."""
     last = len(grid.x) - 1
     out = []
     for side in (-1, 1):

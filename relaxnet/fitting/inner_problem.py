@@ -1,4 +1,4 @@
-"""The inner minimum of a separable fit: cost, slope and curvature along the relaxation time.
+"""The inner minimum of a separable fit: cost, slope and curvature along T.
 
 The algebra and its notation are those of `relaxnet.fitting.separable`.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxnet.fitting.separable import Problem, columns, divide, dot, interval
+from relaxnet.fitting.separable import RATIO, TIME, Problem, columns, divide, dot, interval
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Profile:
     Attributes
     ----------
     cost, slope, curvature : arrays, shape (n,)
-        Value, derivative, and second derivative less its part in the residuals (Gauss-Newton).
-        Where the best r lies on a root, they follow the root as it moves with T.
+        Value, derivative, and second derivative without the terms in the residuals
+        (Gauss-Newton). Where the best r lies on a root, they follow the root as it moves with T.
     regime : int array, shape (n,)
-        What holds r: nothing (0), its lower end (1) or its upper end (2).
+        Whether r is free (0), at its lower end (1) or at its upper end (2).
     kappa : array, shape (n, Q)
     """
 
@@ -55,13 +55,13 @@ def profile(problem: Problem, x: np.ndarray, edges: np.ndarray, y: np.ndarray) -
     residual = y.copy()
     for coefficient, column in zip(c, phi, strict=True):
         residual -= coefficient[:, None] * column
-    J = problem.model.signed_jacobian(kappa, problem.tau, np)
+    J = problem.model.signed_jacobian(kappa, problem.protocol, np)
     along = J[..., -1]
     regime = np.zeros(len(x), dtype=np.int8)
     if problem.kind == "ratio":
-        ends = problem.bounds[1] if limits is None else limits
-        regime[linear[1] <= ends[0]] = 1
-        regime[linear[1] >= ends[1]] = 2
+        ends = problem.bounds[RATIO] if limits is None else limits
+        regime[linear[RATIO] <= ends[0]] = 1
+        regime[linear[RATIO] >= ends[1]] = 2
         if limits is not None:
             along = _with_moving_edge(problem, edges, regime, kappa, J)
     slope = -2.0 * T * dot(residual, along)
@@ -145,15 +145,15 @@ def _on_edges(
 def _with_moving_edge(
     problem: Problem, edges: np.ndarray, regime: np.ndarray, kappa: np.ndarray, J: np.ndarray
 ) -> np.ndarray:
-    """Derivative of the signal along T, of which r is a part where a root holds it."""
-    along = J[..., -1]
-    r = kappa[:, 1]
-    i = np.flatnonzero((regime > 0) & (r > problem.bounds[1, 0]) & (r < problem.bounds[1, 1]))
+    """Derivative of the signal along T; where r lies on a root, r moves with T along it."""
+    along = J[..., TIME]
+    r, (low, high) = kappa[:, RATIO], problem.bounds[RATIO]
+    i = np.flatnonzero((regime > 0) & (r > low) & (r < high))
     if not i.size:
         return along
     row = J[i, edges[i, regime[i] - 1]]
     along = along.copy()
-    along[i] -= divide(row[:, -1], row[:, 1])[:, None] * J[i, :, 1]
+    along[i] -= divide(row[:, TIME], row[:, RATIO])[:, None] * J[i, :, RATIO]
     return along
 
 

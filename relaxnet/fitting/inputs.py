@@ -1,4 +1,4 @@
-"""What a fit is given, checked: the series, bounds, mask and noise."""
+"""The input of a fit and its checks: series, protocol, bounds, mask, noise and known maps."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ class Measurement:
 
     Attributes
     ----------
-    S : array, shape (X, N), (X, Y, N) or (X, Y, Z, N)
-        Weighted images.
+    S : array, shape (..., N)
+        Weighted images of any real dtype. Joint fits take up to three axes of space before the
+        last one, and a protocol for each slice takes exactly three, (X, Y, Z, N).
     protocol : array, shape (N, D), or (Z, N, D) where each slice has its own
         In the units of the model's columns; (N,) of a model with one column.
     model : SignalModel
     sigma : float or array, shape (...), optional
-        Noise standard deviation in the unit of S; by default the residuals of a fit tell it.
+        Noise standard deviation in the unit of S; by default it is estimated from the residuals of
+        a Gaussian fit (`relaxnet.fitting.result.estimate_sigma`).
     mask : bool array, shape (...), optional
         Voxels to fit; default all.
     signed : bool
         The images carry the signal's sign.
     known : array, shape (..., K), optional
-        Known maps of the model.
+        Known maps of the model; by default their default values.
     spacing : tuple of float, optional
         Voxel size along each axis; by default all axes count alike.
     """
@@ -45,46 +47,131 @@ class Measurement:
     spacing: tuple[float, ...] | None = None
 
 
-def check_series(S: np.ndarray, tau: np.ndarray, model: SignalModel) -> None:
+@dataclass(frozen=True)
+class VoxelTable:
+    """A checked measurement, a voxel a row.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Axes of space; their product is V.
+    S : array, shape (V, N)
+    inside : bool array, shape (V,)
+        Mask.
+    sigma : array, shape (V,), float64, or None
+    known : array, shape (V, K), float64, or None
+    slices : list of (protocol, voxels)
+        Each protocol, shape (N, D), float64, with the rows of the mask that were measured with it.
+    """
+
+    shape: tuple[int, ...]
+    S: np.ndarray
+    inside: np.ndarray
+    sigma: np.ndarray | None
+    known: np.ndarray | None
+    slices: list[tuple[np.ndarray, np.ndarray]]
+
+
+def voxel_table(measurement: Measurement) -> VoxelTable:
+    """Check a measurement and lay its voxels out as rows.
+
+    Raises
+    ------
+    ValueError
+        For a series that no fit can use (`check_series`), or a mask, sigma or known map of another
+        shape.
+    """
+    model, S = measurement.model, np.asarray(measurement.S)
+    check_series(S, measurement.protocol, model)
+    shape = S.shape[:-1]
+    inside = check_mask(measurement.mask, shape)
+    sigma = None if measurement.sigma is None else check_sigma(measurement.sigma, inside)
+    known = check_known(measurement.known, model, shape)
+    inside = inside.reshape(-1)
+    tables = protocol_tables(measurement.protocol, model)
+    voxels = np.flatnonzero(inside)
+    return VoxelTable(
+        shape,
+        S.reshape(-1, S.shape[-1]),
+        inside,
+        None if sigma is None else sigma.reshape(-1),
+        None if known is None else known.reshape(len(inside), -1),
+        [(table, voxels[voxels % len(tables) == z]) for z, table in enumerate(tables)],
+    )
+
+
+def protocol_tables(protocol: np.ndarray, model: SignalModel) -> np.ndarray:
+    """Protocol of each slice, shape (Z, N, D), float64; Z is 1 where all slices share one.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of columns, or too many axes.
+    """
+    table = model.table(np.asarray(protocol, dtype=np.float64))
+    if table.ndim > 3:
+        raise ValueError(f"the protocol has shape {table.shape}; expected (N, D) or (Z, N, D).")
+    return table if table.ndim == 3 else table[None]
+
+
+def check_series(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> None:
     """Refuse a series that no fit can use.
 
     Parameters
     ----------
     S : array, shape (..., N)
-    tau : array, shape (N,)
-        ms.
+    protocol : array, shape (N, D) or (Z, N, D), (N,) of a model with one column
+        In the units of the model's columns.
     model : SignalModel
 
     Raises
     ------
     ValueError
-        In one line: not real numbers, number of images and times differ, fewer images than
-        parameters, times not finite, negative or all equal, fewer distinct times than parameters.
+        In one line: the images are not real numbers, the numbers of images and of rows or those of
+        slices differ, there are fewer images or fewer distinct rows than parameters, or the
+        protocol is not finite, negative or the same for all images.
     """
-    S, tau, Q = np.asarray(S), np.asarray(tau), model.num_parameters
+    S = np.asarray(S)
     if S.dtype.kind not in "biuf":
         raise ValueError(f"images must be real numbers, received dtype {S.dtype}.")
-    if tau.ndim != 1 or tau.size == 0:
-        raise ValueError(f"times must be a list of numbers, received shape {tau.shape}.")
-    if S.ndim == 0 or S.shape[-1] != tau.size:
+    tables = protocol_tables(protocol, model)
+    if len(tables) > 1 and (S.ndim != 4 or S.shape[2] != len(tables)):
+        raise ValueError(
+            f"the protocol has {len(tables)} slices, but the series has shape "
+            f"{' x '.join(map(str, S.shape))}; expected X x Y x {len(tables)} x images."
+        )
+    for table in tables:
+        _check_table(S, table, model)
+
+
+def _check_table(S: np.ndarray, table: np.ndarray, model: SignalModel) -> None:
+    """Refuse a protocol (N, D) that does not go with the images, or determines no parameters."""
+    N, Q = len(table), model.num_parameters
+    columns = model.border.columns
+    rows = columns[0].words if len(columns) == 1 else "rows of the protocol"
+    if N == 0 or S.ndim == 0 or S.shape[-1] != N:
         found = S.shape[-1] if S.ndim else 0
         raise ValueError(
             f"the series holds {found} images (shape {' x '.join(map(str, S.shape))}), but "
-            f"{tau.size} {model.time_name} are given. Give one time per image."
+            f"{N} {rows} are given. Give one for each image."
         )
-    if not np.isfinite(tau).all() or (tau < 0).any():
-        raise ValueError(f"{model.time_name} must be finite and not negative.")
-    if tau.size < Q:
+    for column, values in zip(columns, table.T, strict=True):
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError(f"{column.words} must be finite and not negative.")
+    if N < Q:
         raise ValueError(
-            f"{tau.size} images cannot determine the {Q} parameters ({', '.join(model.parameters)})"
+            f"{N} images cannot determine the {Q} parameters ({', '.join(model.parameters)})"
             f" of {model.name}; at least {Q} are needed."
         )
-    distinct = np.unique(tau).size
+    distinct = len(np.unique(table, axis=0))
     if distinct == 1:
-        raise ValueError(f"all {tau.size} {model.time_name} are {tau[0]:g} ms; they must differ.")
+        value = ", ".join(
+            f"{v:g} {column.unit}" for v, column in zip(table[0], model.columns, strict=True)
+        )
+        raise ValueError(f"all {N} {rows} are {value}; they must differ.")
     if distinct < Q:
         raise ValueError(
-            f"only {distinct} of the {tau.size} {model.time_name} are distinct; the {Q} parameters "
+            f"only {distinct} of the {N} {rows} are distinct; the {Q} parameters "
             f"of {model.name} need {Q}."
         )
 
@@ -97,7 +184,7 @@ def fit_bounds(model: SignalModel, bounds: Bounds | None = None) -> np.ndarray:
     model : SignalModel
     bounds : mapping of names to (low, high), or sequence of Q pairs, optional
         A mapping may leave parameters out. Bounds of amplitudes are relative to the largest
-        modulus among the voxel's samples. Equal bounds fix a linear parameter.
+        modulus among the voxel's samples. Equal bounds fix a parameter other than the last.
 
     Raises
     ------
@@ -162,3 +249,24 @@ def check_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not (np.isfinite(sigma[mask]) & (sigma[mask] > 0)).all():
         raise ValueError("sigma must be positive and finite in the mask.")
     return sigma
+
+
+def check_known(
+    known: np.ndarray | None, model: SignalModel, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """Known maps of each voxel, shape (..., K), float64; None for the model's default values.
+
+    Raises
+    ------
+    ValueError
+        If the model has none, or they have another shape.
+    """
+    if known is None:
+        return None
+    if not model.known_maps:
+        raise ValueError(f"{model.name} has no known map; leave `known` out.")
+    known = np.asarray(known, dtype=np.float64)
+    expected = (*shape, len(model.known_maps))
+    if known.shape != expected:
+        raise ValueError(f"known maps have shape {known.shape}, expected {expected}.")
+    return known

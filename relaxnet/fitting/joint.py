@@ -14,30 +14,35 @@ from relaxnet.fitting.laplacian import Smoothness, constant_solver
 from relaxnet.fitting.parallel import in_chunks, product
 from relaxnet.fitting.rician import without_floor
 from relaxnet.fitting.rician_ratio import rician_along_ratio, solve_rician_at_ratio
-from relaxnet.fitting.separable import Problem
+from relaxnet.fitting.separable import RATIO, Problem
 
 #: Newton steps stop when they promise to lower J by less for each voxel.
 LEAST_DECREASE = 3e-5
 MAX_STEPS = 30
-#: Searches from scratch after a descent under Rician noise.
+#: Searches over all of A and T that follow a descent under Rician noise.
 MAX_SEARCHES = 3
-#: Turns of the search for the ratios that the bounds hold.
-MAX_HOLDS = 4
+#: Updates of the set of ratios that lie on a bound, in one Newton step.
+MAX_UPDATES_OF_BOUNDS = 4
 #: Lengths of a step, in the order in which they are tried.
 LENGTHS = (1.0, 0.4, 0.1, 0.03, 0.01, 0.003)
-#: A shared ratio is found to this precision or part of its standard deviation, one to start from to
-#: the third, from a search on every so manieth of its grid.
-PRECISION, PART_OF_STD, START_PRECISION, EVERY = 1e-5, 0.03, 1e-2, 5
-#: Up to this number of images a start is also sought through weights larger by these factors.
+#: A shared ratio is found to the larger of this precision and this part of its standard deviation.
+PRECISION, PART_OF_STD = 1e-5, 0.03
+#: Precision of a shared ratio that a descent starts from.
+START_PRECISION = 1e-2
+#: The search for a shared ratio tries every fifth ratio of the dictionary.
+EVERY = 5
+#: Up to this number of images one more start is tried. It comes from minima with weights that are
+#: larger by these factors, one after the other.
 FEW_IMAGES, FACTORS = 5, (1e4, 1e3, 1e2, 10.0, 1.0)
-#: Longest step of a shared ratio, two of its grid.
+#: Longest Newton step of a shared ratio: two steps of its grid.
 REACH = 0.1
-#: Voxels that are enough to find where to start.
+#: Starts are found from at most so many voxels.
 ENOUGH_VOXELS = 10_000
 #: Range of an automatic weight, and the relative change at which its iteration stops.
 WEIGHT_RANGE, WEIGHT_CHANGE = (1e-2, 1e10), 0.1
 MAX_UPDATES = 20
-#: Fewer ratios than this, beside the constants, are known by the data alone: B is constant.
+#: If the data determine fewer ratios than this beside the constants, the map is constant: a larger
+#: weight changes nothing.
 LEAST_KNOWN = 0.5
 #: Random vectors for traces and variances.
 PROBES, DRAWS = 6, 24
@@ -70,22 +75,22 @@ class Voxels:
         return len(self.S)
 
     def some(self) -> Voxels:
-        """Enough of them to find where to start, evenly spaced."""
+        """At most `ENOUGH_VOXELS` of the voxels, evenly spaced."""
         step = -(-len(self) // ENOUGH_VOXELS)
         return self.take(np.s_[::step])
 
     def take(self, chunk: np.ndarray | slice) -> Voxels:
-        """Some of them."""
+        """Voxels of an index array or a slice."""
         return replace(self, S=self.S[chunk], sigma=self.sigma[chunk])
 
     def least_cost(
-        self, ratio: np.ndarray, near: np.ndarray | None
+        self, ratio: np.ndarray, start: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """W at ratios (n,), and kappa (n, 3); see `evaluate`."""
         S = self.S.astype(np.float64)
         if self.rician:
             args = self.problem, self.dictionary, S, self.sigma, ratio
-            return solve_rician_at_ratio(*args, near)
+            return solve_rician_at_ratio(*args, start)
         cost, kappa = solve_at_ratio(self.problem, self.dictionary, S, ratio)
         return cost * 0.5 / self.sigma**2, kappa
 
@@ -117,33 +122,34 @@ class State:
 def evaluate(voxels: Voxels, ratio: np.ndarray, near: State | None = None) -> State:
     """Least cost over A and T at the given ratios, shape (n,).
 
-    Under Rician noise, whose least cost takes a descent from each of several starts, the state at
-    ratios `near` by is the only start.
+    Under Rician noise the least cost takes descents from several starts. If the state `near` of
+    similar ratios is given, its kappa is the only start.
     """
     n = len(voxels)
     kappa = np.empty((n, voxels.problem.model.num_parameters))
     W, slope, curvature = np.empty(n), np.empty(n), np.empty(n)
 
     def work(chunk: np.ndarray) -> None:
-        own = voxels.take(chunk)
+        part = voxels.take(chunk)
         start = None if near is None else near.kappa[chunk]
-        W[chunk], kappa[chunk] = own.least_cost(ratio[chunk], start)
-        slope[chunk], curvature[chunk] = own.along_ratio(kappa[chunk])
+        W[chunk], kappa[chunk] = part.least_cost(ratio[chunk], start)
+        slope[chunk], curvature[chunk] = part.along_ratio(kappa[chunk])
 
-    # voxels of like ratio share a chunk, and so a part of the dictionary
+    # Voxels of similar ratios share a chunk, and thereby a part of the dictionary.
     in_chunks(work, np.argsort(ratio, kind="stable"), voxels.S.shape[1])
     return State(ratio, kappa, W, slope, curvature)
 
 
 def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.ndarray) -> State:
-    """The better of two starts: a shared ratio, and the voxel-wise one made smooth.
+    """The better of two starts: a shared ratio, and a smooth map of the voxel-wise ratios.
 
     `free`, shape (n, 3), is kappa of the voxel-wise fit. The smooth start is the minimum of J with
-    W replaced by a parabola about it.
+    each W replaced by its parabola about the voxel-wise ratio.
 
-    With few images W has barriers between polarities, behind which voxels stay and bend the field
-    around them. Then there is a third start, from the shared ratio through ever smaller weights,
-    and what is returned is the lower of two minima.
+    With few images W has barriers between polarities. Voxels behind a barrier stay there and bend
+    the map around them. There is then a third start: from the shared ratio through minima of ever
+    smaller weights. The result is the lower of the minima that the third and the better of the
+    other two descend to.
     """
     curvature = np.empty(len(voxels))
 
@@ -151,16 +157,16 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
         curvature[chunk] = voxels.take(chunk).along_ratio(free[chunk])[1]
 
     in_chunks(work, np.arange(len(voxels)), voxels.S.shape[1])
-    smooth = smoothness.solve(curvature, weight, curvature * free[:, 1], 1e-2)
+    smooth = smoothness.solve(curvature, weight, curvature * free[:, RATIO], 1e-2)
     constant = np.full(len(voxels), shared_ratio(voxels.some(), START_PRECISION).ratio[0])
-    ratios = (constant, np.clip(smooth, *voxels.problem.bounds[1]))
+    ratios = (constant, np.clip(smooth, *voxels.problem.bounds[RATIO]))
     states = [evaluate(voxels, ratio) for ratio in ratios]
 
     def objective(state: State) -> float:
         return state.objective(smoothness, weight)
 
     best = min(states, key=objective)
-    if len(voxels.problem.tau) > FEW_IMAGES:
+    if voxels.problem.num_images > FEW_IMAGES:
         return best
     graduated = states[0]
     for factor in FACTORS:
@@ -171,8 +177,8 @@ def start_state(voxels: Voxels, smoothness: Smoothness, weight: float, free: np.
 def minimise(voxels: Voxels, smoothness: Smoothness, weight: float, state: State) -> State:
     """Minimum of J from a state.
 
-    Under Rician noise the descent follows each voxel's minimum over A and T; where a search from
-    scratch finds a lower one the descent goes on from there.
+    Under Rician noise the descent follows each voxel's minimum over A and T. Where a search over
+    all A and T then finds a lower minimum, the descent continues from that one.
     """
     state = _descend(voxels, smoothness, weight, state)
     for _ in range(MAX_SEARCHES if voxels.rician else 0):
@@ -191,7 +197,7 @@ def _descend(voxels: Voxels, smoothness: Smoothness, weight: float, state: State
         if promised < least:
             break
         for length in (length for length in LENGTHS if length * promised >= least):
-            ratio = np.clip(state.ratio + length * step, *voxels.problem.bounds[1])
+            ratio = np.clip(state.ratio + length * step, *voxels.problem.bounds[RATIO])
             new = evaluate(voxels, ratio, state)
             new_value = new.objective(smoothness, weight)
             if new_value < value:
@@ -204,9 +210,13 @@ def _descend(voxels: Voxels, smoothness: Smoothness, weight: float, state: State
 
 def _chosen(where: np.ndarray, first: State, second: State) -> State:
     """The first state in some voxels, the second in others; both of the same ratios."""
-    kappa = np.where(where[:, None], first.kappa, second.kappa)
-    pairs = [(getattr(first, q), getattr(second, q)) for q in ("W", "slope", "curvature")]
-    return State(first.ratio, kappa, *(np.where(where, a, b) for a, b in pairs))
+    return State(
+        first.ratio,
+        np.where(where[:, None], first.kappa, second.kappa),
+        np.where(where, first.W, second.W),
+        np.where(where, first.slope, second.slope),
+        np.where(where, first.curvature, second.curvature),
+    )
 
 
 def _newton_step(
@@ -214,20 +224,21 @@ def _newton_step(
 ) -> tuple[np.ndarray, float]:
     """Step to the minimum of J's quadratic model within the bounds, and the decrease it promises.
 
-    The ratios that the bounds hold are found by turns (primal-dual active set): those that the
-    step carries beyond a bound are put on it, those that the model pulls off one are let go.
+    The set of ratios on a bound is found iteratively (primal-dual active set): a ratio that the
+    step carries beyond a bound joins it, one that the model draws back from its bound leaves it.
     """
-    low, high = (bound - state.ratio for bound in voxels.problem.bounds[1])
+    low, high = (bound - state.ratio for bound in voxels.problem.bounds[RATIO])
     gradient = state.slope + weight * (smoothness.square @ state.ratio)
 
     def model_gradient(step: np.ndarray) -> np.ndarray:
         return gradient + state.curvature * step + weight * (smoothness.square @ step)
 
     at_low, at_high = (low >= 0) & (gradient > 0), (high <= 0) & (gradient < 0)
-    for _ in range(MAX_HOLDS):
+    for _ in range(MAX_UPDATES_OF_BOUNDS):
         free = ~(at_low | at_high)
-        held = np.where(at_low, low, 0.0) + np.where(at_high, high, 0.0)
-        step = held + smoothness.solve(state.curvature, weight, -model_gradient(held), 1e-3, free)
+        to_bound = np.where(at_low, low, 0.0) + np.where(at_high, high, 0.0)
+        right = -model_gradient(to_bound)
+        step = to_bound + smoothness.solve(state.curvature, weight, right, 1e-3, free)
         pull = model_gradient(step)
         new = free & (step < low) | at_low & (pull > 0), free & (step > high) | at_high & (pull < 0)
         if (new[0] == at_low).all() and (new[1] == at_high).all():
@@ -240,9 +251,10 @@ def _newton_step(
 def shared_ratio(voxels: Voxels, precision: float = PRECISION) -> State:
     """The one ratio of least total cost: a search over the dictionary, then Newton steps.
 
-    Between two ratios whose slopes point at each other the steps stay; none is longer than `REACH`.
+    As soon as two ratios have slopes of opposite signs, the steps stay between them. No step is
+    longer than `REACH`.
     """
-    n, limits = len(voxels), voxels.problem.bounds[1]
+    n, limits = len(voxels), voxels.problem.bounds[RATIO]
     low, high = -np.inf, np.inf
     state = evaluate(voxels, np.full(n, _coarse_ratio(voxels)))
     for _ in range(MAX_STEPS):
@@ -262,7 +274,7 @@ def shared_ratio(voxels: Voxels, precision: float = PRECISION) -> State:
 def _coarse_ratio(voxels: Voxels) -> float:
     """Ratio of the dictionary whose total cost of least squares is least.
 
-    Rician noise has its floor taken off the samples; what is found is near the truth.
+    Samples with Rician noise are freed of its floor first, which suffices for a start.
     """
     chosen = np.r_[0 : len(voxels.dictionary.ratios) : EVERY, len(voxels.dictionary.ratios) - 1]
     some = voxels.some()
@@ -308,16 +320,18 @@ def automatic_weight(
 
 
 def _fixed_point_gap(smoothness: Smoothness, x: float, state: State, probes: np.ndarray) -> float:
-    """Logarithm of the weight that a state asks for, less that of the one it was made with."""
+    """Logarithm of the fixed point's right side at a state, less that of its weight, x."""
     known = _known_ratios(smoothness, np.exp(x), state, probes)
     roughness = 2.0 * smoothness.penalty(state.ratio)
     if known < LEAST_KNOWN or roughness == 0:
-        return 0.0  # all but the constants is decided by the penalty: more of it changes nothing
+        return 0.0
     return float(np.log(known / roughness) - x)
 
 
 def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: np.ndarray) -> float:
-    """``tr(H P^-1) - c``: ratios, beside the constants, that the data decide on (Hutchinson).
+    """``tr(H P^-1) - c``: number of ratios that the data determine, beside the constants.
+
+    The trace is Hutchinson's estimate.
 
     The symmetric form ``H^1/2 P^-1 H^1/2`` has ``H^1/2`` times the constants as eigenvectors, of
     value 1; they are taken out of the probes.
@@ -332,7 +346,7 @@ def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: n
 
 
 def ratio_variance(smoothness: Smoothness, weight: float, state: State) -> np.ndarray:
-    """Diagonal of ``P^-1``, from draws of that covariance, evened out over neighbours; (n,)."""
+    """Diagonal of ``P^-1``, from draws of that covariance, smoothed over neighbours; (n,)."""
     rng = np.random.default_rng(1)
     n = len(state.ratio)
     total = np.zeros(n)

@@ -1,9 +1,10 @@
-"""Best amplitude and relaxation time of each voxel for a given ratio r.
+"""Best amplitude and T of each voxel for a known ratio r.
 
-With r known, ``f = A g``, ``g = phi_0 + r phi_1``, is a ray for every T: the polarity of magnitude
-data is that of g, and the least cost over A is ``|S|^2 - (S . |g|)^2 / |g|^2`` as long as A is
-within its bounds. r may differ from voxel to voxel; the search uses a dictionary of |g| on a grid
-of r and log T, the refinement the r of the voxel.
+With r known, the signal is ``f = A g`` with ``g = phi_0 + r phi_1`` (the notation is that of
+`relaxnet.fitting.separable`). The polarity of magnitude data is that of g, and as long as A is
+within its bounds the least cost over A is ``|S|^2 - (S . |g|)^2 / |g|^2``. The ratio may differ
+from voxel to voxel: the search uses a dictionary of |g| on a grid of r and log T, the refinement
+uses each voxel's r.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import numpy as np
 from relaxnet.fitting.inner_problem import Profile
 from relaxnet.fitting.parallel import product
 from relaxnet.fitting.refine import descend
-from relaxnet.fitting.separable import Problem, columns, divide, dot
+from relaxnet.fitting.separable import (
+    AMPLITUDE,
+    RATIO,
+    TIME,
+    Problem,
+    columns,
+    divide,
+    dot,
+)
 
 #: Grid steps of the dictionary: r, and log T.
 RATIO_STEP, LOG_T_STEP = 0.01, 0.02
@@ -23,6 +32,8 @@ RATIO_STEP, LOG_T_STEP = 0.01, 0.02
 AT_ZERO = 1e-6
 #: Candidates explain at least this share of what the best one explains on the grid.
 NEAR_BEST = 0.998
+#: A parameter within this part of a bound lies on it.
+NEAR_BOUND = 1e-9
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Dictionary:
         log T.
     atoms : array, shape (R, N, M), float32
     norms : array, shape (R, M), float32
-        |g| of each: the signal of amplitude 1 has it.
+        Norm of g, the signal of amplitude 1.
     """
 
     ratios: np.ndarray
@@ -51,12 +62,12 @@ class Dictionary:
 
 def make_dictionary(problem: Problem) -> Dictionary:
     """Dictionary over the bounds of r and T."""
-    low, high = problem.bounds[1]
+    low, high = problem.bounds[RATIO]
     ratios = np.linspace(low, high, 1 + int(np.ceil((high - low) / RATIO_STEP)))
     first, last = problem.log_T_bounds
     x = np.linspace(first, last, 2 + int((last - first) / LOG_T_STEP))
     phi = columns(problem, np.exp(x))
-    atoms = np.empty((len(ratios), len(problem.tau), len(x)), dtype=np.float32)
+    atoms = np.empty((len(ratios), problem.num_images, len(x)), dtype=np.float32)
     norms = np.empty((len(ratios), len(x)), dtype=np.float32)
     for atom, norm, r in zip(atoms, norms, ratios, strict=True):
         g = phi[0] + r * phi[1]
@@ -81,7 +92,7 @@ def solve_at_ratio(
     cost : array, shape (n,)
     kappa : array, shape (n, 3)
     """
-    rows, x = _candidates(dictionary, S.astype(np.float32), r, problem.bounds[0])
+    rows, x = _candidates(dictionary, S.astype(np.float32), r, problem.bounds[AMPLITUDE])
     samples, ratio = S[rows].astype(np.float64), r[rows]
 
     def evaluate(x: np.ndarray, active: np.ndarray) -> Profile:
@@ -141,10 +152,10 @@ def _profile(problem: Problem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> P
     g = phi[0] + r[:, None] * phi[1]
     y = np.where(g < 0, -S, S) if problem.polarity else S
     gg = dot(g, g)
-    A = np.clip(divide(dot(g, y), gg), *problem.bounds[0])
+    A = np.clip(divide(dot(g, y), gg), *problem.bounds[AMPLITUDE])
     residual = y - A[:, None] * g
     kappa = np.stack([A, r, T], axis=-1)
-    along = problem.model.signed_jacobian(kappa, problem.tau, np)[..., -1]
+    along = problem.model.signed_jacobian(kappa, problem.protocol, np)[..., TIME]
     free = dot(along, along) - divide(dot(g, along) ** 2, gg)
     slope, curvature = -2.0 * T * dot(residual, along), 2.0 * T**2 * free
     return Profile(dot(residual, residual), slope, curvature, np.zeros(len(x), np.int8), kappa)
@@ -156,8 +167,9 @@ def along_ratio(
     """First and second derivative along r of the least cost over A and T (the Schur complement).
 
     ``dV/dr = -2 J_r . residual``, and without the terms in the residuals
-    ``d2V/dr2 = 2 (|J_r|^2 - |projection of J_r on J_A and J_T|^2)``. A or T on a bound stay there;
-    where a negative sample of magnitude data holds the signal's zero, T follows r along it.
+    ``d2V/dr2 = 2 (|J_r|^2 - |projection of J_r on J_A and J_T|^2)``. A or T on a bound stay there.
+    Where the minimum keeps the signal of a negative sample at zero, T moves with r so that it
+    stays zero.
 
     Parameters
     ----------
@@ -169,21 +181,22 @@ def along_ratio(
     -------
     slope, curvature : arrays, shape (n,)
     """
-    f = problem.model.signed(kappa, problem.tau, np)
-    J = problem.model.signed_jacobian(kappa, problem.tau, np)
+    f = problem.model.signed(kappa, problem.protocol, np)
+    J = problem.model.signed_jacobian(kappa, problem.protocol, np)
     y = np.where(f < 0, -S, S) if problem.polarity else S
     JA, Jr, JT = (np.ascontiguousarray(J[..., q]) for q in range(3))
-    low, high = problem.bounds[[0, 2]].T
-    held = (kappa[:, [0, 2]] <= low * (1 + 1e-9)) | (kappa[:, [0, 2]] >= high * (1 - 1e-9))
+    low, high = problem.bounds[[AMPLITUDE, TIME]].T
+    values = kappa[:, [AMPLITUDE, TIME]]
+    fixed = (values <= low * (1 + NEAR_BOUND)) | (values >= high * (1 - NEAR_BOUND))
     if problem.polarity:
         zero = (S < 0) & (np.abs(f) < AT_ZERO * kappa[:, :1])
-        i = np.flatnonzero(zero.any(axis=1) & ~held[:, 1])
+        i = np.flatnonzero(zero.any(axis=1) & ~fixed[:, 1])
         n = zero[i].argmax(axis=1)
         Jr[i] -= divide(Jr[i, n], JT[i, n])[:, None] * JT[i]
-        held[i, 1] = True
-    JA[held[:, 0]], JT[held[:, 1]] = 0.0, 0.0
+        fixed[i, 1] = True
+    JA[fixed[:, 0]], JT[fixed[:, 1]] = 0.0, 0.0
     a, t, at = dot(JA, JA), dot(JT, JT), dot(JA, JT)
     ar, tr = dot(JA, Jr), dot(JT, Jr)
-    beside = tr - divide(at * ar, a)
-    curvature = dot(Jr, Jr) - divide(ar**2, a) - divide(beside**2, t - divide(at**2, a))
+    tr_given_a = tr - divide(at * ar, a)
+    curvature = dot(Jr, Jr) - divide(ar**2, a) - divide(tr_given_a**2, t - divide(at**2, a))
     return -2.0 * dot(Jr, y - f), 2.0 * np.maximum(curvature, 0.0)

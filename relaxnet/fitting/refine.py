@@ -31,8 +31,9 @@ BLOCK_BYTES = 1 << 20
 def global_minimum(problem: Problem, grid: Grid, S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least cost of each voxel within the bounds, and where it is.
 
-    The first search only keeps A from being negative. If no candidate of a voxel ends on a bound
-    of A, the best of them is the global minimum; if one does, the bounds belong into the search.
+    The first search ignores the bounds of A but for its sign. If no candidate of a voxel ends on a
+    bound of A, the best candidate is the global minimum. The other voxels are searched again with
+    the bounds.
 
     Parameters
     ----------
@@ -76,11 +77,11 @@ def _best_candidates(
     on_bound = (kappa[:, 0] >= high) | ((kappa[:, 0] <= low) & (low > 0))
     touched = np.zeros(len(S), dtype=bool)
     touched[voxel[on_bound]] = problem.kind != "pair"
-    best = _best_of(voxel, cost)
+    best = best_of(voxel, cost)
     return cost[best], kappa[best], touched
 
 
-def _best_of(voxel: np.ndarray, cost: np.ndarray) -> np.ndarray:
+def best_of(voxel: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """Index of each voxel's candidate of least cost; `voxel` ascends."""
     order = np.lexsort((cost, voxel))
     first = np.concatenate([[True], voxel[1:] != voxel[:-1]])
@@ -121,8 +122,8 @@ def descend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local minimum of each voxel's cost along log T.
 
-    A Newton iteration on the slope; once the slope has been seen with both signs, its root stays
-    bracketed, so that the end is a minimum and not a maximum.
+    A Newton iteration on the slope. As soon as the slope has had both signs, its root stays
+    bracketed, so that the iteration ends in a minimum and not in a maximum.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def descend(
     ends : array, shape (n, 2)
         Range of log T.
     marks : array, shape (n, m)
-        Where the slope may jump: tried before the middle of a bracket. NaN for none.
+        Values of log T where the slope may jump; they are tried before the middle of a bracket.
+        NaN for none.
 
     Returns
     -------
@@ -181,7 +183,7 @@ def _middle(
 def _step(
     x: np.ndarray, p: Profile, x_old: np.ndarray, old: tuple[np.ndarray, np.ndarray] | None
 ) -> np.ndarray:
-    """Newton step, with the curvature between the last two points if one regime holds at both."""
+    """Newton step; its curvature is the secant's if the last two points have one regime."""
     curvature = p.curvature
     if old is not None:
         secant = divide(p.slope - old[0], x - x_old)

@@ -1,48 +1,57 @@
-"""Joint maximum-likelihood fit of all voxels, with a smooth, a shared or a known B (or e).
+"""Joint maximum-likelihood fit of all voxels, with a smooth, a shared or a known ratio r.
 
-The objective, of the paper's Eq. 2, is
+The ratio is the model's shared parameter, which neighbours have in common: B of inversion recovery,
+or the efficiency e with a finite repetition time. The objective, of the paper's Eq. 2, is
 
-    J = sum_x sum_n (S_n(x) - |f_n(A, B, T)(x)|)^2 / (2 sigma(x)^2)
-        + lambda_B / 2  sum_x (Laplacian of B)(x)^2,
+    J = sum_x sum_n (S_n(x) - |f_n(A, r, T)(x)|)^2 / (2 sigma(x)^2)
+        + lambda / 2  sum_x (Laplacian of r)(x)^2.
 
-with the Laplacian in voxels (a sum of second differences over the neighbours inside the mask, see
-`relaxnet.fitting.laplacian`), and A and T free in every voxel. The paper gives lambda_B = 500
-without the scale of its likelihood; here lambda_B is one over the variance that it grants the
-Laplacian of B: 500 stands for a standard deviation of 0.045.
+The Laplacian is in voxels: a sum of second differences over the neighbours inside the mask
+(`relaxnet.fitting.laplacian`). A and T are free in every voxel. The paper gives lambda_B = 500
+without the scale of its likelihood. Here lambda (`FitOptions.lambda_b`) is one over the variance
+that it allows the Laplacian of r: 500 stands for a standard deviation of 0.045.
 
-**Elimination.** For given B the least cost over A and T is a matter of each voxel alone
-(`relaxnet.fitting.known_ratio`): ``W_x(B) = min over A, T``. What is left,
+**Elimination.** At given r, the least cost over A and T is a problem of each voxel alone
+(`relaxnet.fitting.known_ratio`): ``W_x(r) = min over A, T``. The rest,
 
-    J(B) = sum_x W_x(B_x) + lambda_B / 2 |L B|^2,
+    J(r) = sum_x W_x(r_x) + lambda / 2 |L r|^2,
 
 is minimised by Newton steps with a line search (`relaxnet.fitting.joint`). The second derivative of
-W is the Schur complement ``h = F_BB - F_Ba F_aa^-1 F_aB`` of the voxel's Fisher information, a =
-(A, T), so that each step is one sparse system ``(diag(h) + lambda_B L'L) dB = -(dW/dB + lambda_B
-L'L B)``, solved by preconditioned conjugate gradients. B stays within its bounds by an active set.
-With few images W has barriers between polarities; then a start also comes through larger weights.
+W is the Schur complement ``h = F_rr - F_ra F_aa^-1 F_ar`` of the voxel's Fisher information, with a
+= (A, T). Each step is therefore one sparse system ``(diag(h) + lambda L'L) dr = -(dW/dr + lambda
+L'L r)``, which preconditioned conjugate gradients solve. An active set keeps r within its bounds.
+With few images W has barriers between polarities; one more start then comes through larger weights.
 
-**Automatic lambda_B.** The weight that makes the data most probable (type-II maximum likelihood,
-in Laplace's approximation), by its fixed point
+**Automatic lambda.** The weight that makes the data most probable (type-II maximum likelihood, in
+Laplace's approximation), by its fixed point
 
-    lambda_B = (tr(H P^-1) - c) / |L B|^2,   H = diag(h), P = H + lambda_B L'L,
+    lambda = (tr(H P^-1) - c) / |L r|^2,   H = diag(h), P = H + lambda L'L.
 
-c being the number of connected parts of the mask, whose constants cost nothing.
+c is the number of connected parts of the mask: a constant of each part costs nothing.
 
-**Finite TR.** With `tr` the efficiency e takes the place of B (`relaxnet.fitting.finite_tr`): it is
-smooth in space where B, which then depends on T1, is not. Results are given as (A, B, T1) all the
-same.
+**Finite TR.** With a repetition time the fit has the parameters of the model's finite-TR form
+(`relaxsim.models.signal_model.FiniteTR`). Its shared parameter, the efficiency, is smooth in space,
+while B then depends on T1 and is not. Results are converted to the parameters of the model at
+infinite TR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
-from relaxnet.fitting.finite_tr import apparent, apparent_jacobian, finite_tr_model
-from relaxnet.fitting.inputs import Bounds, check_mask, check_series, check_sigma, fit_bounds
+from relaxnet.fitting.inputs import (
+    Bounds,
+    Measurement,
+    check_mask,
+    check_series,
+    check_sigma,
+    fit_bounds,
+    protocol_tables,
+)
 from relaxnet.fitting.joint import (
     State,
     Voxels,
@@ -55,6 +64,7 @@ from relaxnet.fitting.joint import (
 )
 from relaxnet.fitting.known_ratio import make_dictionary
 from relaxnet.fitting.laplacian import make_smoothness
+from relaxnet.fitting.options import FitOptions, shared_words
 from relaxnet.fitting.parallel import in_chunks
 from relaxnet.fitting.result import (
     AT_BOUND,
@@ -62,27 +72,30 @@ from relaxnet.fitting.result import (
     NO_SIGNAL,
     Fit,
     at_bound,
-    empty_fit,
     estimate_sigma,
-    flag_loose,
-    store,
+    with_identifiability,
 )
-from relaxnet.fitting.separable import make_problem
+from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, Problem, make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.signal_model import SignalModel
 
+Progress = Callable[[int], object]
+
 #: The paper's weight.
 LAMBDA_B = 500.0
+#: Noise of a series whose residuals hold none, relative to its largest sample.
+LEAST_NOISE = 1e-6
+SHARED = FitOptions(share_b=True)
 
 
 @dataclass(frozen=True)
 class RegularisedFit(Fit):
-    """A `Fit` whose ratio, B or the efficiency, is smooth, shared or known.
+    """A `Fit` whose ratio, the model's shared parameter, is smooth, shared or known.
 
     Attributes
     ----------
     ratio : array, shape (...), float32
-        B, or the efficiency with a finite TR; 0 where no fit.
+        The shared parameter as it was fitted: with a finite TR the efficiency. 0 where no fit.
     lambda_b : float
         Weight of the penalty: 0 for none, inf for a shared or known ratio.
     """
@@ -93,61 +106,79 @@ class RegularisedFit(Fit):
 
 @dataclass(frozen=True)
 class _Series:
-    """A series ready for a joint fit, and its voxel-wise fit in the parameters of `model`."""
+    """A series ready for a joint fit, and its voxel-wise fit.
+
+    Attributes
+    ----------
+    model : SignalModel
+        Of the measurement, at infinite TR.
+    tr : float or None
+        Repetition time in ms.
+    start : Fit
+        Voxel-wise fit in the parameters of `voxels.problem.model`.
+    fitted : bool array, shape (...)
+        Voxels of the joint fit.
+    scale : array, shape (n,)
+        Largest modulus of each of them.
+    voxels : Voxels
+    """
 
     model: SignalModel
     tr: float | None
     start: Fit
-    fitted: np.ndarray  # (...) bool
-    scale: np.ndarray  # (n,)
+    fitted: np.ndarray
+    scale: np.ndarray
     voxels: Voxels
+
+    @property
+    def problem(self) -> Problem:
+        """The separable problem that the voxels share."""
+        return self.voxels.problem
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """Kappa of the voxels of a joint fit, and how the ratio was found.
+
+    Attributes
+    ----------
+    kappa : array, shape (n, 3)
+        In the parameters of the problem's model, A relative to the voxel's maximum.
+    cost : array, shape (n,)
+        Sum of squared residuals, relative likewise.
+    weight : float
+        As `RegularisedFit.lambda_b`.
+    variance : array, shape (n,), or None
+        Of the ratio; None where it comes from the voxel's data alone.
+    is_given : bool
+        The ratio was known: it lies on no bound.
+    """
+
+    kappa: np.ndarray
+    cost: np.ndarray
+    weight: float
+    variance: np.ndarray | None
+    is_given: bool = False
 
 
 def fit_regularised(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    sigma: float | np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-    lambda_b: float | str = LAMBDA_B,
-    parameter: str = "B",
-    signed: bool = False,
-    bounds: Bounds | None = None,
-    tr: float | None = None,
-    spacing: Sequence[float] | None = None,
-    likelihood: str = "gaussian",
-    progress: Callable[[int], object] | None = None,
+    measurement: Measurement, options: FitOptions, progress: Progress | None = None
 ) -> RegularisedFit:
-    """Joint fit with a penalty on the Laplacian of the ratio.
+    """Joint fit with a penalty on the Laplacian of the shared parameter.
 
     Parameters
     ----------
-    S : array, shape (X, N), (X, Y, N) or (X, Y, Z, N)
-        Weighted images.
-    tau : array, shape (N,)
-        Times in ms.
-    model : SignalModel
-        One with a ratio, such as inversion recovery.
-    sigma : float or array, shape (...), optional
-        Noise standard deviation in the unit of S; by default from the residuals of the voxel-wise
-        fit.
-    mask : bool array, shape (...), optional
-    lambda_b : float or "auto"
-        Weight of the penalty, not negative: 0 is the voxel-wise fit, inf a ratio shared by the
-        mask. ``"auto"`` is the weight of greatest marginal likelihood.
-    parameter : str
-        The ratio's name in `model`.
-    signed, bounds
-        As for `relaxnet.fitting.voxelwise.fit_voxelwise`; with `tr`, bounds are of M0, e and T1.
-    tr : float, optional
-        Repetition time in ms: the efficiency then takes the place of B.
-    spacing : sequence of float, optional
-        Voxel size along each axis; by default all axes count alike.
-    likelihood : str
-        ``"gaussian"`` (above) or ``"rician"``: for magnitude images of low signal-to-noise ratio,
-        the likelihood of `relaxnet.fitting.rician` takes the place of the squares.
+    measurement : Measurement
+        Of a separable model with a shared parameter, and one protocol for all slices. Sigma is by
+        default that of the residuals of the voxel-wise fit.
+    options : FitOptions
+        Of which this fit uses `bounds` (with `tr` those of the finite-TR parameters),
+        `likelihood`, `tr` and `lambda_b`: 0 or none is the voxel-wise fit, inf a ratio that the
+        mask shares, ``"auto"`` the weight of greatest marginal likelihood. Under the Rician
+        likelihood its negative logarithm takes the place of the squares in J.
     progress : callable, optional
-        Called with numbers of voxels while the voxel-wise fit, the start, is made.
+        Called with the number of voxels done since the last call, during the voxel-wise fit that
+        the joint one starts from.
 
     Returns
     -------
@@ -156,232 +187,237 @@ def fit_regularised(
     Raises
     ------
     ValueError
-        As `relaxnet.fitting.voxelwise.fit_voxelwise`; for a parameter that is no ratio of the
-        model, a negative weight, or a repetition time with another model than inversion recovery.
+        As `relaxnet.fitting.voxelwise.fit_voxelwise`; for a model without a shared parameter that
+        is a ratio, a protocol for each slice, or a repetition time that the model does not know.
     """
-    weight = check_weight(lambda_b)
-    series = _prepare(
-        S, tau, model, sigma, mask, parameter, signed, bounds, tr, likelihood, progress
-    )
+    series = _prepare(measurement, options, options.bounds, progress)
+    weight = options.weight
     if weight == np.inf:
-        return _shared(series)
+        return _result(series, _shared(series))
     if weight == 0 or not series.fitted.any():
-        return _voxelwise(series)
-    smoothness = make_smoothness(series.fitted, spacing)
+        return _result(series, _voxelwise(series))
+    smoothness = make_smoothness(series.fitted, measurement.spacing)
     first = LAMBDA_B if weight is None else weight
-    state = start_state(series.voxels, smoothness, first, _free(series))
+    state = start_state(series.voxels, smoothness, first, _start(series))
     if weight is None:
         weight, state = automatic_weight(series.voxels, smoothness, LAMBDA_B, state)
     else:
         state = minimise(series.voxels, smoothness, weight, state)
     variance = ratio_variance(smoothness, weight, state)
-    return _result(series, state.kappa, _residual(series, state, 0), variance, weight)
+    return _result(series, _Solution(state.kappa, _squares(series, state), weight, variance))
 
 
 def fit_shared(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    sigma: float | np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-    parameter: str = "B",
-    signed: bool = False,
-    bounds: Bounds | None = None,
-    tr: float | None = None,
-    likelihood: str = "gaussian",
-    progress: Callable[[int], object] | None = None,
+    measurement: Measurement, options: FitOptions = SHARED, progress: Progress | None = None
 ) -> RegularisedFit:
-    """Joint fit with one ratio for the whole mask; arguments as for `fit_regularised`."""
-    return _shared(
-        _prepare(S, tau, model, sigma, mask, parameter, signed, bounds, tr, likelihood, progress)
-    )
+    """Joint fit with one value of the shared parameter for the whole mask.
+
+    Arguments, and errors, as for `fit_regularised`.
+    """
+    series = _prepare(measurement, options, options.bounds, progress)
+    return _result(series, _shared(series))
 
 
 def fit_fixed(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
+    measurement: Measurement,
     value: float | np.ndarray,
-    sigma: float | np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-    parameter: str = "B",
-    signed: bool = False,
-    bounds: Bounds | None = None,
-    tr: float | None = None,
-    likelihood: str = "gaussian",
-    progress: Callable[[int], object] | None = None,
+    options: FitOptions = SHARED,
+    progress: Progress | None = None,
 ) -> RegularisedFit:
-    """Fit with a known ratio: a number, or a map of shape (...).
+    """Fit with a known shared parameter: a number, or a map of shape (...).
 
     Other arguments, and errors, as for `fit_regularised`. A value outside the bounds widens them.
     """
     value = np.asarray(value, dtype=np.float64)
-    shape = np.asarray(S).shape[:-1]
+    shape = np.asarray(measurement.S).shape[:-1]
+    model = options.fitted_model(measurement.model)
+    _check_shared(model)
+    name = shared_words(model)
     if value.shape not in ((), shape):
-        raise ValueError(f"{parameter} has shape {value.shape}, the images have {shape}.")
-    inside = check_mask(mask, shape)
+        raise ValueError(f"{name} has shape {value.shape}, the images have {shape}.")
+    inside = check_mask(measurement.mask, shape)
     value = np.broadcast_to(value, shape)
     if not np.isfinite(value[inside]).all():
-        raise ValueError(f"the fixed {parameter} must be finite.")
-    _check_ratio(model, parameter)
-    work = model if tr is None else finite_tr_model(model, tr)
-    limits = fit_bounds(work, bounds)
+        raise ValueError(f"the fixed {name} must be finite.")
+    bounds = fit_bounds(model, options.bounds)
     if inside.any():
-        limits[1] = value[inside].min(), value[inside].max()
-    series = _prepare(
-        S, tau, model, sigma, mask, parameter, signed, list(limits), tr, likelihood, progress
-    )
+        bounds[RATIO] = value[inside].min(), value[inside].max()
+    series = _prepare(measurement, options, list(bounds), progress)
     if not series.fitted.any():
-        return _voxelwise(series)
+        return _result(series, _voxelwise(series))
     state = evaluate(series.voxels, value[series.fitted])
     exact = np.zeros(len(state.ratio))
-    residual = _residual(series, state, 1)
-    return _result(series, state.kappa, residual, exact, np.inf, given=True)
+    squares = _squares(series, state)
+    return _result(series, _Solution(state.kappa, squares, np.inf, exact, is_given=True))
 
 
-def check_weight(lambda_b: float | str) -> float | None:
-    """The weight, or None for an automatic one; refuses what is no weight (ValueError)."""
-    if lambda_b == "auto":
-        return None
-    try:
-        weight = float(lambda_b)
-    except (TypeError, ValueError):
-        weight = np.nan
-    if not weight >= 0:
-        raise ValueError(f"lambda_b must be a number >= 0 or auto, received {lambda_b!r}.")
-    return weight
-
-
-def _check_ratio(model: SignalModel, parameter: str) -> None:
-    if model.num_parameters != 3 or model.parameters[1] != parameter:
+def _check_shared(model: SignalModel) -> None:
+    """Refuse a model whose shared parameter is not the ratio of a separable form."""
+    if model.separable is None or model.known_maps:
+        raise ValueError(f"{model.name} has no separable form: it is fitted voxel by voxel alone.")
+    if model.num_parameters != TIME + 1 or model.shared_index != RATIO:
         raise ValueError(
-            f"{model.name} has no ratio called {parameter!r} that could be regularised "
+            f"{model.name} has no ratio that voxels could share "
             f"(its parameters: {', '.join(model.parameters)})."
         )
 
 
 def _prepare(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    sigma: float | np.ndarray | None,
-    mask: np.ndarray | None,
-    parameter: str,
-    signed: bool,
+    measurement: Measurement,
+    options: FitOptions,
     bounds: Bounds | None,
-    tr: float | None,
-    likelihood: str,
-    progress: Callable[[int], object] | None,
+    progress: Progress | None,
 ) -> _Series:
     """Voxel-wise fit, noise, and the samples of the voxels that were fitted."""
-    _check_ratio(model, parameter)
-    model = model if tr is None else finite_tr_model(model, tr)
-    S, tau = np.asarray(S), np.asarray(tau, dtype=np.float64)
-    check_series(S, tau, model)
+    model = options.fitted_model(measurement.model)
+    _check_shared(model)
+    S = np.asarray(measurement.S)
+    check_series(S, measurement.protocol, model)
+    tables = protocol_tables(measurement.protocol, model)
+    if len(tables) > 1:
+        raise ValueError(
+            f"a fit with a smooth, shared or known {shared_words(model)} takes one protocol for "
+            f"all slices, received {len(tables)}; fit voxel by voxel."
+        )
     limits = fit_bounds(model, bounds)
-    problem, order = make_problem(tau, model, limits, model.magnitude and not signed)
+    modulus = model.magnitude and not measurement.signed
+    problem, order = make_problem(tables[0], model, limits, modulus)
     if problem.kind != "ratio":
-        raise ValueError(f"{parameter} of {model.name} is no ratio and cannot be regularised.")
-    inside = check_mask(mask, S.shape[:-1])
-    start = fit_voxelwise(S, tau, model, sigma, inside, signed, list(limits), likelihood, progress)
+        raise ValueError(f"{shared_words(model)} of {model.name} is no ratio of a separable form.")
+    inside = check_mask(measurement.mask, S.shape[:-1])
+    alone = FitOptions(bounds=list(limits), likelihood=options.likelihood)
+    start = fit_voxelwise(replace(measurement, model=model), alone, progress)
     fitted = start.status < NO_SIGNAL
     samples = S[fitted][:, order]
     scale = np.abs(samples).max(axis=1).astype(np.float64)
+    sigma = measurement.sigma
     if sigma is None:
-        free = int((limits[:, 1] > limits[:, 0]).sum())
-        sigma = estimate_sigma(S, start, inside, free) or 1e-6 * scale.max(initial=1e-30)
+        pooled = estimate_sigma(S, start, inside, int(problem.free.sum()))
+        sigma = pooled or LEAST_NOISE * scale.max(initial=1e-30)
     noise = check_sigma(sigma, inside)[fitted]
     relative = (samples / scale[:, None]).astype(np.float32)
-    rician = likelihood == "rician"
-    voxels = Voxels(problem, make_dictionary(problem), relative, noise / scale, rician)
-    return _Series(model, tr, start, fitted, scale, voxels)
+    voxels = Voxels(problem, make_dictionary(problem), relative, noise / scale, options.is_rician)
+    tr = None if options.tr is None else float(options.tr)
+    return _Series(measurement.model, tr, start, fitted, scale, voxels)
 
 
-def _free(series: _Series) -> np.ndarray:
+def _start(series: _Series) -> np.ndarray:
     """Kappa (n, 3) of the voxel-wise fit, relative to the voxel's maximum."""
     kappa = series.start.kappa[series.fitted].astype(np.float64)
-    kappa[:, 0] /= series.scale
+    kappa[:, AMPLITUDE] /= series.scale
     return kappa
 
 
-def _voxelwise(series: _Series) -> RegularisedFit:
+def _voxelwise(series: _Series) -> _Solution:
     """The fit without a penalty."""
-    return _result(series, _free(series), series.start.residual[series.fitted], None, 0.0)
+    relative = series.start.residual[series.fitted] / series.scale
+    dof = _dof(series, series.problem.free)
+    return _Solution(_start(series), dof * relative**2, 0.0, None)
 
 
-def _shared(series: _Series) -> RegularisedFit:
+def _shared(series: _Series) -> _Solution:
     """The fit with one ratio."""
     if not series.fitted.any():
         return _voxelwise(series)
     state = shared_ratio(series.voxels)
     variance = np.full(len(state.ratio), 1.0 / max(state.curvature.sum(), 1e-300))
-    return _result(series, state.kappa, _residual(series, state, 1), variance, np.inf)
+    return _Solution(state.kappa, _squares(series, state), np.inf, variance)
 
 
-def _residual(series: _Series, state: State, known: int) -> np.ndarray:
-    """Root mean square of the residuals; `known` parameters cost no degree of freedom."""
-    voxels = series.voxels
-    N, Q = voxels.S.shape[1], series.model.num_parameters
-    cost = 2.0 * state.W * voxels.sigma**2
-    if voxels.rician:  # whose W is more than squares
-        signal = np.abs(series.model.signed(state.kappa, voxels.problem.tau, np))
-        cost = ((voxels.S - signal) ** 2).sum(axis=1)
-    return np.sqrt(cost / max(N - Q + known, 1)) * series.scale
+def _squares(series: _Series, state: State) -> np.ndarray:
+    """Sum of squared residuals of each voxel, shape (n,)."""
+    voxels, problem = series.voxels, series.problem
+    if not voxels.rician:
+        return 2.0 * state.W * voxels.sigma**2
+    signal = np.abs(problem.model.signed(state.kappa, problem.protocol, np))
+    return ((voxels.S - signal) ** 2).sum(axis=1)
 
 
-def _result(
-    series: _Series,
-    kappa: np.ndarray,
-    residual: np.ndarray,
-    variance: np.ndarray | None,
-    weight: float,
-    given: bool = False,
-) -> RegularisedFit:
-    """Maps of a fit.
+def _dof(series: _Series, fitted: np.ndarray) -> int:
+    """Degrees of freedom of the residuals, at least 1, for the parameters that were fitted (3,)."""
+    return max(series.problem.num_images - int(fitted.sum()), 1)
 
-    `kappa` is that of `series.model` and of samples relative to the voxel's maximum; `variance` is
-    that of the ratio, None where the voxel's own data are all that is known of it. A ratio that
-    was `given` lies on no bound.
-    """
-    voxels, scale = series.voxels, series.scale
-    bounds = voxels.problem.bounds
-    limits = bounds.copy()
-    if given:
-        limits[1] = 0.0
-    status = np.where(at_bound(kappa, limits), AT_BOUND, CONVERGED)
-    out = np.empty_like(kappa)
-    std = np.empty_like(kappa)
+
+def _result(series: _Series, solution: _Solution) -> RegularisedFit:
+    """Maps of a solution."""
+    problem, kappa = series.problem, solution.kappa
+    of_voxel = problem.free.copy()
+    if solution.weight == np.inf:
+        of_voxel[RATIO] = False
+    limits = problem.bounds.copy()
+    if solution.is_given:
+        limits[RATIO] = 0.0
+    start, fitted = series.start, series.fitted
+    status = start.status.copy()
+    status[fitted] = np.where(at_bound(kappa, limits), AT_BOUND, CONVERGED)
+    of_fitted, std_of_fitted = _estimates(series, solution)
+    std = _on_grid(start.std, fitted, std_of_fitted)
+    std, status = with_identifiability(std, status, np.ptp(problem.bounds[TIME]))
+    residual = np.sqrt(solution.cost / _dof(series, of_voxel)) * series.scale
+    return RegularisedFit(
+        kappa=_on_grid(start.kappa, fitted, of_fitted),
+        std=std,
+        residual=_on_grid(start.residual, fitted, residual),
+        status=status,
+        ratio=_on_grid(start.residual, fitted, kappa[:, RATIO]),
+        lambda_b=solution.weight,
+    )
+
+
+def _on_grid(like: np.ndarray, fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Map of the shape and type of `like`, with the values of the fitted voxels and 0 elsewhere."""
+    out = np.zeros_like(like)
+    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
+        out[fitted] = values
+    return out
+
+
+def _estimates(series: _Series, solution: _Solution) -> tuple[np.ndarray, np.ndarray]:
+    """Kappa of the model at infinite TR and its standard deviations, each (n, 3), in units of S."""
+    kappa = np.empty_like(solution.kappa)
+    std = np.empty_like(solution.kappa)
+    variance = solution.variance
+    if not series.problem.free[RATIO]:
+        variance = np.zeros(len(kappa))  # bounds fix the ratio
 
     def work(chunk: np.ndarray) -> None:
-        own = None if variance is None else variance[chunk]
-        out[chunk], std[chunk] = _estimates(series, kappa[chunk], voxels.sigma[chunk], own)
+        v = None if variance is None else variance[chunk]
+        C = _covariance(series, chunk, solution.kappa[chunk], v)
+        kappa[chunk], std[chunk] = _at_infinite_tr(series, solution.kappa[chunk], C)
 
-    in_chunks(work, np.arange(len(kappa)), len(voxels.problem.tau))
-    out[:, 0] *= scale
-    std[:, 0] *= scale
-    start = series.start
-    fit = empty_fit(start.status.shape, kappa.shape[1])
-    fit.status[...] = start.status
-    store(fit, series.fitted, (out, std, residual, status))
-    fit = flag_loose(fit, bounds[2, 1] - bounds[2, 0])
-    ratio = np.zeros_like(start.residual)
-    ratio[series.fitted] = kappa[:, 1]
-    return RegularisedFit(**vars(fit), ratio=ratio, lambda_b=weight)
+    in_chunks(work, np.arange(len(kappa)), series.problem.num_images)
+    kappa[:, AMPLITUDE] *= series.scale
+    std[:, AMPLITUDE] *= series.scale
+    return kappa, std
 
 
-def _estimates(
-    series: _Series, kappa: np.ndarray, sigma: np.ndarray, variance: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters (A, B, T) and their standard deviations, relative to the voxel's maximum."""
+def _covariance(
+    series: _Series, chunk: np.ndarray, kappa: np.ndarray, variance: np.ndarray | None
+) -> np.ndarray:
+    """Covariance (n, 3, 3) of the fitted parameters; not finite where not identifiable.
+
+    `variance` is that of the ratio, None where it comes from the voxel's data alone.
+    """
+    problem, sigma = series.problem, series.voxels.sigma[chunk]
     likelihood = "rician" if series.voxels.rician else "gaussian"
-    F = fisher_information(kappa, series.voxels.problem.tau, sigma, series.model, likelihood)
-    C = inverse(F) if variance is None else covariance_with_known(F, 1, variance)
-    known = np.isfinite(C).all(axis=(1, 2))
-    C[~known] = 0.0
-    out = kappa
-    if series.tr is not None:
-        out, G = apparent(kappa, series.tr), apparent_jacobian(kappa, series.tr)
+    F = fisher_information(kappa, problem.protocol, sigma, problem.model, likelihood)
+    if problem.free[AMPLITUDE]:
+        return inverse(F) if variance is None else covariance_with_known(F, RATIO, variance)
+    C = np.zeros_like(F)
+    F = F[:, 1:, 1:]
+    C[:, 1:, 1:] = inverse(F) if variance is None else covariance_with_known(F, RATIO - 1, variance)
+    return C
+
+
+def _at_infinite_tr(
+    series: _Series, kappa: np.ndarray, C: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kappa (n, 3) of the model at infinite TR, and standard deviations by the chain rule."""
+    determined = np.isfinite(C).all(axis=(1, 2))
+    C = np.where(determined[:, None, None], C, 0.0)
+    if series.tr is not None and series.model.finite_tr is not None:
+        G = series.model.finite_tr.apparent_jacobian(kappa, series.tr)
+        kappa = series.model.finite_tr.apparent(kappa, series.tr)
         C = G @ C @ np.swapaxes(G, 1, 2)
     std = np.sqrt(np.maximum(np.diagonal(C, axis1=1, axis2=2), 0.0))
-    std[~known] = np.inf
-    return out, std
+    return kappa, np.where(determined[:, None], std, np.inf)

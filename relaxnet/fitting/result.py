@@ -1,8 +1,7 @@
-"""What a fit gives for each voxel, and the noise that its residuals show."""
+"""The result of a fit: estimates, their standard deviations and a status for each voxel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +11,15 @@ from scipy.special import gammaincinv
 CONVERGED, AT_BOUND, NOT_IDENTIFIABLE, NO_SIGNAL, INVALID = range(5)
 STATUS_NAMES = ("converged", "at a bound", "not identifiable", "no signal", "invalid")
 
+#: A parameter lies on a bound if its distance to it is below this part of the bounds' width.
+NEAR_BOUND = 1e-6
+#: `estimate_sigma` leaves voxels at a bound out if at least this share of the voxels remains.
+LEAST_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class Fit:
-    """Estimates and how far to trust them.
+    """Estimates of each voxel and how well the data determine them.
 
     Attributes
     ----------
@@ -28,9 +32,9 @@ class Fit:
         bounds fix), in the unit of S; 0 where no fit.
     status : array, shape (...), uint8
         CONVERGED; AT_BOUND, a parameter lies on one of its bounds; NOT_IDENTIFIABLE, the
-        information is singular or the relaxation time's standard deviation exceeds the range of
-        its bounds;
-        NO_SIGNAL, all samples are zero (and outside the mask); INVALID, a sample is not finite.
+        information is singular or the standard deviation of the main parameter exceeds the range
+        of its bounds; NO_SIGNAL, all samples are zero (and outside the mask); INVALID, a sample or
+        a known map is not finite.
     """
 
     kappa: np.ndarray
@@ -39,26 +43,21 @@ class Fit:
     status: np.ndarray
 
 
-def empty_fit(shape: tuple[int, ...], num_parameters: int) -> Fit:
-    """Fit of no voxel: zeros, with status NO_SIGNAL."""
-    return Fit(
-        np.zeros((*shape, num_parameters), dtype=np.float32),
-        np.zeros((*shape, num_parameters), dtype=np.float32),
-        np.zeros(shape, dtype=np.float32),
-        np.full(shape, NO_SIGNAL, dtype=np.uint8),
-    )
+def signal_status(S: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    """CONVERGED where voxels can be fitted, else NO_SIGNAL or INVALID.
 
+    Parameters
+    ----------
+    S : array, shape (n, N)
+    known : array, shape (n, K), optional
 
-def store(fit: Fit, voxels: np.ndarray, values: Sequence[np.ndarray]) -> None:
-    """Put kappa, std, residual and status of some voxels, an index or a mask, into a fit."""
-    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
-        for target, value in zip(vars(fit).values(), values, strict=True):
-            target[voxels] = value
-
-
-def signal_status(S: np.ndarray) -> np.ndarray:
-    """CONVERGED where voxels (n, N) can be fitted, else NO_SIGNAL or INVALID; shape (n,)."""
+    Returns
+    -------
+    status : array, shape (n,), uint8
+    """
     finite = np.isfinite(S).all(axis=1)
+    if known is not None:
+        finite &= np.isfinite(known).all(axis=1)
     zero = (S == 0).all(axis=1)
     return np.where(finite, np.where(zero, NO_SIGNAL, CONVERGED), INVALID).astype(np.uint8)
 
@@ -66,19 +65,34 @@ def signal_status(S: np.ndarray) -> np.ndarray:
 def at_bound(kappa: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Whether a parameter (..., Q) lies on a bound, (Q, 2) or (..., Q, 2), that does not fix it."""
     low, high = bounds[..., 0], bounds[..., 1]
-    near = 1e-6 * (high - low)
+    near = NEAR_BOUND * (high - low)
     return (((kappa <= low + near) | (kappa >= high - near)) & (high > low)).any(axis=-1)
 
 
-def flag_loose(fit: Fit, width: float) -> Fit:
-    """Fit with NOT_IDENTIFIABLE where the relaxation time's standard deviation exceeds `width`."""
-    fitted = fit.status < NO_SIGNAL
+def with_identifiability(
+    std: np.ndarray, status: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations and status, with NOT_IDENTIFIABLE where the data leave T open.
+
+    Parameters
+    ----------
+    std : array, shape (..., Q)
+    status : array, shape (...)
+    width : float
+        Range of the main parameter's bounds: a larger standard deviation of it is not identifiable.
+
+    Returns
+    -------
+    std : array, shape (..., Q)
+        Infinite where not identifiable, 0 where there is no fit.
+    status : array, shape (...), uint8
+    """
+    fitted = status < NO_SIGNAL
     with np.errstate(invalid="ignore"):
-        loose = fitted & ~(fit.std[..., -1] <= width)
-    fit.std[loose] = np.inf
-    fit.std[~fitted] = 0.0
-    status = np.where(loose, NOT_IDENTIFIABLE, fit.status).astype(np.uint8)
-    return Fit(fit.kappa, fit.std, fit.residual, status)
+        loose = fitted & ~(std[..., -1] <= width)
+    std = np.where(loose[..., None], np.inf, std).astype(std.dtype)
+    std[~fitted] = 0.0
+    return std, np.where(loose, NOT_IDENTIFIABLE, status).astype(np.uint8)
 
 
 def estimate_sigma(S: np.ndarray, fit: Fit, mask: np.ndarray | None, num_parameters: int) -> float:
@@ -97,21 +111,24 @@ def estimate_sigma(S: np.ndarray, fit: Fit, mask: np.ndarray | None, num_paramet
     mask : bool array, shape (...), optional
         Voxels that count, where they were fitted; those at a bound are left out if others remain.
     num_parameters : int
-        Q.
+        Q, or fewer if bounds fixed some.
 
     Returns
     -------
     sigma : float
         In the unit of S; 0 if no voxel was fitted or no degree of freedom is left.
     """
-    dof = S.shape[-1] - num_parameters
+    status = fit.status if mask is None else np.where(mask, fit.status, NO_SIGNAL)
+    return pooled_sigma(fit.residual, status, S.shape[-1] - num_parameters)
+
+
+def pooled_sigma(residual: np.ndarray, status: np.ndarray, dof: int) -> float:
+    """`estimate_sigma` of residuals (...) and status (...), with the degrees of freedom."""
     if dof < 1:
         return 0.0
-    fitted = fit.status < NO_SIGNAL
-    if mask is not None:
-        fitted &= np.asarray(mask, dtype=bool)
-    free = fitted & (fit.status != AT_BOUND)
-    values = fit.residual[free if free.sum() >= 0.1 * fitted.sum() else fitted]
+    fitted = status < NO_SIGNAL
+    free = fitted & (status != AT_BOUND)
+    values = residual[free if free.sum() >= LEAST_SHARE * fitted.sum() else fitted]
     if values.size == 0:
         return 0.0
     chi2_median = 2.0 * gammaincinv(0.5 * dof, 0.5)

@@ -1,7 +1,7 @@
-"""Best amplitude and relaxation time of each voxel for a given ratio, under Rician noise.
+"""Best amplitude and T of each voxel for a known ratio, under Rician noise.
 
-What `relaxnet.fitting.known_ratio` does for Gaussian noise: the least cost over A and T with r
-known, and how it changes along r.
+The counterpart of `relaxnet.fitting.known_ratio` for Rician noise: the least cost over A and T at
+a given ratio r, and its derivatives along r.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ import numpy as np
 
 from relaxnet.fitting.known_ratio import Dictionary, solve_at_ratio
 from relaxnet.fitting.rician import without_floor
-from relaxnet.fitting.rician_fit import cost_and_derivatives, least_of_descents
-from relaxnet.fitting.separable import Problem
+from relaxnet.fitting.rician_fit import RicianVoxels, cost_and_derivatives, least_of_descents
+from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, Problem
+
+#: The parameters that are fitted at a known ratio.
+OTHERS = [AMPLITUDE, TIME]
+#: A parameter within this part of a bound lies on it.
+NEAR_BOUND = 1e-9
 
 
 def solve_rician_at_ratio(
@@ -20,12 +25,9 @@ def solve_rician_at_ratio(
     S: np.ndarray,
     sigma: np.ndarray,
     r: np.ndarray,
-    near: np.ndarray | None = None,
+    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least negative log-likelihood of each voxel over A and T within their bounds, and its kappa.
-
-    Starts are the least squares of the samples and those of samples freed of the noise floor, or
-    kappa `near` by.
 
     Parameters
     ----------
@@ -34,7 +36,9 @@ def solve_rician_at_ratio(
     sigma : array, shape (n,)
         Noise standard deviation, relative likewise.
     r : array, shape (n,)
-    near : array, shape (n, 3), optional
+    start : array, shape (n, 3), optional
+        Kappa to descend from. By default there are two starts: the least squares of the samples,
+        and those of samples freed of the noise floor.
 
     Returns
     -------
@@ -42,13 +46,14 @@ def solve_rician_at_ratio(
     kappa : array, shape (n, 3)
     """
     bounds = np.repeat(problem.bounds[None], len(S), axis=0)
-    bounds[:, 1] = r[:, None]
-    if near is None:
+    bounds[:, RATIO] = r[:, None]
+    if start is None:
         samples = (S, without_floor(S, sigma))
         starts = [solve_at_ratio(problem, dictionary, y, r)[1] for y in samples]
     else:
-        starts = [near]
-    return least_of_descents(S, problem.tau, problem.model, starts, sigma, bounds)
+        starts = [start]
+    voxels = RicianVoxels(S, sigma, problem.model, problem.protocol)
+    return least_of_descents(voxels, starts, bounds)
 
 
 def rician_along_ratio(
@@ -70,15 +75,17 @@ def rician_along_ratio(
     -------
     slope, curvature : arrays, shape (n,)
     """
-    _, gradient, F = cost_and_derivatives(S, problem.tau, problem.model, kappa, sigma)
-    low, high = problem.bounds[[0, 2]].T
-    beside = kappa[:, [0, 2]]
-    held = (beside <= low * (1 + 1e-9)) | (beside >= high * (1 - 1e-9))
-    inner = F[:, [0, 2]][:, :, [0, 2]]
+    voxels = RicianVoxels(S, sigma, problem.model, problem.protocol)
+    _, gradient, F = cost_and_derivatives(voxels, kappa)
+    low, high = problem.bounds[OTHERS].T
+    values = kappa[:, OTHERS]
+    fixed = (values <= low * (1 + NEAR_BOUND)) | (values >= high * (1 - NEAR_BOUND))
+    inner = F[:, OTHERS][:, :, OTHERS]
     diagonal = np.diagonal(inner, axis1=1, axis2=2)
     scale = np.sqrt(np.maximum(diagonal, 1e-300))
-    loose = ~(held[:, :, None] | held[:, None, :])
-    C = np.where(loose, inner / (scale[:, :, None] * scale[:, None, :]), np.eye(2))
-    mixed = np.where(held, 0.0, F[:, [0, 2], 1] / scale)
+    free = ~(fixed[:, :, None] | fixed[:, None, :])
+    C = np.where(free, inner / (scale[:, :, None] * scale[:, None, :]), np.eye(2))
+    mixed = np.where(fixed, 0.0, F[:, OTHERS, RATIO] / scale)
     solved = np.linalg.solve(C + 1e-12 * np.eye(2), mixed[..., None])[..., 0]
-    return gradient[:, 1], np.maximum(F[:, 1, 1] - (mixed * solved).sum(axis=1), 0.0)
+    curvature = np.maximum(F[:, RATIO, RATIO] - (mixed * solved).sum(axis=1), 0.0)
+    return gradient[:, RATIO], curvature

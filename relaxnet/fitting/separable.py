@@ -1,37 +1,39 @@
 """Variable projection: the global minimum of a separable least-squares problem, for many voxels.
 
-A signal model is linear in its first parameters once the last one, the relaxation time T, is
-given (`Separable.basis`). The cost of a voxel,
+A separable signal model is linear in all parameters but its last one, T (a relaxation time, for
+instance), once that one is given (`relaxsim.models.signal_model.Separable`). For given T the least
+cost of a voxel over the linear parameters has a closed form, and what remains is a search along T:
 
-    V(T) = min over the linear parameters of  sum_n (S_n - |f_n|)^2,   f = A (phi_0 + r phi_1),
+    V(T) = min over the linear parameters of  sum_n (S_n - |f_n|)^2.
 
-is then a function of T alone, and its inner minimum has a closed form. Three forms of the linear
-part are known, told apart by what `Separable.from_linear` makes of the coefficients c:
+The linear part has one of three forms. `Separable.from_linear` tells which: it turns the
+coefficients c of the basis columns phi_0 and phi_1 into parameters.
 
     ray    c = A            f = A phi_0
     ratio  c = (A, A r)     f = A (phi_0 + r phi_1), r without unit (B of inversion recovery)
     pair   c = (A, C)       f = A phi_0 + C phi_1
 
-**Polarity.** For magnitude data the sign of f is unknown. With the times sorted, f changes sign
-once: its first k samples are negative and the others are not. For given T that holds for r in an
-interval, whose ends are the roots of ``phi_0 + r phi_1`` at times k - 1 and k, cut to the bounds
-of r. On each interval the modulus is gone and the cost is a quadratic in c on a planar cone with
-two edges. The intervals k = 0 ... N cover the box of bounds, so the least of the N + 1 cone-wise
-minima is the minimum, for samples of either sign (a modulus with Gaussian noise may be negative;
-the cost then has convex kinks on the edges, which the cones hold).
+**Polarity.** Magnitude data do not have the sign of f. With the images sorted, f changes its sign
+at most once: its first k samples are negative and the others are not. At given T this is true for
+r in an interval. The ends of the interval are the roots of ``phi_0 + r phi_1`` at the samples k - 1
+and k, cut to the bounds of r. In each interval the signs are known, so that the cost is a quadratic
+function of c on a planar cone with two edges. The intervals k = 0 ... N cover all r within the
+bounds. The least of the minima on the N + 1 cones is therefore the minimum. This is true of
+negative samples as well: a modulus with Gaussian noise may be negative, and the cost then has
+convex kinks, which lie on the edges of the cones.
 
 **Search** (`relaxnet.fitting.grid_search`). On a grid in log T, each (T, k) has an orthonormal pair
-(m, w) of signal vectors, m along the bisector of its cone, of half-angle alpha. With y1 = m.S, y2 =
-w.S the cost is ``|S|^2 - R``, and
+(m, w) of signal vectors; m is the bisector of its cone, and alpha the half-angle. With y1 = m.S and
+y2 = w.S the cost is ``|S|^2 - R``, where
 
     R = y1^2 + y2^2                                 inside:  |y2| cos(alpha) <= y1 sin(alpha)
     R = max(0, y1 cos(alpha) + |y2| sin(alpha))^2   outside: the nearer edge
 
-so all costs of all voxels are two matrix products and a few element-wise passes. All the local
-maxima of R along T whose refined value could be the largest are handed on.
+The costs of all voxels are thus two matrix products and a few element-wise passes. A local maximum
+of R along T is a candidate if its refined value could be the largest.
 
-**Refinement** (`relaxnet.fitting.refine`). Per candidate, the root of dV/dlogT by a bracketed
-Newton iteration in float64, with the bounds of every linear parameter in the inner minimum
+**Refinement** (`relaxnet.fitting.refine`). For each candidate, a bracketed Newton iteration in
+float64 finds the root of dV/dlogT. Its inner minimum respects the bounds of every linear parameter
 (`relaxnet.fitting.inner_problem`).
 """
 
@@ -45,21 +47,25 @@ import numpy as np
 
 from relaxsim.models.signal_model import Separable, SignalModel
 
-#: Points of log T on which the range of each polarity is found.
+#: Indices of the parameters of a ratio model: A, r and T.
+AMPLITUDE, RATIO, TIME = 0, 1, 2
+#: Points of log T on which the range of each polarity is searched.
 FINE = 2048
 #: Distance of log T kept from the ends of those ranges.
 INSET = 1e-9
+#: Bisections of the end of a range: the whole range of log T to rounding.
+BISECTIONS = 45
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A separable fit: model, sorted times, bounds.
+    """A separable fit: model, sorted protocol, bounds.
 
     Attributes
     ----------
     model : SignalModel
-    tau : array, shape (N,)
-        Times in ms, in the order in which `polarity` runs through them.
+    protocol : array, shape (N, D)
+        Rows sorted by the first column, so that the signal changes from negative to positive.
     bounds : array, shape (Q, 2)
         Of each parameter; those of the amplitudes relative to the voxel's maximum.
     kind : str
@@ -69,24 +75,34 @@ class Problem:
     """
 
     model: SignalModel
-    tau: np.ndarray
+    protocol: np.ndarray
     bounds: np.ndarray
     kind: str
     polarity: bool
 
     @property
+    def num_images(self) -> int:
+        """Number of images, N."""
+        return len(self.protocol)
+
+    @property
+    def free(self) -> np.ndarray:
+        """Whether each parameter is fitted and not fixed by equal bounds, shape (Q,)."""
+        return self.bounds[:, 1] > self.bounds[:, 0]
+
+    @property
     def log_T_bounds(self) -> tuple[float, float]:
-        """Bounds of the relaxation time, as logarithms."""
+        """Bounds of T, as logarithms."""
         return float(np.log(self.bounds[-1, 0])), float(np.log(self.bounds[-1, 1]))
 
     @property
     def splits(self) -> bool:
         """Whether polarity intervals of r are searched (not where r is fixed)."""
-        return self.polarity and self.kind == "ratio" and self.bounds[1, 0] < self.bounds[1, 1]
+        return self.polarity and self.kind == "ratio" and bool(self.free[RATIO])
 
     @cached_property
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each number of negative samples that the signal can have, and where along T it has it.
+        """Possible numbers of negative samples, and the range of T of each.
 
         Arrays k, shape (K,), and ends, shape (K, 2): the least and the greatest log T at which
         some r within the bounds gives k negative samples.
@@ -100,14 +116,14 @@ class Problem:
 
 
 def make_problem(
-    tau: np.ndarray, model: SignalModel, bounds: np.ndarray, polarity: bool
+    protocol: np.ndarray, model: SignalModel, bounds: np.ndarray, polarity: bool
 ) -> tuple[Problem, np.ndarray]:
     """Problem, and the order that sorts the images for it.
 
     Parameters
     ----------
-    tau : array, shape (N,)
-        Times in ms, in any order.
+    protocol : array, shape (N, D), (N,) of a model with one column
+        In any order.
     model : SignalModel
     bounds : array, shape (Q, 2)
     polarity : bool
@@ -116,26 +132,27 @@ def make_problem(
     Raises
     ------
     ValueError
-        If the model's linear part is of no known form, or its signed signal changes sign along
-        tau in a way that no split describes.
+        If the model's linear part is of no known form, or its signed signal changes sign more than
+        once along the protocol.
     """
     kind = _kind(model)
-    order = np.argsort(tau, kind="stable")
+    table = model.table(np.asarray(protocol, dtype=np.float64))
+    order = np.argsort(table[:, 0], kind="stable")
     if not polarity:
-        return Problem(model, tau[order], bounds, kind, False), order
+        return Problem(model, table[order], bounds, kind, False), order
     if kind == "pair":
         raise ValueError(
             f"{model.name} holds a modulus of two amplitudes; write its linear part as "
             "coefficients (A, A r) with a ratio r, or fit signed data."
         )
-    signs = _corner_signs(model, tau[order], bounds)
+    signs = _corner_signs(model, table[order], bounds)
     rising = (np.diff(signs, axis=-1) >= 0).all()
     falling = (np.diff(signs, axis=-1) <= 0).all()
     if not rising and not falling:
-        raise ValueError(f"the signal of {model.name} changes sign more than once along tau.")
+        raise ValueError(f"the signal of {model.name} changes sign more than once.")
     if not rising:
         order = order[::-1]
-    return Problem(model, tau[order], bounds, kind, True), order
+    return Problem(model, table[order], bounds, kind, True), order
 
 
 def _kind(model: SignalModel) -> str:
@@ -151,24 +168,24 @@ def _kind(model: SignalModel) -> str:
             return "pair"
     raise ValueError(
         f"{model.name}: the fit takes models whose basis has coefficients (A,), (A, A r) or "
-        "(A, C), and one relaxation time."
+        "(A, C), and one parameter that they depend on."
     )
 
 
-def _corner_signs(model: SignalModel, tau: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _corner_signs(model: SignalModel, protocol: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Sign of the signal at the bounds of r and over T, (..., N); zeros count as positive."""
     T = np.geomspace(bounds[-1, 0], bounds[-1, 1], 64)
     if model.num_parameters == 2:
         kappa = np.stack([np.ones_like(T), T], axis=-1)
     else:
-        r = np.linspace(bounds[1, 0], bounds[1, 1], 9)[:, None]
+        r = np.linspace(bounds[RATIO, 0], bounds[RATIO, 1], 9)[:, None]
         kappa = np.stack(np.broadcast_arrays(1.0, r, T), axis=-1)
-    return np.where(model.signed(kappa, tau, np) < 0, -1, 1)
+    return np.where(model.signed(kappa, protocol, np) < 0, -1, 1)
 
 
 def columns(problem: Problem, T: np.ndarray) -> list[np.ndarray]:
     """Basis at T, shape (n,): one array (n, N) per linear coefficient."""
-    phi = _form(problem.model).basis(T, problem.model.table(problem.tau), None, np)
+    phi = _form(problem.model).basis(T, problem.protocol, None, np)
     return [np.ascontiguousarray(phi[..., i]) for i in range(phi.shape[-1])]
 
 
@@ -188,13 +205,14 @@ def neighbours(k: np.ndarray) -> np.ndarray:
 def binding(S: np.ndarray, k: np.ndarray) -> np.ndarray:
     """Samples, shape (n, 2), whose roots must end the interval of r with k negative samples.
 
-    Beyond the root of a sample that is not negative, the quadratic of k is above the true cost:
-    it needs no end there, and without it the cost is smooth.
+    Only negative samples need an end. Beyond the root of another sample, the quadratic of k is
+    above the true cost, so that its minimum is no false one; without an end there the cost is
+    smooth.
     """
     index = np.arange(S.shape[1])
-    held = S < 0
-    low = np.where(held & (index < k[:, None]), index, -1).max(axis=1)
-    high = np.where(held & (index >= k[:, None]), index, S.shape[1]).min(axis=1)
+    negative = S < 0
+    low = np.where(negative & (index < k[:, None]), index, -1).max(axis=1)
+    high = np.where(negative & (index >= k[:, None]), index, S.shape[1]).min(axis=1)
     return np.stack([low, high], axis=-1)
 
 
@@ -212,10 +230,10 @@ def interval(
     Returns
     -------
     low, high : arrays, shape (n,)
-        Equal where no r within the bounds is between the roots.
+        Equal where no r within the bounds lies between the roots.
     """
-    low, high = problem.bounds[1]
-    N = len(problem.tau)
+    low, high = problem.bounds[RATIO]
+    N = problem.num_images
     rows = np.arange(len(edges))
     i, j = np.maximum(edges[:, 0], 0), np.minimum(edges[:, 1], N - 1)
     left = np.where(edges[:, 0] < 0, low, _root(phi[0][rows, i], phi[1][rows, i], low, high))
@@ -235,7 +253,7 @@ def _ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     x = np.linspace(*problem.log_T_bounds, FINE)
     if not problem.polarity:
         return np.zeros(1, dtype=int), x[None, [0, -1]]
-    k = np.arange(len(problem.tau) + 1)
+    k = np.arange(problem.num_images + 1)
     fewest, most = _negative_samples(problem, x)
     possible = (fewest[:, None] <= k) & (k <= most[:, None])
     k = k[possible.any(axis=0)]
@@ -243,7 +261,7 @@ def _ranges(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     last = FINE - 1 - possible[::-1, k].argmax(axis=0)
     left = _bisect(problem, k, x[first], x[np.maximum(first - 1, 0)])
     right = _bisect(problem, k, x[last], x[np.minimum(last + 1, FINE - 1)])
-    # where the range of r closes to a point, the slope has no one value: stay just within
+    # Where the range of r closes to a point the slope is undefined: stay just within.
     return k, np.stack([left + INSET, right - INSET], axis=-1)
 
 
@@ -253,14 +271,14 @@ def _negative_samples(problem: Problem, x: np.ndarray) -> tuple[np.ndarray, np.n
     if problem.kind == "ray":
         edges = [phi[0], phi[0]]
     else:
-        edges = [phi[0] + r * phi[1] for r in problem.bounds[1]]
+        edges = [phi[0] + r * phi[1] for r in problem.bounds[RATIO]]
     fewest, most = ((edge < 0).sum(axis=1) for edge in edges)
     return fewest, most
 
 
 def _bisect(problem: Problem, k: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """Last log T, on the way from `inside` to `outside`, at which k samples can be negative."""
-    for _ in range(45):
+    for _ in range(BISECTIONS):
         middle = 0.5 * (inside + outside)
         fewest, most = _negative_samples(problem, middle)
         possible = (fewest <= k) & (k <= most)
@@ -269,14 +287,14 @@ def _bisect(problem: Problem, k: np.ndarray, inside: np.ndarray, outside: np.nda
 
 
 def corners(problem: Problem, edges: np.ndarray) -> np.ndarray:
-    """Where along log T a root meets a bound of r, just below and above: the slope jumps there.
+    """Values of log T just below and above those at which a root meets a bound of r.
 
-    Returns an array (n, 4), with NaN for what is not there.
+    The slope of the cost jumps there. Returns an array (n, 4), NaN where there is no such value.
     """
-    N = len(problem.tau)
+    N = problem.num_images
     k, ends = problem.ranges
     low, high = np.full(N + 2, np.nan), np.full(N + 2, np.nan)
-    low[k], high[k] = ends.T  # the root of sample k - 1 leaves, and that of k meets, its bound
+    low[k], high[k] = ends.T  # where the root of sample k - 1 leaves, that of k meets its bound
     below = np.where(edges[:, 0] >= 0, high[edges[:, 0]], np.nan)
     above = np.where(edges[:, 1] < N, low[edges[:, 1] + 1], np.nan)
     corners = [below - INSET, below + 3 * INSET, above - 3 * INSET, above + INSET]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from relaxnet.fitting import voxelwise as mle
+from relaxnet.fitting import result
 from relaxnet.series.scale import largest_modulus
 
 (
@@ -41,11 +41,11 @@ LEGEND = {
 WITHOUT_ESTIMATE = (OUTSIDE, NO_SIGNAL, INVALID)
 #: Code of a voxel by what its fit says.
 OF_FIT = {
-    mle.CONVERGED: OK,
-    mle.AT_BOUND: AT_BOUND,
-    mle.NOT_IDENTIFIABLE: NOT_IDENTIFIABLE,
-    mle.NO_SIGNAL: NO_SIGNAL,
-    mle.INVALID: INVALID,
+    result.CONVERGED: OK,
+    result.AT_BOUND: AT_BOUND,
+    result.NOT_IDENTIFIABLE: NOT_IDENTIFIABLE,
+    result.NO_SIGNAL: NO_SIGNAL,
+    result.INVALID: INVALID,
 }
 #: Share of sound voxels that `poor_fit` and `disagreement` flag, under Gaussian noise.
 FALSE_ALARM = 1e-3

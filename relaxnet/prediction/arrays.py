@@ -202,6 +202,7 @@ def _check_arguments(
         check_model(model)
     if fit.tr == "sidecar":
         raise ValueError("tr is 'sidecar', but arrays have no sidecars; give it in ms.")
+    fit.check(model)
     if correct and fit.tr is not None:
         raise ValueError(
             "--look-locker and --tr exclude each other: during a train of readouts the "

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.regularised import RegularisedFit
 from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT, OK
@@ -57,7 +58,8 @@ def by_fit(
     """Maximum likelihood in the voxels of status OK."""
     inside = status == OK
     sigma = np.where(inside, noise.sigma, 1.0)
-    fit = options.fit(S, tau, model, sigma, inside, noise.signed, spacing, progress)
+    series = Measurement(S, tau, model, sigma, inside, noise.signed, spacing=spacing)
+    fit = options.fit(series, progress)
     found = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
     kappa, std = fit.kappa.copy(), fit.std.copy()
     kappa[~inside], std[~inside] = 0, 0

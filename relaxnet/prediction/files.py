@@ -309,7 +309,9 @@ def _spacing(series: Series) -> tuple[float, ...]:
 
 def _fit_words(request: Request, maps: Maps) -> str:
     """What sidecars say of a fit."""
-    words = replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words
+    words = replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words(
+        maps.model
+    )
     if request.fit.lambda_b == "auto" and maps.lambda_b is not None:
         return words.replace("lambda auto", f"lambda auto ({maps.lambda_b:.3g})")
     return words

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxnet.maps.status import poor_fit
 from relaxnet.series.scale import largest_modulus
@@ -102,7 +103,7 @@ def _on_the_wrong_side(
     index = np.flatnonzero(poor)
     if not len(index):
         return index, S[index]
-    kappa = fit_voxelwise(S[index], tau, model).kappa.astype(np.float64)
+    kappa = fit_voxelwise(Measurement(S[index], tau, model)).kappa.astype(np.float64)
     fitted = model.signed(kappa, tau, np)
     wrong = misfit[index] - _misfit(S[index], np.abs(fitted), sigma[index]) > GAIN
     return index[wrong], fitted[wrong]

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from scipy.special import chdtr, chdtri, i0e, i1e
 
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.result import AT_BOUND, NO_SIGNAL, Fit
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.signal_model import SignalModel
@@ -69,7 +71,7 @@ def residual_sigma(
         noise is all that the model leaves, and the same noise everywhere.
     """
     sample = sample[:: -(-len(sample) // VOXELS)]
-    fit = fit_voxelwise(sample, tau, model, signed=signed and model.magnitude)
+    fit = fit_voxelwise(Measurement(sample, tau, model, signed=signed and model.magnitude))
     sigma, misfit = _pooled(fit, _squares(sample, fit), sample, model, signed)
     if not rician or signed or not sigma > 0:
         return sigma, misfit
@@ -80,7 +82,8 @@ def residual_sigma(
     dof = sample.shape[1] - model.num_parameters
     sample = sample[:: -(-len(sample) * dof // RICIAN_FREEDOM)]
     for _ in range(FEW_STEPS if dof < FEW else RICIAN_STEPS):
-        fit = fit_voxelwise(sample, tau, model, sigma, likelihood="rician")
+        rician_fit = FitOptions(likelihood="rician")
+        fit = fit_voxelwise(Measurement(sample, tau, model, sigma), rician_fit)
         better, misfit = _rician_step(sample, tau, model, fit, sigma)
         before, sigma = sigma, better or sigma
         if abs(sigma / before - 1) < SETTLED:

@@ -101,7 +101,7 @@ def _at_repetition_time(tr: float) -> SignalModel:
         raise ValueError(f"the repetition time must be a positive number of ms, received {tr:g}.")
     A, B, T1 = MODEL.parameter_table
     efficiency = replace(B, name="e", start=1.0, bounds=_EFFICIENCY_BOUNDS)
-    assert MODEL.separable is not None
+    assert MODEL.separable is not None and MODEL.shared is not None
     return replace(
         MODEL,
         name=f"{MODEL.name}_tr",
@@ -110,7 +110,7 @@ def _at_repetition_time(tr: float) -> SignalModel:
         physics_jacobian=lambda kappa, protocol, known, xp: finite_tr.signed_jacobian(
             kappa, protocol, tr, xp
         ),
-        shared=None if MODEL.shared is None else replace(MODEL.shared, name="e"),
+        shared=replace(MODEL.shared, name="e", label="efficiency"),
         separable=replace(
             MODEL.separable,
             basis=lambda T1, protocol, known, xp: finite_tr.basis(T1, protocol, tr, xp),

@@ -103,12 +103,15 @@ class SharedParameter:
     of_field : callable
         ``of_field(p)``: map of a random polynomial field p, (n, P, P) -> (n, P, P)
         (`relaxsim.simulation.fields.polynomial_field`).
+    label : str
+        What messages call it; its name unless given.
     """
 
     name: str
     one_value: Callable[[np.random.Generator, int], np.ndarray]
     wide: tuple[float, float]
     of_field: Callable[[np.ndarray], np.ndarray]
+    label: str = ""
 
 
 @dataclass(frozen=True)
