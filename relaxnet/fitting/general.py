@@ -7,13 +7,14 @@ the least cost over A is ``|S|^2 - R`` with
 
 where |g| takes the place of g if the data are moduli. R is searched on a grid of theta; the best of
 its local maxima are the starts of Levenberg-Marquardt descents in all parameters, and the least of
-the minima is the estimate. A minimum in a valley narrower than the grid can be missed.
+the minima is the estimate. A minimum in a valley narrower than the grid can be missed; those of
+moduli, which differ in the signs of samples, are tried one by one about the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -29,6 +30,8 @@ from relaxsim.models.signal_model import SignalModel
 LOG_STEP, LOG_RATIO, LINEAR_POINTS, SHARED_POINTS = 0.1, 20.0, 33, 13
 #: Local maxima of the grid from which a voxel descends.
 STARTS = 4
+#: Samples of least modulus whose other sign is tried.
+FLIPS = 2
 #: Decrease of the sum of squares, relative to the voxel's maximum, that is not worth a step.
 LEAST_DECREASE = 1e-15
 #: Bytes of the signals of one block of the search.
@@ -110,23 +113,50 @@ def descend_from_grid(
     parts = [
         _starts(problem, S[rows], _take(known, rows), rows.start) for rows in _blocks(problem, S)
     ]
-    voxel, kappa = (np.concatenate(v) for v in zip(*parts, strict=True))
-    y, known_of_start = S[voxel], _take(known, voxel)
+    voxel, starts = (np.concatenate(v) for v in zip(*parts, strict=True))
+    cost, kappa = _descend(problem, S[voxel], starts, _take(known, voxel))
+    best = best_of(voxel, cost)
+    cost, kappa = cost[best], kappa[best]
+    return _with_other_signs(problem, S, cost, kappa, known) if problem.modulus else (cost, kappa)
+
+
+def _descend(
+    problem: GeneralProblem, S: np.ndarray, kappa: np.ndarray, known: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local minimum (n,) of the sum of squares within the bounds, and its kappa (n, Q)."""
 
     def evaluate(u: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return _cost_and_derivatives(problem, y[rows], from_steps(u), _take(known_of_start, rows))
+        return _cost_and_derivatives(problem, S[rows], from_steps(u), _take(known, rows))
 
-    low, high = to_steps(problem.bounds[:, 0]), to_steps(problem.bounds[:, 1])
-    shape = kappa.shape
-    half, u = bounded_newton(
-        evaluate,
-        to_steps(kappa),
-        np.broadcast_to(low, shape),
-        np.broadcast_to(high, shape),
-        LEAST_DECREASE,
-    )
-    best = best_of(voxel, half)
-    return 2.0 * half[best], from_steps(u[best])
+    low, high = (to_steps(problem.bounds[:, side]) for side in (0, 1))
+    limits = np.broadcast_to(low, kappa.shape), np.broadcast_to(high, kappa.shape)
+    half, u = bounded_newton(evaluate, to_steps(kappa), *limits, LEAST_DECREASE)
+    return 2.0 * half, from_steps(u)
+
+
+def _with_other_signs(
+    problem: GeneralProblem,
+    S: np.ndarray,
+    cost: np.ndarray,
+    kappa: np.ndarray,
+    known: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The better of a minimum and those that other signs of its smallest samples lead to.
+
+    Each choice of signs has its own minimum, and two that differ in a sample near zero lie closer
+    to each other than grid points do.
+    """
+    f = problem.model.signed(kappa, problem.protocol, np, known)
+    signed = replace(problem, modulus=False)
+    for n in np.argsort(np.abs(f), axis=1)[:, :FLIPS].T:
+        signs = np.where(f < 0, -1.0, 1.0)
+        signs[np.arange(len(S)), n] *= -1.0
+        _, other = _descend(signed, signs * S, kappa, known)
+        other_cost, other = _descend(problem, S, other, known)
+        better = other_cost < cost
+        cost = np.where(better, other_cost, cost)
+        kappa = np.where(better[:, None], other, kappa)
+    return cost, kappa
 
 
 def _blocks(problem: GeneralProblem, S: np.ndarray) -> Iterator[slice]:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from short_fits import voxelwise
 
 from relaxnet.fitting.crlb import (
     clustered_share,
@@ -8,8 +9,8 @@ from relaxnet.fitting.crlb import (
     crlb,
     fisher_information,
 )
+from relaxnet.fitting.result import CONVERGED
 from relaxnet.fitting.rician import information_factor
-from relaxnet.fitting.voxelwise import CONVERGED, fit_voxelwise
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -71,7 +72,7 @@ def test_rician_information_by_monte_carlo():
 def test_intervals_of_a_fit_hold_the_truth_as_often_as_they_say():
     rng, kappa = np.random.default_rng(2), np.array([1.0, 80.0])
     S = T2_DECAY.forward(kappa, FSE6) + 0.02 * rng.normal(size=(3000, 6))
-    fit = fit_voxelwise(S, FSE6, T2_DECAY, sigma=0.02)
+    fit = voxelwise(S, FSE6, T2_DECAY, sigma=0.02)
     for level in (0.5, 0.95):
         share = coverage(fit.kappa[:, 1], fit.std[:, 1], np.full(3000, 80.0), level)
         assert share == pytest.approx(level, abs=0.03)
@@ -98,7 +99,7 @@ def test_empirical_deviation_matches_the_bound(model, tau, kappa, sigma, likelih
     else:
         S = np.hypot(signal + noise[0], noise[1])
     bound = crlb(kappa, tau, sigma, model, likelihood)
-    fit = fit_voxelwise(S, tau, model, sigma, likelihood=likelihood)
+    fit = voxelwise(S, tau, model, sigma, likelihood=likelihood)
     assert bound[-1] < 0.1 * kappa[-1]
     assert (fit.status == CONVERGED).all()
     np.testing.assert_allclose(fit.kappa.std(axis=0, ddof=1), bound, rtol=0.1)

@@ -77,7 +77,7 @@ def test_least_cost_at_a_ratio_is_that_of_a_dense_search():
     T = np.geomspace(10, 6000, 4000)
     for i in range(len(S)):
         kappa = np.stack(np.broadcast_arrays(1.0, r[i], T), axis=-1)
-        g = problem.model.forward(kappa, problem.tau)
+        g = problem.model.forward(kappa, problem.protocol)
         A = np.clip(g @ S[i] / (g * g).sum(axis=1), 0, 10)
         assert cost[i] <= ((S[i] - A[:, None] * g) ** 2).sum(axis=1).min() + 1e-9
 

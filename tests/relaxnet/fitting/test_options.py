@@ -4,11 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from short_fits import voxelwise
 from small_series import TAU, series, truth, write, write_times
 
 from relaxnet.cli.group import main
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE, FitOptions
-from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 
@@ -40,8 +41,8 @@ def predict(*options):
 def test_default_is_the_voxelwise_fit():
     S, _, disc = series()
     sigma = np.full(disc.shape, 8.0)
-    ours = VOXELWISE.fit(S, TAU, INVERSION_RECOVERY, sigma, disc, False)
-    plain = fit_voxelwise(S, TAU, INVERSION_RECOVERY, sigma, disc)
+    ours = VOXELWISE.fit(Measurement(S, TAU, INVERSION_RECOVERY, sigma, disc))
+    plain = voxelwise(S, TAU, INVERSION_RECOVERY, sigma, disc)
     np.testing.assert_array_equal(ours.kappa, plain.kappa)
 
 
@@ -101,7 +102,7 @@ def test_fixed_efficiency_goes_with_a_repetition_time(folder):
         (["--fix-b", "2", "--share-b"], "exclude each other"),
         (["--likelihood", "rician", "--share-b", "--signed"], "these data are signed"),
         (["--lambda-b", "much"], "expected a number or auto"),
-        (["--lambda-b", "-1"], "lambda_b must be a number >= 0"),
+        (["--lambda-b", "-1"], "--lambda-b must be a number >= 0"),
         (["--tr", "-5"], "expected a positive repetition time"),
     ],
 )
@@ -120,12 +121,13 @@ def test_options_of_the_fit_are_not_for_networks(folder):
 
 
 def test_words_name_the_efficiency():
-    assert FitOptions(fix_b=0.95, tr=2000.0).words.endswith("efficiency fixed at 0.95, TR 2000 ms")
+    words = FitOptions(fix_b=0.95, tr=2000.0).words(INVERSION_RECOVERY)
+    assert words.endswith("efficiency fixed at 0.95, TR 2000 ms")
 
 
 @pytest.mark.parametrize(
     ("fix_b", "tr"), [(9.0, None), (0.2, None), (2.0, 2000.0), (float("nan"), None)]
 )
 def test_a_known_b_beyond_what_is_possible_is_refused(fix_b, tr):
-    with pytest.raises(ValueError, match="--fix-b"):
-        FitOptions(fix_b=fix_b, tr=tr)
+    with pytest.raises(ValueError, match="`fix_b`"):
+        FitOptions(fix_b=fix_b, tr=tr).check(INVERSION_RECOVERY)

@@ -1,18 +1,17 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from short_fits import fixed, regularised, shared, voxelwise
 
-from relaxnet.fitting.finite_tr import apparent, apparent_jacobian, finite_tr_model
 from relaxnet.fitting.inputs import fit_bounds
 from relaxnet.fitting.joint import Voxels, evaluate, minimise
 from relaxnet.fitting.known_ratio import make_dictionary
 from relaxnet.fitting.laplacian import make_smoothness
-from relaxnet.fitting.regularised import fit_fixed, fit_regularised, fit_shared
 from relaxnet.fitting.result import AT_BOUND, CONVERGED, INVALID, NO_SIGNAL
 from relaxnet.fitting.rician_ratio import rician_along_ratio, solve_rician_at_ratio
 from relaxnet.fitting.separable import make_problem
-from relaxnet.fitting.voxelwise import fit_voxelwise
-from relaxsim.models.inversion_recovery import MODEL as MODEL
+from relaxsim.models.finite_tr import apparent, apparent_jacobian
+from relaxsim.models.inversion_recovery import MODEL
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
@@ -46,8 +45,8 @@ def slice_2d():
 
 def test_weight_zero_is_the_voxelwise_fit(slice_2d):
     _, S, mask = slice_2d
-    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=0)
-    free = fit_voxelwise(S, CINE31, MODEL, SIGMA, mask)
+    fit = regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=0)
+    free = voxelwise(S, CINE31, MODEL, SIGMA, mask)
     np.testing.assert_allclose(fit.kappa, free.kappa, rtol=1e-5)
     np.testing.assert_allclose(fit.residual, free.residual)
     np.testing.assert_array_equal(fit.status, free.status)
@@ -58,19 +57,19 @@ def test_weight_zero_is_the_voxelwise_fit(slice_2d):
 def test_small_weight_comes_near_the_voxelwise_fit(slice_2d):
     kappa, _, mask = slice_2d
     S = MODEL.forward(kappa, CINE31) + 1e-4 * np.random.default_rng(1).normal(size=(48, 40, 31))
-    fit = fit_regularised(S, CINE31, MODEL, 1e-4, mask, lambda_b=1e-3)
-    free = fit_voxelwise(S, CINE31, MODEL, 1e-4, mask)
+    fit = regularised(S, CINE31, MODEL, 1e-4, mask, lambda_b=1e-3)
+    free = voxelwise(S, CINE31, MODEL, 1e-4, mask)
     np.testing.assert_allclose(fit.kappa[mask], free.kappa[mask], rtol=1e-3)
 
 
 @pytest.mark.parametrize("weight", [1e11, np.inf])
 def test_infinite_weight_gives_a_constant(slice_2d, weight):
     _, S, mask = slice_2d
-    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=weight)
-    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
+    fit = regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=weight)
+    one_ratio = shared(S, CINE31, MODEL, SIGMA, mask)
     B = fit.kappa[mask][:, 1]
     assert np.ptp(B) < 2e-3
-    assert B.mean() == pytest.approx(shared.kappa[mask][0, 1], abs=2e-3)
+    assert B.mean() == pytest.approx(one_ratio.kappa[mask][0, 1], abs=2e-3)
 
 
 def test_shared_ratio_has_the_least_cost(slice_2d):
@@ -79,21 +78,21 @@ def test_shared_ratio_has_the_least_cost(slice_2d):
     def total(fit):
         return float((fit.residual[mask].astype(float) ** 2).sum())
 
-    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
-    best = shared.kappa[mask][0, 1]
-    others = [fit_fixed(S, CINE31, MODEL, best + d, SIGMA, mask) for d in (-0.03, 0.03)]
-    assert all(total(shared) < total(fit) for fit in others)
+    one_ratio = shared(S, CINE31, MODEL, SIGMA, mask)
+    best = one_ratio.kappa[mask][0, 1]
+    others = [fixed(S, CINE31, MODEL, best + d, SIGMA, mask) for d in (-0.03, 0.03)]
+    assert all(total(one_ratio) < total(fit) for fit in others)
 
 
 @pytest.mark.parametrize("shape", [(48, 40), (24, 20, 6)])
 def test_smooth_ratio_is_worth_more_than_a_free_or_a_shared_one(shape):
     kappa, S, mask = phantom(shape)
-    smooth = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b="auto")
-    free = fit_voxelwise(S, CINE31, MODEL, SIGMA, mask)
-    shared = fit_shared(S, CINE31, MODEL, SIGMA, mask)
-    known = fit_fixed(S, CINE31, MODEL, kappa[..., 1], SIGMA, mask)
+    smooth = regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b="auto")
+    free = voxelwise(S, CINE31, MODEL, SIGMA, mask)
+    one_ratio = shared(S, CINE31, MODEL, SIGMA, mask)
+    known = fixed(S, CINE31, MODEL, kappa[..., 1], SIGMA, mask)
     assert error(smooth, kappa, mask) < 0.2 * error(free, kappa, mask)
-    assert error(smooth, kappa, mask) < error(shared, kappa, mask)
+    assert error(smooth, kappa, mask) < error(one_ratio, kappa, mask)
     assert error(smooth, kappa, mask) < 2.5 * error(known, kappa, mask)
     assert 50 < smooth.lambda_b < 1e7
     z = (smooth.kappa[mask][:, 2] - kappa[mask][:, 2]) / smooth.std[mask][:, 2]
@@ -103,14 +102,14 @@ def test_smooth_ratio_is_worth_more_than_a_free_or_a_shared_one(shape):
 def test_a_known_map_of_b_lies_on_no_bound():
     kappa, S, mask = phantom((24, 20))
     B = np.clip(kappa[..., 1], 1.7, 1.8)
-    fit = fit_fixed(S, CINE31, MODEL, B, SIGMA, mask)
+    fit = fixed(S, CINE31, MODEL, B, SIGMA, mask)
     assert (fit.status[mask] == CONVERGED).mean() > 0.98
     np.testing.assert_allclose(fit.kappa[mask][:, 1], B[mask])
 
 
 def test_without_sigma_and_mask_it_finds_both(slice_2d):
     kappa, S, _ = slice_2d
-    fit = fit_regularised(S, CINE31, MODEL, lambda_b=1e4)
+    fit = regularised(S, CINE31, MODEL, lambda_b=1e4)
     assert (fit.status <= CONVERGED).mean() > 0.98
     assert np.median(np.abs(fit.kappa[..., 2] / kappa[..., 2] - 1)) < 0.05
 
@@ -119,7 +118,7 @@ def test_bad_voxels_are_left_out_and_do_no_harm(slice_2d):
     kappa, S, mask = slice_2d
     S = S.copy()
     S[10, 10, 3], S[30, 20] = np.nan, 0.0
-    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4)
+    fit = regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4)
     assert fit.status[10, 10] == INVALID
     assert fit.status[30, 20] == NO_SIGNAL
     assert (fit.kappa[10, 10] == 0).all()
@@ -130,9 +129,9 @@ def test_bad_voxels_are_left_out_and_do_no_harm(slice_2d):
 def test_series_without_signal_gives_no_fit():
     S = np.zeros((4, 4, 31))
     for fit in (
-        fit_regularised(S, CINE31, MODEL, SIGMA),
-        fit_shared(S, CINE31, MODEL, SIGMA),
-        fit_fixed(S, CINE31, MODEL, 1.9, SIGMA),
+        regularised(S, CINE31, MODEL, SIGMA, lambda_b=500.0),
+        shared(S, CINE31, MODEL, SIGMA),
+        fixed(S, CINE31, MODEL, 1.9, SIGMA),
     ):
         assert (fit.status == NO_SIGNAL).all()
         assert (fit.kappa == 0).all()
@@ -142,13 +141,13 @@ def test_signed_data(slice_2d):
     kappa, _, mask = slice_2d
     S = MODEL.signed(kappa, CINE31, np)
     S = S + SIGMA * np.random.default_rng(2).normal(size=S.shape)
-    fit = fit_regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4, signed=True)
+    fit = regularised(S, CINE31, MODEL, SIGMA, mask, lambda_b=1e4, signed=True)
     assert error(fit, kappa, mask) < 0.04
 
 
 def test_finite_tr_model_is_inversion_recovery_with_apparent_parameters():
     kappa = np.array([[1.2, 0.95, 300.0], [0.8, 0.7, 2000.0]])
-    model = finite_tr_model(MODEL, 1000.0)
+    model = MODEL.finite_tr.model(1000.0)
     np.testing.assert_allclose(
         model.signed(kappa, SHORT, np), MODEL.signed(apparent(kappa, 1000.0), SHORT, np)
     )
@@ -171,17 +170,17 @@ def test_finite_tr_shares_the_efficiency_where_B_varies():
     rng = np.random.default_rng(3)
     T1 = np.geomspace(200, 1900, 400).reshape(20, 20)
     kappa = np.stack([np.ones_like(T1), np.full_like(T1, 0.9), T1], axis=-1)
-    S = finite_tr_model(MODEL, 1000.0).forward(kappa, SHORT)
+    S = MODEL.finite_tr.model(1000.0).forward(kappa, SHORT)
     S = S + 0.005 * rng.normal(size=S.shape)
     truth = apparent(kappa, 1000.0)
-    fit = fit_shared(S, SHORT, MODEL, 0.005, tr=1000.0)
+    fit = shared(S, SHORT, MODEL, 0.005, tr=1000.0)
     assert fit.ratio.mean() == pytest.approx(0.9, abs=0.02)
     assert np.ptp(fit.ratio) == 0
     everywhere = np.ones(T1.shape, dtype=bool)
-    free = fit_regularised(S, SHORT, MODEL, 0.005, lambda_b=0, tr=1000.0)
+    free = regularised(S, SHORT, MODEL, 0.005, lambda_b=0, tr=1000.0)
     assert error(fit, truth, everywhere) < 0.5 * error(free, truth, everywhere)
     assert np.median(np.abs(fit.kappa[..., 1] - truth[..., 1])) < 0.03
-    wrong = fit_shared(S, SHORT, MODEL, 0.005)
+    wrong = shared(S, SHORT, MODEL, 0.005)
     assert error(wrong, truth, everywhere) > 3 * error(fit, truth, everywhere)
     z = (fit.kappa - truth) / fit.std
     assert np.sqrt(np.median(z**2, axis=(0, 1)) / 0.455) == pytest.approx(1.0, abs=0.35)
@@ -189,9 +188,9 @@ def test_finite_tr_shares_the_efficiency_where_B_varies():
 
 def test_free_finite_tr_fit_is_the_voxelwise_fit():
     kappa = np.stack(np.broadcast_arrays(1.0, 0.9, np.geomspace(200, 900, 50)), axis=-1)
-    S = finite_tr_model(MODEL, 1000.0).forward(kappa, SHORT)
-    fit = fit_regularised(S, SHORT, MODEL, 0.01, lambda_b=0, tr=1000.0)
-    free = fit_voxelwise(S, SHORT, MODEL, 0.01)
+    S = MODEL.finite_tr.model(1000.0).forward(kappa, SHORT)
+    fit = regularised(S, SHORT, MODEL, 0.01, lambda_b=0, tr=1000.0)
+    free = voxelwise(S, SHORT, MODEL, 0.01)
     np.testing.assert_allclose(fit.kappa, free.kappa, rtol=1e-3)
     np.testing.assert_allclose(fit.std, free.std, rtol=1e-2)
 
@@ -206,7 +205,7 @@ def test_few_images_are_fitted_as_well_as_from_the_truth(rician):
     noise = sigma * rng.normal(size=(2, *signal.shape))
     S = np.hypot(signal + noise[0], noise[1]) if rician else np.abs(signal) + noise[0]
     likelihood = "rician" if rician else "gaussian"
-    fit = fit_regularised(S, tau, MODEL, sigma, mask, likelihood=likelihood)
+    fit = regularised(S, tau, MODEL, sigma, mask, lambda_b=500.0, likelihood=likelihood)
     limits, smoothness = fit_bounds(MODEL, None), make_smoothness(mask)
     voxels = voxels_of(S[mask], tau, sigma, limits, rician)
     found = evaluate(voxels, fit.ratio[mask].astype(np.float64))
@@ -220,7 +219,7 @@ def test_known_ratio_with_bounds_of_the_amplitude_has_the_least_cost():
     B, T1 = rng.uniform(1.6, 2.0, 80), np.exp(rng.uniform(np.log(300), np.log(3000), 80))
     kappa = np.stack([np.ones(80), B, T1], axis=-1)
     S = MODEL.forward(kappa, CINE31) + 0.03 * rng.normal(size=(80, 31))
-    fit = fit_fixed(S, CINE31, MODEL, B, 0.03, bounds={"A": (0.5, 1.5)})
+    fit = fixed(S, CINE31, MODEL, B, 0.03, bounds={"A": (0.5, 1.5)})
     scale = np.abs(S).max(axis=1)
     assert (kappa[:, 0] > 1.5 * scale).mean() > 0.1
     T = np.geomspace(10.0, 6000.0, 3000)[:, None]
@@ -239,8 +238,8 @@ def test_voxels_apart_do_not_spoil_the_automatic_weight():
     apart = apart[rng.permutation(len(apart))[:40]]
     wider = mask.copy()
     wider[tuple(apart.T)] = True
-    alone = fit_regularised(S, CINE31, MODEL, 0.05, mask, lambda_b="auto")
-    fit = fit_regularised(S, CINE31, MODEL, 0.05, wider, lambda_b="auto")
+    alone = regularised(S, CINE31, MODEL, 0.05, mask, lambda_b="auto")
+    fit = regularised(S, CINE31, MODEL, 0.05, wider, lambda_b="auto")
     assert 0.1 < fit.lambda_b / alone.lambda_b < 10
     own = tuple(apart.T)
     off = np.abs(fit.ratio[own] - kappa[own][:, 1]) / fit.std[own][:, 1]
@@ -254,8 +253,8 @@ def test_standard_deviation_of_a_voxel_apart_is_its_own():
     mask = np.zeros((30, 30), dtype=bool)
     mask[4:20, 4:20], mask[25, 5:25:3] = True, True
     S = MODEL.forward(kappa, CINE31) + 0.01 * np.random.default_rng(1).normal(size=(30, 30, 31))
-    free = fit_voxelwise(S, CINE31, MODEL, 0.01, mask)
-    fit = fit_regularised(S, CINE31, MODEL, 0.01, mask, lambda_b=1e7)
+    free = voxelwise(S, CINE31, MODEL, 0.01, mask)
+    fit = regularised(S, CINE31, MODEL, 0.01, mask, lambda_b=1e7)
     ratio = fit.std[25, 5:25:3, 1] / free.std[25, 5:25:3, 1]
     assert 0.6 < np.median(ratio) < 1.5
 
@@ -269,7 +268,7 @@ def test_shared_ratio_reaches_all_of_its_bounds(bounds, truth):
     T1 = rng.uniform(400, 1500, size=300)
     kappa = np.stack([np.ones(300), np.full(300, truth), T1], axis=-1)
     S = MODEL.forward(kappa, CINE31) + 0.002 * rng.normal(size=(300, 31))
-    fit = fit_shared(S, CINE31, MODEL, 0.002, bounds={"B": bounds})
+    fit = shared(S, CINE31, MODEL, 0.002, bounds={"B": bounds})
     assert fit.kappa[0, 1] == pytest.approx(min(truth, bounds[1]), abs=1e-3)
     if truth > bounds[1]:
         assert (fit.status == AT_BOUND).all()
@@ -321,7 +320,7 @@ def test_regularised_ratio_at_its_bound_has_the_least_cost(weight):
     """A descent by another method, from the fit on, finds nothing lower."""
     _, S, mask = phantom((32, 28), sigma=0.01)
     limits = fit_bounds(MODEL, {"B": (1.0, 1.8)})
-    fit = fit_regularised(S, CINE31, MODEL, 0.01, mask, weight, bounds=list(limits))
+    fit = regularised(S, CINE31, MODEL, 0.01, mask, lambda_b=weight, bounds=list(limits))
     voxels, smoothness = voxels_of(S[mask], CINE31, 0.01, limits), make_smoothness(mask)
 
     def objective(ratio):
@@ -340,14 +339,13 @@ def test_regularised_ratio_at_its_bound_has_the_least_cost(weight):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda S: fit_regularised(S, CINE31, MODEL, lambda_b=-1.0), "lambda_b"),
-        (lambda S: fit_regularised(S, CINE31, MODEL, lambda_b="much"), "lambda_b"),
-        (lambda S: fit_regularised(S, CINE31, MODEL, parameter="T1"), "no ratio"),
-        (lambda S: fit_regularised(S, CINE31, T2_DECAY), "no ratio"),
-        (lambda S: fit_regularised(S, CINE31, MODEL, tr=-5.0), "repetition time"),
-        (lambda S: fit_fixed(S, CINE31, MODEL, np.nan), "finite"),
-        (lambda S: fit_fixed(S, CINE31, MODEL, np.ones(3)), "shape"),
-        (lambda S: fit_shared(S, CINE31, MODEL, mask=np.ones(3, dtype=bool)), "mask has shape"),
+        (lambda S: regularised(S, CINE31, MODEL, lambda_b=-1.0), "lambda_b"),
+        (lambda S: regularised(S, CINE31, MODEL, lambda_b="much"), "lambda_b"),
+        (lambda S: regularised(S, CINE31, T2_DECAY), "no ratio"),
+        (lambda S: regularised(S, CINE31, MODEL, tr=-5.0), "repetition time"),
+        (lambda S: fixed(S, CINE31, MODEL, np.nan), "finite"),
+        (lambda S: fixed(S, CINE31, MODEL, np.ones(3)), "shape"),
+        (lambda S: shared(S, CINE31, MODEL, mask=np.ones(3, dtype=bool)), "mask has shape"),
     ],
 )
 def test_bad_input(call, message):
@@ -372,7 +370,7 @@ def test_rician_noise_is_told_from_gaussian(rician_slice, weight):
     kappa, S, mask, sigma = rician_slice
 
     def median_bias(likelihood):
-        fit = fit_regularised(S, CINE31, MODEL, sigma, mask, lambda_b=weight, likelihood=likelihood)
+        fit = regularised(S, CINE31, MODEL, sigma, mask, lambda_b=weight, likelihood=likelihood)
         return abs(np.median(fit.kappa[mask][:, 2] / kappa[mask][:, 2] - 1))
 
     assert median_bias("rician") < 0.08
@@ -381,9 +379,9 @@ def test_rician_noise_is_told_from_gaussian(rician_slice, weight):
 
 def test_rician_fit_with_known_ratio_is_the_voxelwise_one(rician_slice):
     _, S, mask, sigma = rician_slice
-    known = fit_fixed(S, CINE31, MODEL, 1.8, sigma, mask, likelihood="rician")
+    known = fixed(S, CINE31, MODEL, 1.8, sigma, mask, likelihood="rician")
     bounds = {"B": (1.8, 1.8)}
-    free = fit_voxelwise(S, CINE31, MODEL, sigma, mask, bounds=bounds, likelihood="rician")
+    free = voxelwise(S, CINE31, MODEL, sigma, mask, bounds=bounds, likelihood="rician")
     agree = np.abs(known.kappa[mask][:, 2] / free.kappa[mask][:, 2] - 1) < 1e-3
     assert agree.mean() > 0.99
     np.testing.assert_allclose(known.residual[mask][agree], free.residual[mask][agree], rtol=2e-2)
@@ -415,4 +413,4 @@ def test_slope_along_the_ratio_is_that_of_the_least_rician_cost(rician_slice):
 def test_rician_likelihood_is_not_for_signed_data(slice_2d):
     _, S, mask = slice_2d
     with pytest.raises(ValueError, match="these data are signed"):
-        fit_shared(S, CINE31, MODEL, SIGMA, mask, signed=True, likelihood="rician")
+        shared(S, CINE31, MODEL, SIGMA, mask, signed=True, likelihood="rician")

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import rice
+from short_fits import voxelwise
 
 from relaxnet.fitting.rician import rician_nll
-from relaxnet.fitting.rician_fit import cost_and_derivatives
-from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxnet.fitting.rician_fit import RicianVoxels, cost_and_derivatives
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -31,10 +31,11 @@ def test_cost_of_the_descent_is_that_of_the_likelihood():
     sigma = rng.uniform(0.02, 0.5, 20)
     signal = T2_DECAY.signed(kappa, FSE6, np)
     S = np.hypot(*(x + sigma[:, None] * rng.normal(size=signal.shape) for x in (signal, 0.0)))
-    found, gradient, _ = cost_and_derivatives(S, FSE6, T2_DECAY, kappa, sigma)
+    voxels = RicianVoxels(S, sigma, T2_DECAY, FSE6)
+    found, gradient, _ = cost_and_derivatives(voxels, kappa)
     np.testing.assert_allclose(found, rician_nll(S, signal, sigma[:, None]), rtol=1e-9)
     moved = kappa * [1.0, np.exp(1e-5)]
-    slope = (cost_and_derivatives(S, FSE6, T2_DECAY, moved, sigma)[0] - found) / 1e-5
+    slope = (cost_and_derivatives(voxels, moved)[0] - found) / 1e-5
     np.testing.assert_allclose(gradient[:, 1], slope, rtol=1e-2, atol=1e-2)
 
 
@@ -51,7 +52,7 @@ def test_bias_is_smaller_than_that_of_the_gaussian_likelihood(snr):
     S = magnitude(rng, T2_DECAY.signed(np.array([1.0, T2]), FSE6, np), 1 / snr, 600)
     biases = {
         likelihood: np.median(
-            fit_voxelwise(S, FSE6, T2_DECAY, 1 / snr, likelihood=likelihood).kappa[:, 1]
+            voxelwise(S, FSE6, T2_DECAY, 1 / snr, likelihood=likelihood).kappa[:, 1]
         )
         / T2
         - 1
@@ -64,8 +65,8 @@ def test_is_the_gaussian_fit_at_high_snr():
     rng = np.random.default_rng(0)
     signal = INVERSION_RECOVERY.signed(np.array([1.0, 1.9, 900.0]), TIS, np)
     S = magnitude(rng, signal, 1e-4, 50)
-    gaussian = fit_voxelwise(S, TIS, INVERSION_RECOVERY, 1e-4)
-    rician = fit_voxelwise(S, TIS, INVERSION_RECOVERY, 1e-4, likelihood="rician")
+    gaussian = voxelwise(S, TIS, INVERSION_RECOVERY, 1e-4)
+    rician = voxelwise(S, TIS, INVERSION_RECOVERY, 1e-4, likelihood="rician")
     np.testing.assert_allclose(rician.kappa, gaussian.kappa, rtol=1e-3)
 
 
@@ -75,7 +76,7 @@ def test_likelihood_is_not_below_that_of_many_starts(model, tau):
     for _ in range(12):
         kappa = np.array([1.0, 1.8, 900.0] if model.num_parameters == 3 else [1.0, 60.0])
         S = magnitude(rng, model.signed(kappa, tau, np), sigma, 1)[0]
-        fit = fit_voxelwise(S, tau, model, sigma, likelihood="rician")
+        fit = voxelwise(S, tau, model, sigma, likelihood="rician")
         low, high = np.array(model.bounds).T
         low, high = low * np.append(S.max(), np.ones(len(low) - 1)), high.copy()
         high[0] *= S.max()
@@ -92,12 +93,12 @@ def test_likelihood_is_not_below_that_of_many_starts(model, tau):
 def test_sigma_is_taken_from_the_residuals_if_there_are_any():
     rng = np.random.default_rng(2)
     S = magnitude(rng, T2_DECAY.signed(np.array([1.0, 80.0]), FSE6, np), 0.05, 200)
-    fit = fit_voxelwise(S, FSE6, T2_DECAY, likelihood="rician")
+    fit = voxelwise(S, FSE6, T2_DECAY, likelihood="rician")
     assert np.median(fit.kappa[:, 1]) == pytest.approx(80, rel=0.05)
     with pytest.raises(ValueError, match="sigma"):
-        fit_voxelwise(np.ones((3, 2)), np.array([10.0, 20.0]), T2_DECAY, likelihood="rician")
+        voxelwise(np.ones((3, 2)), np.array([10.0, 20.0]), T2_DECAY, likelihood="rician")
 
 
 def test_signed_data_are_refused():
     with pytest.raises(ValueError, match="signed"):
-        fit_voxelwise(np.ones(8), TIS, INVERSION_RECOVERY, 0.1, signed=True, likelihood="rician")
+        voxelwise(np.ones(8), TIS, INVERSION_RECOVERY, 0.1, signed=True, likelihood="rician")

@@ -5,19 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
+from short_fits import voxelwise
 from toy_models import import_toy
 
 from relaxnet.fitting.crlb import crlb
-from relaxnet.fitting.voxelwise import (
+from relaxnet.fitting.inputs import check_series, fit_bounds
+from relaxnet.fitting.result import (
     AT_BOUND,
     CONVERGED,
     INVALID,
     NO_SIGNAL,
     NOT_IDENTIFIABLE,
-    check_series,
     estimate_sigma,
-    fit_bounds,
-    fit_voxelwise,
 )
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import random_protocol, read_protocol
@@ -117,7 +116,7 @@ def assert_global(rng, count):
         S = model.forward(kappa, tau) + sigma * rng.normal(size=len(tau))
         if rng.random() < 0.3:
             S = np.abs(S)
-        found = cost(fit_voxelwise(S, tau, model, bounds=bounds).kappa, S, tau, model)
+        found = cost(voxelwise(S, tau, model, bounds=bounds).kappa, S, tau, model)
         reference = reference_cost(S, tau, model, bounds)
         # kappa is rounded to float32; on a bound the cost is of first order in it
         assert found <= reference * (1 + 2e-5) + 1e-11 * (S * S).sum(), (kappa, tau, sigma, bounds)
@@ -136,7 +135,7 @@ def test_cost_is_never_above_dense_search_many():
 def test_recovers_noise_free_kappa(model):
     tau, rng = TAU[model.name], np.random.default_rng(0)
     kappa = draw_kappa(rng, model, 500)
-    fit = fit_voxelwise(model.forward(kappa, tau), tau, model)
+    fit = voxelwise(model.forward(kappa, tau), tau, model)
     np.testing.assert_allclose(fit.kappa, kappa, rtol=1e-4)
     assert (fit.status == CONVERGED).all()
     assert (fit.residual < 1e-6).all()
@@ -148,8 +147,8 @@ def test_scale_and_order_of_images_do_not_matter(scale, seed):
     rng, model = np.random.default_rng(seed), INVERSION_RECOVERY
     S = model.forward(draw_kappa(rng, model, 20), CINE31) + 0.05 * rng.normal(size=(20, 31))
     shuffled = rng.permutation(31)
-    one = fit_voxelwise(S, CINE31, model)
-    two = fit_voxelwise(scale * S[:, shuffled], CINE31[shuffled], model)
+    one = voxelwise(S, CINE31, model)
+    two = voxelwise(scale * S[:, shuffled], CINE31[shuffled], model)
     np.testing.assert_allclose(two.kappa[:, 1:], one.kappa[:, 1:], rtol=1e-4)
     np.testing.assert_allclose(two.kappa[:, 0], scale * one.kappa[:, 0], rtol=1e-4)
     np.testing.assert_allclose(two.residual, scale * one.residual, rtol=1e-4)
@@ -164,10 +163,10 @@ def test_a_model_it_does_not_know(make):
     kappa[:, -1] = np.geomspace(60, 400, 50)
     if model.num_parameters == 3:
         kappa[:, 1] = np.linspace(-0.2, 0.3, 50)
-    fit = fit_voxelwise(model.forward(kappa, tau), tau, model)
+    fit = voxelwise(model.forward(kappa, tau), tau, model)
     np.testing.assert_allclose(fit.kappa, kappa, rtol=1e-4, atol=1e-5)
     S = model.forward(kappa, tau) + 0.02 * rng.normal(size=(50, 7))
-    fit = fit_voxelwise(S, tau, model)
+    fit = voxelwise(S, tau, model)
     assert (cost(fit.kappa, S, tau, model) <= cost(kappa, S, tau, model)).all()
 
 
@@ -175,13 +174,13 @@ def test_signed_data_keep_their_sign():
     model, rng = INVERSION_RECOVERY, np.random.default_rng(4)
     kappa = draw_kappa(rng, model, 300)
     S = model.signed(kappa, CINE31, np) + 0.01 * rng.normal(size=(300, 31))
-    fit = fit_voxelwise(S, CINE31, model, signed=True)
+    fit = voxelwise(S, CINE31, model, signed=True)
     least = ((S - model.signed(fit.kappa.astype(float), CINE31, np)) ** 2).sum(axis=-1)
     assert (least <= ((S - model.signed(kappa, CINE31, np)) ** 2).sum(axis=-1)).all()
     good = crlb(kappa, CINE31, 0.01, model)[:, 2] < 0.1 * kappa[:, 2]
     assert good.sum() > 50
     assert np.median(np.abs(fit.kappa[good, 2] / kappa[good, 2] - 1)) < 0.05
-    magnitude = fit_voxelwise(S, CINE31, model)
+    magnitude = voxelwise(S, CINE31, model)
     assert magnitude.residual.mean() > 5 * fit.residual.mean()
 
 
@@ -190,7 +189,7 @@ def test_bounds_hold_and_are_reported():
     kappa = np.tile([1.0, 1.9, 3000.0], (200, 1))
     S = model.forward(kappa, CINE31) + 0.002 * rng.normal(size=(200, 31))
     bounds = {"T1": (100.0, 2000.0), "B": (1.7, 2.0)}
-    fit = fit_voxelwise(S, CINE31, model, sigma=0.002, bounds=bounds)
+    fit = voxelwise(S, CINE31, model, sigma=0.002, bounds=bounds)
     assert fit.kappa[:, 2].max() <= 2000.0
     assert fit.kappa[:, 1].min() >= 1.7
     assert fit.kappa[:, 1].max() <= 2.0
@@ -204,7 +203,7 @@ def test_voxels_of_noise_with_a_least_amplitude(signed):
     tau = np.array([50.0, 400.0, 1100.0, 2500.0, 4000.0])
     S = rng.normal(size=(60, 5))
     bounds = {"A": (0.3, 5.0), "B": (0.5, 2.5), "T1": (10.0, 6000.0)}
-    fit = fit_voxelwise(S, tau, model, 1.0, signed=signed, bounds=bounds)
+    fit = voxelwise(S, tau, model, 1.0, signed=signed, bounds=bounds)
     grid = np.meshgrid(np.linspace(0.5, 2.5, 81), np.geomspace(10.0, 6000.0, 300), indexing="ij")
     g = model.signed(np.stack([np.ones_like(grid[0]), *grid], axis=-1), tau, np).reshape(-1, 5)
     g = g if signed else np.abs(g)
@@ -220,7 +219,7 @@ def test_equal_bounds_fix_a_parameter():
     model, rng = INVERSION_RECOVERY, np.random.default_rng(6)
     kappa = np.stack([np.ones(300), np.full(300, 1.8), rng.uniform(300, 2500, 300)], axis=-1)
     S = model.forward(kappa, CINE31)
-    fit = fit_voxelwise(S, CINE31, model, bounds={"B": (1.8, 1.8)})
+    fit = voxelwise(S, CINE31, model, bounds={"B": (1.8, 1.8)})
     np.testing.assert_allclose(fit.kappa, kappa, rtol=1e-4)
     assert (fit.status == CONVERGED).all()
 
@@ -229,9 +228,9 @@ def test_bad_voxels_leave_their_neighbours_alone():
     model, rng = INVERSION_RECOVERY, np.random.default_rng(7)
     S = model.forward(draw_kappa(rng, model, 60), CINE31).reshape(6, 10, 31)
     S += 0.01 * rng.normal(size=S.shape)
-    whole = fit_voxelwise(S, CINE31, model, sigma=0.01)
+    whole = voxelwise(S, CINE31, model, sigma=0.01)
     S[1, 2, 3], S[2, 2, 0], S[3, 3] = np.nan, np.inf, 0.0
-    fit = fit_voxelwise(S, CINE31, model, sigma=0.01)
+    fit = voxelwise(S, CINE31, model, sigma=0.01)
     assert fit.status[1, 2] == fit.status[2, 2] == INVALID
     assert fit.status[3, 3] == NO_SIGNAL
     bad = (fit.status == INVALID) | (fit.status == NO_SIGNAL)
@@ -248,7 +247,7 @@ def test_mask_and_integers():
     mask = np.zeros((4, 5), dtype=bool)
     mask[1, 2] = True
     counted = []
-    fit = fit_voxelwise(S, FSE6, model, mask=mask, progress=counted.append)
+    fit = voxelwise(S, FSE6, model, mask=mask, progress=counted.append)
     np.testing.assert_allclose(fit.kappa[1, 2], [1000.0, 80.0], rtol=1e-2)
     assert (fit.kappa[~mask] == 0).all()
     assert (fit.status[~mask] == NO_SIGNAL).all()
@@ -259,7 +258,7 @@ def test_mask_and_integers():
 def test_constant_and_negative_voxels_do_not_count_as_converged(model):
     tau = TAU[model.name]
     S = np.stack([np.full(len(tau), 4095.0), np.full(len(tau), -1.0)])
-    fit = fit_voxelwise(S, tau, model)
+    fit = voxelwise(S, tau, model)
     assert np.isin(fit.status, (AT_BOUND, NOT_IDENTIFIABLE)).all()
     assert np.isfinite(fit.kappa).all()
     assert (np.isinf(fit.std).all(axis=-1) == (fit.status == NOT_IDENTIFIABLE)).all()
@@ -269,7 +268,7 @@ def test_standard_deviations_match_monte_carlo():
     model, rng, sigma = INVERSION_RECOVERY, np.random.default_rng(8), 0.004
     kappa = np.array([1.0, 1.9, 700.0])
     S = model.forward(kappa, CINE31) + sigma * rng.normal(size=(4000, 31))
-    fit = fit_voxelwise(S, CINE31, model)
+    fit = voxelwise(S, CINE31, model)
     bound = crlb(kappa, CINE31, sigma, model)
     assert bound[2] < 0.1 * kappa[2]
     np.testing.assert_allclose(fit.kappa.std(axis=0, ddof=1), bound, rtol=0.1)
@@ -283,7 +282,7 @@ def test_sigma_is_estimated_despite_outlying_voxels(model):
     S += 0.02 * rng.normal(size=S.shape)
     S[:200] += rng.uniform(0, 1, size=(200, len(tau)))
     mask = np.ones(len(S), dtype=bool)
-    fit = fit_voxelwise(S, tau, model)
+    fit = voxelwise(S, tau, model)
     assert estimate_sigma(S, fit, mask, model.num_parameters) == pytest.approx(0.02, rel=0.06)
 
 
@@ -331,4 +330,4 @@ def test_other_arguments_are_checked():
         ({"likelihood": "poisson"}, "likelihood"),
     ):
         with pytest.raises(ValueError, match=message):
-            fit_voxelwise(S, CINE31, INVERSION_RECOVERY, **wrong)
+            voxelwise(S, CINE31, INVERSION_RECOVERY, **wrong)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from short_fits import voxelwise
 from small_series import TAU, series, truth
 
 from relaxnet.fitting.options import FitOptions
-from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxnet.maps.status import INVALID, NO_SIGNAL, OK, OUTSIDE
 from relaxnet.networks.registry import ModelError
 from relaxnet.networks.resnet import ResNet
@@ -120,7 +120,7 @@ def test_a_fit_takes_the_rician_likelihood_where_it_matters(sigma, likelihood, r
     out = maps(np.abs(S), mask=disc, sigma=sigma, fit=FitOptions(likelihood=likelihood))
     words = "magnitude with Rician noise" if rician else "magnitude"
     assert out.taken_as == words
-    fit = fit_voxelwise(
+    fit = voxelwise(
         np.abs(S),
         TAU,
         INVERSION_RECOVERY,
