@@ -22,7 +22,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from relaxnet.fitting.grid_search import make_grid
-from relaxnet.fitting.inputs import fit_bounds
+from relaxnet.fitting.inputs import Measurement, fit_bounds
+from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.regularised import LAMBDA_B, fit_regularised, fit_shared
 from relaxnet.fitting.separable import make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
@@ -103,15 +104,17 @@ def _measure(queue, fit: str, shape: tuple[int, ...], name: str, tau: np.ndarray
     """Time one fit and note this process's peak memory, and its rise above that of the input."""
     model = signal_model(name)
     S, sigma, mask = phantom(shape, model, tau)
-    fit_voxelwise(S.reshape(-1, len(tau))[:500], tau, model)
+    fit_voxelwise(Measurement(S.reshape(-1, len(tau))[:500], tau, model))
+    measurement = Measurement(S, tau, model, sigma, None if fit == "voxel-wise" else mask)
     before = peak_memory()
     begin = time.perf_counter()
     if fit == "voxel-wise":
-        fit_voxelwise(S, tau, model, sigma)
+        fit_voxelwise(measurement)
     elif fit == "shared B":
-        fit_shared(S, tau, model, sigma, mask)
+        fit_shared(measurement)
     else:
-        fit_regularised(S, tau, model, sigma, mask, "auto" if "auto" in fit else LAMBDA_B)
+        weight = "auto" if "auto" in fit else LAMBDA_B
+        fit_regularised(measurement, FitOptions(lambda_b=weight))
     seconds = time.perf_counter() - begin
     peak = peak_memory()
     fitted = S[..., 0].size if fit == "voxel-wise" else int(mask.sum())

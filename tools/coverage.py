@@ -68,11 +68,12 @@ def network_estimator(name: str) -> Estimator:
 
 def mle_estimator(settings: Settings) -> Estimator:
     """``estimate`` of the voxel-wise maximum-likelihood fit and its Cramer-Rao bound."""
+    from relaxnet.fitting.inputs import Measurement
     from relaxnet.fitting.voxelwise import fit_voxelwise
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: float, mask: np.ndarray) -> Any:
         spread = np.full(mask.shape, sigma)
-        fit = fit_voxelwise(S, tau, settings.model, sigma=spread, mask=mask)
+        fit = fit_voxelwise(Measurement(S, tau, settings.model, spread, mask))
         return fit.kappa, fit.std, np.full(settings.model.num_parameters, 1.96)
 
     return estimate

@@ -52,11 +52,12 @@ def network_estimator(name: str) -> Estimator:
 
 def mle_estimator(settings: Settings) -> Estimator:
     """``estimate`` of the voxel-wise maximum-likelihood fit."""
+    from relaxnet.fitting.inputs import Measurement
     from relaxnet.fitting.voxelwise import fit_voxelwise
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> np.ndarray:
         spread = np.broadcast_to(sigma[:, None, None], mask.shape)
-        return fit_voxelwise(S, tau, settings.model, sigma=spread, mask=mask).kappa
+        return fit_voxelwise(Measurement(S, tau, settings.model, spread, mask)).kappa
 
     return estimate
 

@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,7 +19,8 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, label
 
-from relaxnet.fitting.regularised import fit_fixed, fit_regularised, fit_shared
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.result import NO_SIGNAL, STATUS_NAMES, Fit, estimate_sigma
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
@@ -80,21 +82,22 @@ def brain_ir(data: Path, figures: Path | None) -> None:
     S, tau = load(data / "brain_ir", "series.nii.gz", "tis.txt")
     mask = np.asarray(nib.load(data / "brain_ir" / "mask.nii.gz").dataobj) > 0.5
     model, tr = INVERSION_RECOVERY, 2550.0
-    free = fit_voxelwise(S, tau, model, mask=mask)
+    free = fit_voxelwise(Measurement(S, tau, model, mask=mask))
     sigma = estimate_sigma(S, free, mask, 3)
+    series = Measurement(S, tau, model, sigma, mask)
     click.echo(
         f"\nbrain_ir: {mask.sum()} voxels, sigma {sigma:.3g}; T1 in ms, median and quartiles"
     )
     fits = {
         "voxel-wise": free,
-        "B shared": fit_shared(S, tau, model, sigma, mask),
-        "B regularised, 500": fit_regularised(S, tau, model, sigma, mask, 500.0),
-        "B regularised, auto": fit_regularised(S, tau, model, sigma, mask, "auto"),
-        "B = 2": fit_fixed(S, tau, model, 2.0, sigma, mask),
-        "TR, e free": fit_regularised(S, tau, model, sigma, mask, 0, tr=tr),
-        "TR, e shared": fit_shared(S, tau, model, sigma, mask, tr=tr),
-        "TR, e regularised, auto": fit_regularised(S, tau, model, sigma, mask, "auto", tr=tr),
-        "TR, e = 1": fit_fixed(S, tau, model, 1.0, sigma, mask, tr=tr),
+        "B shared": FitOptions(share_b=True).fit(series),
+        "B regularised, 500": FitOptions(lambda_b=500.0).fit(series),
+        "B regularised, auto": FitOptions(lambda_b="auto").fit(series),
+        "B = 2": FitOptions(fix_b=2.0).fit(series),
+        "TR, e free": FitOptions(tr=tr).fit(series),
+        "TR, e shared": FitOptions(share_b=True, tr=tr).fit(series),
+        "TR, e regularised, auto": FitOptions(lambda_b="auto", tr=tr).fit(series),
+        "TR, e = 1": FitOptions(fix_b=1.0, tr=tr).fit(series),
     }
     tissues = tissues_of(fits["B shared"], mask, RANGES_IR)
     for name, fit in fits.items():
@@ -108,22 +111,19 @@ def brain_t1t2(data: Path, figures: Path | None) -> None:
     folder = data / "brain_t1t2"
     S, tau = load(folder, "t1_series.nii.gz", "tis.txt")
     mask = head_mask(S)
-    free = fit_voxelwise(S, tau, INVERSION_RECOVERY, mask=mask, signed=True)
+    free = fit_voxelwise(Measurement(S, tau, INVERSION_RECOVERY, mask=mask, signed=True))
     sigma = estimate_sigma(S, free, mask, 3)
+    signed = Measurement(S, tau, INVERSION_RECOVERY, sigma, mask, signed=True)
+    magnitude = Measurement(np.abs(S), tau, INVERSION_RECOVERY, sigma, mask)
     click.echo(
         f"\nbrain_t1t2: {mask.sum()} voxels, sigma {sigma:.3g}; T1 in ms, median and quartiles"
     )
-    model = INVERSION_RECOVERY
     fits = {
         "signed, voxel-wise": free,
-        "signed, B shared": fit_shared(S, tau, model, sigma, mask, signed=True),
-        "signed, B regularised, auto": fit_regularised(
-            S, tau, model, sigma, mask, "auto", signed=True
-        ),
-        "magnitude, voxel-wise": fit_voxelwise(np.abs(S), tau, model, sigma, mask),
-        "magnitude, B regularised, auto": fit_regularised(
-            np.abs(S), tau, model, sigma, mask, "auto"
-        ),
+        "signed, B shared": FitOptions(share_b=True).fit(signed),
+        "signed, B regularised, auto": FitOptions(lambda_b="auto").fit(signed),
+        "magnitude, voxel-wise": fit_voxelwise(magnitude),
+        "magnitude, B regularised, auto": FitOptions(lambda_b="auto").fit(magnitude),
     }
     tissues = tissues_of(fits["signed, B shared"], mask, RANGES_T1T2)
     for name, fit in fits.items():
@@ -131,13 +131,15 @@ def brain_t1t2(data: Path, figures: Path | None) -> None:
     if figures:
         _maps(figures / "brain_t1.png", fits, (0, 2500))
     S, tau = load(folder, "t2_series.nii.gz", "tes.txt")
-    free = fit_voxelwise(S, tau, T2_DECAY, mask=mask)
+    free = fit_voxelwise(Measurement(S, tau, T2_DECAY, mask=mask))
     sigma = estimate_sigma(S, free, mask, 2)
     click.echo(f"\nbrain_t1t2: sigma {sigma:.3g}; T2 in ms, median and quartiles")
     fits = {
         "gaussian": free,
-        "rician": fit_voxelwise(S, tau, T2_DECAY, sigma, mask, likelihood="rician"),
-        "gaussian, first image left out": fit_voxelwise(S[..., 1:], tau[1:], T2_DECAY, mask=mask),
+        "rician": FitOptions(likelihood="rician").fit(Measurement(S, tau, T2_DECAY, sigma, mask)),
+        "gaussian, first image left out": fit_voxelwise(
+            Measurement(S[..., 1:], tau[1:], T2_DECAY, mask=mask)
+        ),
     }
     for name, fit in fits.items():
         click.echo(line_of(name, fit, mask, tissues))
@@ -181,23 +183,24 @@ def _t1_fits(
     S: np.ndarray, tau: np.ndarray, rois: np.ndarray, means: np.ndarray
 ) -> dict[str, np.ndarray]:
     model, mask, tr = INVERSION_RECOVERY, rois > 0, 1000.0
-    free = fit_voxelwise(S, tau, model, mask=mask)
+    free = fit_voxelwise(Measurement(S, tau, model, mask=mask))
     sigma = estimate_sigma(S, free, mask, 3)
     mean_sigma = sigma / (2 * HALF + 1)
-    shared = fit_shared(means, tau, model, mean_sigma, tr=tr)
-    voxels = fit_shared(S, tau, model, sigma, mask, tr=tr)
+    of_means = Measurement(means, tau, model, mean_sigma)
+    shared = FitOptions(share_b=True, tr=tr).fit(of_means)
+    voxels = FitOptions(share_b=True, tr=tr).fit(Measurement(S, tau, model, sigma, mask))
     click.echo(
         f"\nefficiency shared by the spheres: {shared.ratio[0]:.4f} (means), "
         f"{voxels.ratio[mask][0]:.4f} (voxels); sigma {sigma:.4g}"
     )
-    single = fit_regularised(means, tau, model, mean_sigma, lambda_b=0, tr=tr)
+    single = FitOptions(tr=tr).fit(of_means)
     click.echo(f"efficiency of each sphere alone: {' '.join(f'{e:.2f}' for e in single.ratio)}")
     return {
-        "mean": fit_voxelwise(means, tau, model).kappa[:, -1],
+        "mean": fit_voxelwise(Measurement(means, tau, model)).kappa[:, -1],
         "voxels": _medians(free, rois),
         "TR, mean": shared.kappa[:, -1],
         "TR, voxels": _medians(voxels, rois),
-        "TR, e = 1, mean": fit_fixed(means, tau, model, 1.0, mean_sigma, tr=tr).kappa[:, -1],
+        "TR, e = 1, mean": FitOptions(fix_b=1.0, tr=tr).fit(of_means).kappa[:, -1],
     }
 
 
@@ -205,14 +208,16 @@ def _t2_fits(
     S: np.ndarray, tau: np.ndarray, rois: np.ndarray, means: np.ndarray
 ) -> dict[str, np.ndarray]:
     model, mask = T2_DECAY, rois > 0
-    later = S[..., 1:], tau[1:], model
-    sigma = estimate_sigma(S[..., 1:], fit_voxelwise(*later, mask=mask), mask, 2)
+    later = Measurement(S[..., 1:], tau[1:], model, mask=mask)
+    free = fit_voxelwise(later)
+    sigma = estimate_sigma(later.S, free, mask, 2)
+    rician = FitOptions(likelihood="rician")
     return {
-        "mean": fit_voxelwise(means, tau, model).kappa[:, -1],
-        "voxels": _medians(fit_voxelwise(S, tau, model, mask=mask), rois),
-        "from 2, mean": fit_voxelwise(means[:, 1:], tau[1:], model).kappa[:, -1],
-        "from 2, voxels": _medians(fit_voxelwise(*later, mask=mask), rois),
-        "from 2, rician": _medians(fit_voxelwise(*later, sigma, mask, likelihood="rician"), rois),
+        "mean": fit_voxelwise(Measurement(means, tau, model)).kappa[:, -1],
+        "voxels": _medians(fit_voxelwise(Measurement(S, tau, model, mask=mask)), rois),
+        "from 2, mean": fit_voxelwise(Measurement(means[:, 1:], tau[1:], model)).kappa[:, -1],
+        "from 2, voxels": _medians(free, rois),
+        "from 2, rician": _medians(rician.fit(replace(later, sigma=sigma)), rois),
     }
 
 
@@ -255,7 +260,7 @@ def _curves(
 ) -> None:
     """Mean samples of the spheres where the two fits are apart, with both fitted curves."""
     published = np.array(plate["published_fit_ms"])
-    ours = fit_voxelwise(means, tau, model)
+    ours = fit_voxelwise(Measurement(means, tau, model))
     apart = np.flatnonzero(np.abs(ours.kappa[:, -1] / published - 1) > APART)
     if not apart.size:
         return
@@ -263,11 +268,10 @@ def _curves(
     t = np.linspace(0, tau.max() * 1.05, 300)
     for axis, i in zip(axes.flat, apart, strict=False):
         T = published[i]
-        held = fit_voxelwise(
-            means[i], tau, model, bounds={model.parameters[-1]: (T, T * (1 + 1e-6))}
-        )
+        at_published = FitOptions(bounds={model.main: (T, T * (1 + 1e-6))})
+        published_fit = fit_voxelwise(Measurement(means[i], tau, model), at_published)
         axis.plot(tau, means[i], "ko", markersize=4)
-        for fit, colour, name in ((ours, "C0", "ours"), (held, "C3", "published")):
+        for fit, colour, name in ((ours, "C0", "ours"), (published_fit, "C3", "published")):
             kappa = fit.kappa[i] if fit is ours else fit.kappa
             residual = fit.residual[i] if fit is ours else fit.residual
             text = f"{name} {kappa[-1]:.1f} ms, residual {residual:.3g}"

@@ -14,7 +14,10 @@ import click
 import numpy as np
 
 from relaxnet.fitting.crlb import crlb
-from relaxnet.fitting.voxelwise import CONVERGED, LIKELIHOODS, fit_voxelwise
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.options import LIKELIHOODS, FitOptions
+from relaxnet.fitting.result import CONVERGED
+from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -45,7 +48,9 @@ def main(draws: int, seed: int) -> None:
             noise = sigma * rng.normal(size=(2, draws, len(tau)))
             S = np.hypot(signal + noise[0], noise[1])
             for likelihood in LIKELIHOODS:
-                fit = fit_voxelwise(S, tau, model, sigma, likelihood=likelihood)
+                fit = fit_voxelwise(
+                    Measurement(S, tau, model, sigma), FitOptions(likelihood=likelihood)
+                )
                 good = fit.status == CONVERGED
                 error = 100 * (fit.kappa[good, -1] / T - 1)
                 bound = 100 * crlb(kappa, tau, sigma, model, likelihood)[-1] / T

@@ -14,6 +14,7 @@ from kept import Rows, kept_array
 from methods import Method
 from real_data import SPHERES, Plate
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxnet.series.foreground import automatic_mask
 
@@ -44,7 +45,7 @@ def compare_plates(plate: Plate, skip: int, methods: Sequence[Method], cache: Pa
     S, tau = plate.S[..., skip:], plate.tau[skip:]
     wanted = plate.spheres > 0
     means = np.stack([S[plate.spheres == i].mean(axis=0) for i in range(1, SPHERES + 1)])
-    of_mean = fit_voxelwise(means, tau, plate.model).kappa[:, -1]
+    of_mean = fit_voxelwise(Measurement(means, tau, plate.model)).kappa[:, -1]
     mask = automatic_mask(S) | wanted
     rows: Rows = []
     for method in methods:

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.regularised import fit_shared
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
@@ -134,7 +135,7 @@ def load_plates(data: Path) -> list[Plate]:
 
 def reference_map(S: np.ndarray, tau: np.ndarray, mask: np.ndarray, signed: bool) -> np.ndarray:
     """T1 (X, Y) in ms of a slice's fit with one B, median-filtered over 3 x 3 voxels."""
-    fit = fit_shared(S, tau, INVERSION_RECOVERY, mask=mask, signed=signed)
+    fit = fit_shared(Measurement(S, tau, INVERSION_RECOVERY, mask=mask, signed=signed))
     return ndimage.median_filter(fit.kappa[:, :, 0, -1], 3)
 
 
