@@ -11,6 +11,7 @@ from relaxnet.cli.group import main
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
 @pytest.fixture
@@ -131,3 +132,69 @@ def test_words_name_the_efficiency():
 def test_a_known_b_beyond_what_is_possible_is_refused(fix_b, tr):
     with pytest.raises(ValueError, match="`fix_b`"):
         FitOptions(fix_b=fix_b, tr=tr).check(INVERSION_RECOVERY)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({}, 3),
+        ({"lambda_b": 0}, 3),
+        ({"lambda_b": 0.0, "tr": 8000.0}, 3),
+        ({"lambda_b": 500.0}, 2),
+        ({"lambda_b": "auto"}, 2),
+        ({"lambda_b": np.inf}, 2),
+        ({"share_b": True}, 2),
+        ({"fix_b": 1.9}, 2),
+        ({"fix_b": 1.9, "bounds": {"B": (1.9, 1.9)}}, 2),
+        ({"bounds": {"B": (1.9, 1.9)}}, 2),
+        ({"lambda_b": 0, "bounds": {"B": (1.9, 1.9)}}, 2),
+        ({"lambda_b": 500.0, "bounds": {"A": (1.0, 1.0)}}, 1),
+        ({"tr": 8000.0}, 3),
+        ({"tr": 8000.0, "bounds": {"e": (0.9, 0.9)}}, 2),
+    ],
+)
+def test_parameters_that_are_fitted_to_the_data_of_a_voxel(options, count):
+    assert FitOptions(**options).num_fitted(INVERSION_RECOVERY) == count
+
+
+def test_parameters_of_models_without_a_shared_one():
+    assert FitOptions().num_fitted(T2_DECAY) == 2
+    assert FitOptions(lambda_b=500.0).num_fitted(T2_DECAY) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"lambda_b": 0}, {"tr": 8000.0}, {"fix_b": 1.9}, {"share_b": True}]
+)
+def test_residual_counts_the_parameters_that_bounds_fix(options):
+    """Its mean square is the variance of the noise; a fixed amplitude has no error."""
+    rng = np.random.default_rng(0)
+    kappa = np.stack(np.broadcast_arrays(1.0, 1.9, np.linspace(500.0, 1500.0, 4000)), axis=-1)
+    times = np.array([50.0, 400.0, 1100.0, 2500.0])
+    S = np.ones((4000, 5))
+    S[:, :4] = INVERSION_RECOVERY.forward(kappa, times)
+    S += 0.01 * rng.normal(size=S.shape)
+    S[:, 4] = 1.0  # the largest sample is the unit of A's bounds
+    times = np.append(times, 30000.0)
+    name = "M0" if "tr" in options else "A"
+    fit = FitOptions(bounds={name: (1.0, 1.0)}, **options).fit(
+        Measurement(S, times, INVERSION_RECOVERY, 0.01)
+    )
+    largest = np.abs(S).max(axis=1) == 1.0
+    free = 1 if "fix_b" in options or "share_b" in options else 2
+    expected = 0.01**2 * (4 - free) / (5 - free)  # one sample has no noise
+    found = np.mean(fit.residual[largest].astype(float) ** 2)
+    assert found == pytest.approx(expected, rel=0.05)
+    if "tr" not in options:
+        assert (fit.std[..., 0] == 0).all()
+
+
+def test_bounds_that_fix_the_ratio_leave_it_without_error():
+    S, _, disc = series()
+    measurement = Measurement(S, TAU, INVERSION_RECOVERY, 8.0, disc)
+    fits = [
+        FitOptions(bounds={"B": (1.9, 1.9)}, **options).fit(measurement)
+        for options in ({}, {"lambda_b": 0}, {"lambda_b": 500.0}, {"share_b": True})
+    ]
+    for fit in fits:
+        np.testing.assert_allclose(fit.std[disc], fits[0].std[disc], rtol=1e-3)
+        np.testing.assert_allclose(fit.residual[disc], fits[0].residual[disc], rtol=1e-3)
