@@ -43,7 +43,7 @@ WEIGHT_RANGE, WEIGHT_CHANGE = (1e-2, 1e10), 0.1
 MAX_UPDATES = 20
 #: If the data determine fewer ratios than this beside the constants, the map is constant: a larger
 #: weight changes nothing.
-LEAST_KNOWN = 0.5
+LEAST_DETERMINED = 0.5
 #: Random vectors for traces and variances.
 PROBES, DRAWS = 6, 24
 
@@ -321,14 +321,16 @@ def automatic_weight(
 
 def _fixed_point_gap(smoothness: Smoothness, x: float, state: State, probes: np.ndarray) -> float:
     """Logarithm of the fixed point's right side at a state, less that of its weight, x."""
-    known = _known_ratios(smoothness, np.exp(x), state, probes)
+    determined = _determined_ratios(smoothness, np.exp(x), state, probes)
     roughness = 2.0 * smoothness.penalty(state.ratio)
-    if known < LEAST_KNOWN or roughness == 0:
+    if determined < LEAST_DETERMINED or roughness == 0:
         return 0.0
-    return float(np.log(known / roughness) - x)
+    return float(np.log(determined / roughness) - x)
 
 
-def _known_ratios(smoothness: Smoothness, weight: float, state: State, probes: np.ndarray) -> float:
+def _determined_ratios(
+    smoothness: Smoothness, weight: float, state: State, probes: np.ndarray
+) -> float:
     """``tr(H P^-1) - c``: number of ratios that the data determine, beside the constants.
 
     The trace is Hutchinson's estimate.

@@ -38,11 +38,10 @@ infinite TR.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
 from relaxnet.fitting.inputs import (
     Bounds,
     Measurement,
@@ -62,20 +61,12 @@ from relaxnet.fitting.joint import (
     shared_ratio,
     start_state,
 )
+from relaxnet.fitting.joint_result import JointSeries, RegularisedFit, Solution, dof, maps_of
 from relaxnet.fitting.known_ratio import make_dictionary
 from relaxnet.fitting.laplacian import make_smoothness
-from relaxnet.fitting.options import FitOptions, shared_words
-from relaxnet.fitting.parallel import in_chunks
-from relaxnet.fitting.result import (
-    AT_BOUND,
-    CONVERGED,
-    NO_SIGNAL,
-    Fit,
-    at_bound,
-    estimate_sigma,
-    with_identifiability,
-)
-from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, Problem, make_problem
+from relaxnet.fitting.options import VOXELWISE, FitOptions, shared_words
+from relaxnet.fitting.result import NO_SIGNAL, estimate_sigma
+from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.signal_model import SignalModel
 
@@ -85,80 +76,6 @@ Progress = Callable[[int], object]
 LAMBDA_B = 500.0
 #: Noise of a series whose residuals hold none, relative to its largest sample.
 LEAST_NOISE = 1e-6
-SHARED = FitOptions(share_b=True)
-
-
-@dataclass(frozen=True)
-class RegularisedFit(Fit):
-    """A `Fit` whose ratio, the model's shared parameter, is smooth, shared or known.
-
-    Attributes
-    ----------
-    ratio : array, shape (...), float32
-        The shared parameter as it was fitted: with a finite TR the efficiency. 0 where no fit.
-    lambda_b : float
-        Weight of the penalty: 0 for none, inf for a shared or known ratio.
-    """
-
-    ratio: np.ndarray
-    lambda_b: float
-
-
-@dataclass(frozen=True)
-class _Series:
-    """A series ready for a joint fit, and its voxel-wise fit.
-
-    Attributes
-    ----------
-    model : SignalModel
-        Of the measurement, at infinite TR.
-    tr : float or None
-        Repetition time in ms.
-    start : Fit
-        Voxel-wise fit in the parameters of `voxels.problem.model`.
-    fitted : bool array, shape (...)
-        Voxels of the joint fit.
-    scale : array, shape (n,)
-        Largest modulus of each of them.
-    voxels : Voxels
-    """
-
-    model: SignalModel
-    tr: float | None
-    start: Fit
-    fitted: np.ndarray
-    scale: np.ndarray
-    voxels: Voxels
-
-    @property
-    def problem(self) -> Problem:
-        """The separable problem that the voxels share."""
-        return self.voxels.problem
-
-
-@dataclass(frozen=True)
-class _Solution:
-    """Kappa of the voxels of a joint fit, and how the ratio was found.
-
-    Attributes
-    ----------
-    kappa : array, shape (n, 3)
-        In the parameters of the problem's model, A relative to the voxel's maximum.
-    cost : array, shape (n,)
-        Sum of squared residuals, relative likewise.
-    weight : float
-        As `RegularisedFit.lambda_b`.
-    variance : array, shape (n,), or None
-        Of the ratio; None where it comes from the voxel's data alone.
-    is_given : bool
-        The ratio was known: it lies on no bound.
-    """
-
-    kappa: np.ndarray
-    cost: np.ndarray
-    weight: float
-    variance: np.ndarray | None
-    is_given: bool = False
 
 
 def fit_regularised(
@@ -193,9 +110,9 @@ def fit_regularised(
     series = _prepare(measurement, options, options.bounds, progress)
     weight = options.weight
     if weight == np.inf:
-        return _result(series, _shared(series))
+        return maps_of(series, _shared(series))
     if weight == 0 or not series.fitted.any():
-        return _result(series, _voxelwise(series))
+        return maps_of(series, _voxelwise(series))
     smoothness = make_smoothness(series.fitted, measurement.spacing)
     first = LAMBDA_B if weight is None else weight
     state = start_state(series.voxels, smoothness, first, _start(series))
@@ -204,24 +121,24 @@ def fit_regularised(
     else:
         state = minimise(series.voxels, smoothness, weight, state)
     variance = ratio_variance(smoothness, weight, state)
-    return _result(series, _Solution(state.kappa, _squares(series, state), weight, variance))
+    return maps_of(series, Solution(state.kappa, _squares(series, state), weight, variance))
 
 
 def fit_shared(
-    measurement: Measurement, options: FitOptions = SHARED, progress: Progress | None = None
+    measurement: Measurement, options: FitOptions = VOXELWISE, progress: Progress | None = None
 ) -> RegularisedFit:
     """Joint fit with one value of the shared parameter for the whole mask.
 
-    Arguments, and errors, as for `fit_regularised`.
+    Arguments, and errors, as for `fit_regularised`; the `lambda_b` of `options` is not used.
     """
     series = _prepare(measurement, options, options.bounds, progress)
-    return _result(series, _shared(series))
+    return maps_of(series, _shared(series))
 
 
 def fit_fixed(
     measurement: Measurement,
     value: float | np.ndarray,
-    options: FitOptions = SHARED,
+    options: FitOptions = VOXELWISE,
     progress: Progress | None = None,
 ) -> RegularisedFit:
     """Fit with a known shared parameter: a number, or a map of shape (...).
@@ -244,11 +161,11 @@ def fit_fixed(
         bounds[RATIO] = value[inside].min(), value[inside].max()
     series = _prepare(measurement, options, list(bounds), progress)
     if not series.fitted.any():
-        return _result(series, _voxelwise(series))
+        return maps_of(series, _voxelwise(series))
     state = evaluate(series.voxels, value[series.fitted])
     exact = np.zeros(len(state.ratio))
     squares = _squares(series, state)
-    return _result(series, _Solution(state.kappa, squares, np.inf, exact, is_given=True))
+    return maps_of(series, Solution(state.kappa, squares, np.inf, exact, is_given=True))
 
 
 def _check_shared(model: SignalModel) -> None:
@@ -267,7 +184,7 @@ def _prepare(
     options: FitOptions,
     bounds: Bounds | None,
     progress: Progress | None,
-) -> _Series:
+) -> JointSeries:
     """Voxel-wise fit, noise, and the samples of the voxels that were fitted."""
     model = options.fitted_model(measurement.model)
     _check_shared(model)
@@ -298,126 +215,36 @@ def _prepare(
     relative = (samples / scale[:, None]).astype(np.float32)
     voxels = Voxels(problem, make_dictionary(problem), relative, noise / scale, options.is_rician)
     tr = None if options.tr is None else float(options.tr)
-    return _Series(measurement.model, tr, start, fitted, scale, voxels)
+    return JointSeries(measurement.model, tr, start, fitted, scale, voxels)
 
 
-def _start(series: _Series) -> np.ndarray:
+def _start(series: JointSeries) -> np.ndarray:
     """Kappa (n, 3) of the voxel-wise fit, relative to the voxel's maximum."""
     kappa = series.start.kappa[series.fitted].astype(np.float64)
     kappa[:, AMPLITUDE] /= series.scale
     return kappa
 
 
-def _voxelwise(series: _Series) -> _Solution:
+def _voxelwise(series: JointSeries) -> Solution:
     """The fit without a penalty."""
     relative = series.start.residual[series.fitted] / series.scale
-    dof = _dof(series, series.problem.free)
-    return _Solution(_start(series), dof * relative**2, 0.0, None)
+    squares = dof(series, series.problem.free) * relative**2
+    return Solution(_start(series), squares, 0.0, None)
 
 
-def _shared(series: _Series) -> _Solution:
+def _shared(series: JointSeries) -> Solution:
     """The fit with one ratio."""
     if not series.fitted.any():
         return _voxelwise(series)
     state = shared_ratio(series.voxels)
     variance = np.full(len(state.ratio), 1.0 / max(state.curvature.sum(), 1e-300))
-    return _Solution(state.kappa, _squares(series, state), np.inf, variance)
+    return Solution(state.kappa, _squares(series, state), np.inf, variance)
 
 
-def _squares(series: _Series, state: State) -> np.ndarray:
+def _squares(series: JointSeries, state: State) -> np.ndarray:
     """Sum of squared residuals of each voxel, shape (n,)."""
     voxels, problem = series.voxels, series.problem
     if not voxels.rician:
         return 2.0 * state.W * voxels.sigma**2
     signal = np.abs(problem.model.signed(state.kappa, problem.protocol, np))
     return ((voxels.S - signal) ** 2).sum(axis=1)
-
-
-def _dof(series: _Series, fitted: np.ndarray) -> int:
-    """Degrees of freedom of the residuals, at least 1, for the parameters that were fitted (3,)."""
-    return max(series.problem.num_images - int(fitted.sum()), 1)
-
-
-def _result(series: _Series, solution: _Solution) -> RegularisedFit:
-    """Maps of a solution."""
-    problem, kappa = series.problem, solution.kappa
-    of_voxel = problem.free.copy()
-    if solution.weight == np.inf:
-        of_voxel[RATIO] = False
-    limits = problem.bounds.copy()
-    if solution.is_given:
-        limits[RATIO] = 0.0
-    start, fitted = series.start, series.fitted
-    status = start.status.copy()
-    status[fitted] = np.where(at_bound(kappa, limits), AT_BOUND, CONVERGED)
-    of_fitted, std_of_fitted = _estimates(series, solution)
-    std = _on_grid(start.std, fitted, std_of_fitted)
-    std, status = with_identifiability(std, status, np.ptp(problem.bounds[TIME]))
-    residual = np.sqrt(solution.cost / _dof(series, of_voxel)) * series.scale
-    return RegularisedFit(
-        kappa=_on_grid(start.kappa, fitted, of_fitted),
-        std=std,
-        residual=_on_grid(start.residual, fitted, residual),
-        status=status,
-        ratio=_on_grid(start.residual, fitted, kappa[:, RATIO]),
-        lambda_b=solution.weight,
-    )
-
-
-def _on_grid(like: np.ndarray, fitted: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Map of the shape and type of `like`, with the values of the fitted voxels and 0 elsewhere."""
-    out = np.zeros_like(like)
-    with np.errstate(over="ignore"):  # a standard deviation beyond float32 is infinite
-        out[fitted] = values
-    return out
-
-
-def _estimates(series: _Series, solution: _Solution) -> tuple[np.ndarray, np.ndarray]:
-    """Kappa of the model at infinite TR and its standard deviations, each (n, 3), in units of S."""
-    kappa = np.empty_like(solution.kappa)
-    std = np.empty_like(solution.kappa)
-    variance = solution.variance
-    if not series.problem.free[RATIO]:
-        variance = np.zeros(len(kappa))  # bounds fix the ratio
-
-    def work(chunk: np.ndarray) -> None:
-        v = None if variance is None else variance[chunk]
-        C = _covariance(series, chunk, solution.kappa[chunk], v)
-        kappa[chunk], std[chunk] = _at_infinite_tr(series, solution.kappa[chunk], C)
-
-    in_chunks(work, np.arange(len(kappa)), series.problem.num_images)
-    kappa[:, AMPLITUDE] *= series.scale
-    std[:, AMPLITUDE] *= series.scale
-    return kappa, std
-
-
-def _covariance(
-    series: _Series, chunk: np.ndarray, kappa: np.ndarray, variance: np.ndarray | None
-) -> np.ndarray:
-    """Covariance (n, 3, 3) of the fitted parameters; not finite where not identifiable.
-
-    `variance` is that of the ratio, None where it comes from the voxel's data alone.
-    """
-    problem, sigma = series.problem, series.voxels.sigma[chunk]
-    likelihood = "rician" if series.voxels.rician else "gaussian"
-    F = fisher_information(kappa, problem.protocol, sigma, problem.model, likelihood)
-    if problem.free[AMPLITUDE]:
-        return inverse(F) if variance is None else covariance_with_known(F, RATIO, variance)
-    C = np.zeros_like(F)
-    F = F[:, 1:, 1:]
-    C[:, 1:, 1:] = inverse(F) if variance is None else covariance_with_known(F, RATIO - 1, variance)
-    return C
-
-
-def _at_infinite_tr(
-    series: _Series, kappa: np.ndarray, C: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kappa (n, 3) of the model at infinite TR, and standard deviations by the chain rule."""
-    determined = np.isfinite(C).all(axis=(1, 2))
-    C = np.where(determined[:, None, None], C, 0.0)
-    if series.tr is not None and series.model.finite_tr is not None:
-        G = series.model.finite_tr.apparent_jacobian(kappa, series.tr)
-        kappa = series.model.finite_tr.apparent(kappa, series.tr)
-        C = G @ C @ np.swapaxes(G, 1, 2)
-    std = np.sqrt(np.maximum(np.diagonal(C, axis1=1, axis2=2), 0.0))
-    return kappa, np.where(determined[:, None], std, np.inf)
