@@ -147,6 +147,9 @@ def slice_fit(
 ) -> SliceFit:
     """Fit of a protocol (N, D): by variable projection where the model allows it.
 
+    Variable projection takes no known maps, and moduli only if the protocol has one column, along
+    which the signal changes sign once.
+
     Parameters
     ----------
     model : SignalModel
@@ -155,7 +158,8 @@ def slice_fit(
     modulus : bool
         Whether the data are moduli of a signal that changes sign.
     """
-    if model.separable is None or model.known_maps:
+    is_ordered = not modulus or len(model.columns) == 1
+    if model.separable is None or model.known_maps or not is_ordered:
         general = make_general(model, protocol, bounds, modulus)
         order = np.arange(len(protocol))
         return SliceFit(
@@ -206,7 +210,7 @@ def _rician_fit(
 ) -> Fit:
     """Fit under the Rician likelihood of the voxels (V,) that a Gaussian fit could fit."""
     if not (sigma > 0).any():
-        raise ValueError("no noise is left in the residuals; the Rician likelihood needs a sigma.")
+        raise ValueError("the residuals hold no noise; the Rician likelihood needs a `sigma`.")
     kappa, std = gaussian.kappa.copy(), gaussian.std.copy()
     residual, status = gaussian.residual.copy(), gaussian.status.copy()
 

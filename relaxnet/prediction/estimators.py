@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.joint_result import RegularisedFit
 from relaxnet.fitting.options import FitOptions
-from relaxnet.fitting.regularised import RegularisedFit
 from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT, OK
 from relaxnet.networks.registry import ModelError
 from relaxnet.networks.tiling import filled, run_network
