@@ -101,7 +101,8 @@ def _at_repetition_time(tr: float) -> SignalModel:
         raise ValueError(f"the repetition time must be a positive number of ms, received {tr:g}.")
     A, B, T1 = MODEL.parameter_table
     efficiency = replace(B, name="e", start=1.0, bounds=_EFFICIENCY_BOUNDS)
-    assert MODEL.separable is not None and MODEL.shared is not None
+    assert MODEL.separable is not None
+    assert MODEL.shared is not None
     return replace(
         MODEL,
         name=f"{MODEL.name}_tr",
