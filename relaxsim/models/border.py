@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from relaxsim.models.references import Reference
+
 Array = Any
 
 
@@ -160,8 +162,12 @@ class Correction:
     value : callable
         ``value(kappa)``: corrected value, its derivative with respect to kappa and where there is
         one; (..., Q) -> (...), (..., Q), bool (...).
+    apparent : callable
+        ``apparent(kappa)``: parameters of the signal model, of those with the corrected value;
+        (..., Q) -> (..., Q).
     excludes_tr : str
         Why it excludes a repetition time; empty if it does not.
+    references : tuple of Reference
     """
 
     argument: str
@@ -170,7 +176,9 @@ class Correction:
     sidecar_field: str
     needs_fit: str
     value: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    apparent: Callable[[np.ndarray], np.ndarray]
     excludes_tr: str = ""
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,9 +197,9 @@ class Border:
         The signal as text.
     random_protocol : callable
         ``random_protocol(rng)``: a protocol (N, D) for networks that shall serve any.
-    references : tuple of str
+    references : tuple of Reference
         Of the signal model, for the methods text.
-    fit_reference : str
+    fit_references : tuple of Reference
         Of its maximum-likelihood fit.
     known : tuple of KnownBorder
     bids_suffix, bids_entity : str
@@ -203,6 +211,8 @@ class Border:
         another model takes the same options.
     signal_only : str
         What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
+    finite_tr_words : str
+        What the equation's parameters are in a fit with a repetition time, to follow "with".
     correction : Correction, optional
     caution : Caution
     """
@@ -213,13 +223,19 @@ class Border:
     maps: tuple[MapBorder, ...]
     equation: str
     random_protocol: Callable[[np.random.Generator], np.ndarray]
-    references: tuple[str, ...]
-    fit_reference: str
+    references: tuple[Reference, ...]
+    fit_references: tuple[Reference, ...]
     known: tuple[KnownBorder, ...] = ()
     bids_suffix: str = ""
     bids_entity: str = ""
     default_network: str = ""
     only_by_name: bool = False
     signal_only: str = ""
+    finite_tr_words: str = ""
     correction: Correction | None = None
     caution: Caution = Caution()
+
+    @property
+    def signed_equation(self) -> str:
+        """The signal before the modulus as text."""
+        return self.equation.replace("|", "")

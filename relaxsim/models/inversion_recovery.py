@@ -12,6 +12,7 @@ import numpy as np
 from relaxsim.models import finite_tr
 from relaxsim.models.border import Border, Caution, ColumnBorder, Correction, MapBorder
 from relaxsim.models.draws import random_times
+from relaxsim.models.references import SABIDUSSI, Reference
 from relaxsim.models.signal_model import (
     Array,
     Column,
@@ -44,7 +45,29 @@ _SEQUENCE_FIELDS = (
 )
 _LOOK_LOCKER_WORDS = ("look-locker", "looklocker", "look_locker", "look locker", "molli", "tomrop")
 _APPARENT = "T1 is the apparent T1*; `look_locker` applies T1 = T1* (B - 1)"
-_PAPER = "Sabidussi et al. 2021, Medical Image Analysis, doi:10.1016/j.media.2021.102220"
+_BARRAL = Reference(
+    key="barral2010",
+    authors=(
+        "Barral, J. K. and Gudmundson, E. and Stikov, N. and Etezadi-Amoli, M. and Stoica, P. "
+        "and Nishimura, D. G."
+    ),
+    title="A robust methodology for in vivo T1 mapping",
+    journal="Magnetic Resonance in Medicine",
+    year="2010",
+    volume="64",
+    pages="1057--1067",
+    doi="10.1002/mrm.22497",
+)
+_DEICHMANN = Reference(
+    key="deichmann1992",
+    authors="Deichmann, R. and Haase, A.",
+    title="Quantification of T1 values by SNAPSHOT-FLASH NMR imaging",
+    journal="Journal of Magnetic Resonance",
+    year="1992",
+    volume="96",
+    pages="608--612",
+    doi="10.1016/0022-2364(92)90347-A",
+)
 
 
 def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
@@ -139,6 +162,13 @@ def _true_t1(kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return apparent * factor, slope, factor > 0
 
 
+def _apparent_t1(kappa: np.ndarray) -> np.ndarray:
+    """Kappa with the apparent T1* for the T1 of `_true_t1`; unchanged where B <= 1."""
+    B = kappa[..., 1]
+    factor = np.where(B > 1.0, B - 1.0, 1.0)
+    return np.concatenate([kappa[..., :2], (kappa[..., 2] / factor)[..., None]], axis=-1)
+
+
 def _even_times(protocol: np.ndarray) -> str | None:
     """Sentence if times lie so evenly and close that one inversion served them all."""
     tau = protocol[..., 0]
@@ -228,11 +258,15 @@ _BORDER = Border(
     ),
     equation="S(TI) = |A (1 - B exp(-TI / T1))|",
     random_protocol=_random_protocol,
-    references=(_PAPER,),
-    fit_reference=f"Barral et al. 2010, Magn Reson Med, doi:10.1002/mrm.22497; {_PAPER}",
+    references=(SABIDUSSI,),
+    fit_references=(_BARRAL,),
     bids_suffix="IRT1",
     bids_entity="inv",
     default_network="rim-t1",
+    finite_tr_words=(
+        "A = M0 (1 + e exp(-TR / T1)) and B = (1 + e) / (1 + e exp(-TR / T1)) at an inversion "
+        "efficiency e"
+    ),
     correction=Correction(
         argument="look_locker",
         words="Look-Locker: T1 = T1* (B - 1)",
@@ -242,7 +276,9 @@ _BORDER = Border(
             "needs B above 2, which the networks have never seen: their T1 would come out too short"
         ),
         value=_true_t1,
+        apparent=_apparent_t1,
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
+        references=(_DEICHMANN,),
     ),
     caution=Caution(of_protocol=_even_times, of_estimate=_large_b, of_sidecar=_named_look_locker),
 )

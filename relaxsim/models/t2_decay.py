@@ -8,6 +8,7 @@ import numpy as np
 
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.draws import random_times
+from relaxsim.models.references import SABIDUSSI
 from relaxsim.models.signal_model import Array, Column, Parameter, Separable, SignalModel
 
 #: Stimulated echoes are looked for in at most so many echoes of at most so many voxels.
@@ -19,7 +20,6 @@ _LEAST_SNR = 10.0
 _DEFICIT, _RIPPLE, _ERRORS = 0.02, 0.01, 5.0
 #: Longest echo time of a random list, ms.
 _LONGEST_RANDOM = 500.0
-_PAPER = "Sabidussi et al. 2021, Medical Image Analysis, doi:10.1016/j.media.2021.102220"
 
 
 def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
@@ -154,8 +154,8 @@ _BORDER = Border(
     ),
     equation="S(TE) = A exp(-TE / T2)",
     random_protocol=_random_protocol,
-    references=(_PAPER,),
-    fit_reference=_PAPER,
+    references=(SABIDUSSI,),
+    fit_references=(SABIDUSSI,),
     bids_suffix="MESE",
     bids_entity="echo",
     default_network="rim-t2",

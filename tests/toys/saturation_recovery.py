@@ -7,7 +7,10 @@ import numpy as np
 
 from relaxsim.models.border import Border, ColumnBorder, MapBorder
 from relaxsim.models.draws import random_times
+from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Column, Parameter, Separable, SignalModel
+
+TOY = Reference("toy2026", "Toy, A. and Block, B.", "Toy models", "Journal of Toys", "2026")
 
 
 def _signal(kappa, protocol, known, xp):
@@ -75,8 +78,8 @@ MODEL = SignalModel(
         ),
         equation="S(TS) = A (1 - exp(-TS / T1s))",
         random_protocol=_random_protocol,
-        references=("Toy et al. 2026",),
-        fit_reference="Toy et al. 2026",
+        references=(TOY,),
+        fit_references=(TOY,),
         bids_suffix="SRT1",
         bids_entity="sat",
     ),

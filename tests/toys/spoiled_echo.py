@@ -6,7 +6,10 @@ A readout of flip angle a every TR after full saturation, ``A sin(B1 a) (1 - exp
 import numpy as np
 
 from relaxsim.models.border import Border, ColumnBorder, KnownBorder, MapBorder
+from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Column, KnownMap, Parameter, SignalModel
+
+TOY = Reference("toy2026", "Toy, A. and Block, B.", "Toy models", "Journal of Toys", "2026")
 
 
 def _signal(kappa, protocol, known, xp):
@@ -89,8 +92,8 @@ MODEL = SignalModel(
         ),
         equation="S = A sin(B1 FA) (1 - exp(-TR / T1v))",
         random_protocol=_random_protocol,
-        references=("Toy et al. 2026",),
-        fit_reference="Toy et al. 2026",
+        references=(TOY,),
+        fit_references=(TOY,),
         bids_suffix="SET1",
         bids_entity="flip",
     ),
