@@ -1,1 +1,5 @@
-"""Pages and pictures of a folder of maps."""
+"""Pages and pictures from a folder of maps."""
+
+from relaxnet.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,80 +1,254 @@
-"""Sections of a report that say how a run was made: protocol, methods, command, versions."""
+"""What the sidecars of a run say, as typed facts: the one place where a report reads them.
+
+Sidecars hold each fact as a number, a bool or one word of a fixed list. Folders of earlier versions
+have sentences for some of them: a report shows these as they are and decides nothing by them.
+"""
 
 from __future__ import annotations
 
-import platform
-from importlib import metadata
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from relaxnet.maps.reader import Run
-from relaxnet.report.html import Html, element, joined, scrolling, table
-from relaxnet.report.methods import bibtex, methods
-from relaxnet.report.voxels import run_times
-
-_PACKAGES = ("numpy", "scipy", "nibabel", "keras", "tensorflow")
+from relaxsim.models.border import MapBorder
+from relaxsim.models.registry import MODELS
+from relaxsim.models.signal_model import Parameter, SignalModel
 
 
-def acquisition_section(run: Run) -> Html:
-    """Protocol and noise as a table."""
-    card, tau = run.sidecar, run_times(run)
-    name = "Inversion times" if "InversionTimesMs" in card else "Echo times"
-    rows = [
-        (f"{name} (ms)", " ".join(f"{t:g}" for t in tau)),
-        ("Protocol", str(card.get("Protocol", ""))),
-        ("Data taken as", str(card.get("DataTakenAs", ""))),
-        ("Noise sigma", f"{card.get('Sigma', float('nan')):.5g} a.u."),
-        ("Sigma from", str(card.get("SigmaSource", ""))),
-        ("Mask", str(card.get("Mask", ""))),
-    ]
-    if "T1Correction" in card:
-        rows.append(("T1 correction", str(card["T1Correction"])))
-    return table(("Quantity", "Value"), [r for r in rows if r[1]], "What was measured, and how")
+@dataclass(frozen=True)
+class NoiseFacts:
+    """The noise standard deviation.
+
+    Attributes
+    ----------
+    sigma : float, or None
+        In the unit of the images; None if it is not recorded.
+    source : str
+        ``given``, ``map``, ``air``, ``residuals``, ``floor``; empty if it is not recorded.
+    text : str
+        Sentence of an earlier version.
+    """
+
+    sigma: float | None
+    source: str
+    text: str
 
 
-def methods_section(run: Run) -> Html:
-    """Paragraph for a paper, references and BibTeX entries."""
-    paragraph, references = methods(run)
-    items = (
-        element("li", f"{r.words} ", element("a", f"doi:{r.doi}", href=f"https://doi.org/{r.doi}"))
-        for r in references
-    )
-    return joined(
-        [
-            element("p", paragraph),
-            element("h3", "References"),
-            element("ol", items) if references else None,
-            element("h3", "BibTeX"),
-            scrolling(element("pre", bibtex(run)), "BibTeX entries"),
-        ]
-    )
+@dataclass(frozen=True)
+class MaskFacts:
+    """Which voxels were taken.
+
+    Attributes
+    ----------
+    kind : str
+        ``auto``, ``file``, ``array``, ``none``; empty if it is not recorded.
+    rule : str
+        Of an automatic mask, a key of `relaxnet.series.foreground.RULES`.
+    file : str
+    text : str
+        Sentence of an earlier version.
+    """
+
+    kind: str
+    rule: str
+    file: str
+    text: str
 
 
-def provenance_section(run: Run) -> Html:
-    """Command, files and versions."""
+@dataclass(frozen=True)
+class DataFacts:
+    """What the samples were taken for.
+
+    Attributes
+    ----------
+    signed : bool, or None
+        The method took the sign of the samples into account; None if it is not recorded.
+    modulus : bool
+        The series carries a sign, of which the method took the modulus.
+    rician : bool
+        Noise was taken for Rician.
+    text : str
+        Sentence of an earlier version.
+    """
+
+    signed: bool | None
+    modulus: bool
+    rician: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """Options of a maximum-likelihood fit.
+
+    Attributes
+    ----------
+    likelihood : str
+        ``gaussian`` or ``rician``; empty if it is not recorded.
+    weight : float, or None
+        Of the penalty on the shared parameter, if there was one.
+    weight_chosen : bool
+        The data chose the weight.
+    fixed : float, or None
+        Value at which the shared parameter was held.
+    shared : bool
+        The mask has one value of the shared parameter.
+    repetition_time : float, or None
+        ms.
+    text : str
+        Sentence of an earlier version.
+    """
+
+    likelihood: str
+    weight: float | None
+    weight_chosen: bool
+    fixed: float | None
+    shared: bool
+    repetition_time: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of these, and the protocol.
+
+    Attributes
+    ----------
+    protocol : array, shape (N, D) or (Z, N, D), or None
+        In the units of the model's columns; None if the sidecars do not list it.
+    noise : NoiseFacts
+    mask : MaskFacts
+    data : DataFacts
+    fit : FitFacts
+    corrected : bool, or None
+        The map of the main parameter holds its corrected value (`Border.correction`); None if that
+        is not recorded.
+    known : dict of str to str
+        Files of known maps by the maps' names.
+    """
+
+    protocol: np.ndarray | None
+    noise: NoiseFacts
+    mask: MaskFacts
+    data: DataFacts
+    fit: FitFacts
+    corrected: bool | None
+    known: dict[str, str]
+
+
+def facts_of(run: Run) -> Facts:
+    """The facts that a run's sidecars hold; what is of another type counts as not recorded."""
     card = run.sidecar
-    sources = card.get("Sources") or []
-    rows = [
-        ("relaxnet", str(card.get("SoftwareVersion", ""))),
-        ("Network", str(card.get("Network", ""))),
-        ("SHA-256 of the network", str(card.get("NetworkSHA256", ""))),
-        ("Series", ", ".join(map(str, sources)) if isinstance(sources, list) else str(sources)),
-        ("Date", str(card.get("Date", ""))),
-        ("Where the report was made", _versions()),
-    ]
-    command = str(card.get("CommandLine") or "")
-    return joined(
-        [
-            element("h3", "Command"),
-            element("pre", command or "not recorded", class_="wrap"),
-            table(("What", "Value"), [r for r in rows if r[1]], "Software and files"),
-        ]
+    noise, mask, data = (_record(card, key) for key in ("Noise", "MaskKind", "Data"))
+    sigma = _number(noise.get("Sigma"))
+    modulus = data.get("Modulus") is True
+    return Facts(
+        protocol=None if run.model is None else _protocol(card, run.model),
+        noise=NoiseFacts(
+            _number(card.get("Sigma")) if sigma is None else sigma,
+            _text(noise.get("Source")),
+            _text(card.get("SigmaSource")),
+        ),
+        mask=MaskFacts(
+            _text(mask.get("Kind")),
+            _text(mask.get("Rule")),
+            _text(mask.get("File")),
+            _text(card.get("Mask")),
+        ),
+        data=DataFacts(
+            data["Signed"] and not modulus if isinstance(data.get("Signed"), bool) else None,
+            modulus,
+            data.get("Rician") is True,
+            _text(card.get("DataTakenAs")),
+        ),
+        fit=_fit(card),
+        corrected=card["Corrected"] if isinstance(card.get("Corrected"), bool) else None,
+        known={name: _text(file) for name, file in _record(card, "KnownMaps").items()},
     )
 
 
-def _versions() -> str:
-    found = [f"Python {platform.python_version()}"]
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
+def main_stem(run: Run) -> str:
+    """Stem of the map that the sequence is for; of an unknown model the first map's."""
+    if run.model is not None and (stem := f"{run.model.border.maps[-1].stem}map") in run.maps:
+        return stem
+    return next(iter(run.maps))
+
+
+def parameter_stems(run: Run) -> list[str]:
+    """Stems of the maps of parameters."""
+    return [stem for stem in run.maps if stem.endswith("map")]
+
+
+def parameter_of(run: Run, stem: str) -> tuple[Parameter, MapBorder] | None:
+    """Parameter whose map or standard deviation has this stem, and its border; None of others.
+
+    Runs without a signal model get the first model that has such a map.
+    """
+    for model in MODELS.values() if run.model is None else (run.model,):
+        for parameter, border in zip(model.parameter_table, model.border.maps, strict=True):
+            if stem in (f"{border.stem}map", f"{border.stem}std"):
+                return parameter, border
+    return None
+
+
+def unit_factor(run: Run, stem: str) -> float:
+    """Factor from the model's unit of a parameter to the unit of its map, which may be BIDS's."""
+    found = parameter_of(run, stem)
+    if found is None:
+        return 1.0
+    parameter, border = found
+    unit = run.maps[stem].unit
+    return border.bids_factor if unit == border.bids_unit != parameter.unit else 1.0
+
+
+def _fit(card: Mapping[str, Any]) -> FitFacts:
+    options = _record(card, "FitOptions")
+    asked, chosen = _number(options.get("LambdaB")), _number(options.get("ChosenLambdaB"))
+    return FitFacts(
+        likelihood=_text(options.get("Likelihood")),
+        weight=asked if chosen is None else chosen,
+        weight_chosen=asked is None and chosen is not None,
+        fixed=_number(options.get("FixB")),
+        shared=options.get("ShareB") is True,
+        repetition_time=_number(options.get("TR")),
+        text=_text(card.get("Fit")),
+    )
+
+
+def _protocol(card: Mapping[str, Any], model: SignalModel) -> np.ndarray | None:
+    """Table of the protocol: a list for each column, of each slice one, or one number for all."""
+    try:
+        columns = np.broadcast_arrays(
+            *(
+                np.asarray(card.get(column.sidecar_field, column.default), np.float64)
+                for column in model.border.columns
+            )
+        )
+    except (TypeError, ValueError):
+        return None
+    table = np.stack(columns, axis=-1)
+    if table.ndim not in (2, 3) or not table.size or not np.isfinite(table).all():
+        return None
+    return table
+
+
+def _record(card: Mapping[str, Any], key: str) -> dict[str, Any]:
+    record = card.get(key)
+    return record if isinstance(record, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    """A number; JSON has none for infinity, which sidecars write as a word."""
+    if value == "inf":
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return float(value)

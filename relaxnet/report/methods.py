@@ -1,131 +1,87 @@
-"""Methods paragraph of a report, its references and their BibTeX entries."""
+"""Methods paragraph of a report, and the words for its facts, which tables use too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from relaxnet.maps.reader import Run
 from relaxnet.maps.status import OK
-from relaxnet.report.voxels import run_times
+from relaxnet.report.facts import (
+    DataFacts,
+    Facts,
+    FitFacts,
+    MaskFacts,
+    NoiseFacts,
+    facts_of,
+    parameter_stems,
+)
 from relaxnet.series.foreground import RULES
+from relaxsim.models.references import SABIDUSSI, Reference
+from relaxsim.models.signal_model import SignalModel
 
-
-@dataclass(frozen=True)
-class Reference:
-    """A paper.
-
-    Attributes
-    ----------
-    key : str
-        Of the BibTeX entry.
-    authors, title, journal, volume, pages, year, doi : str
-    """
-
-    key: str
-    authors: str
-    title: str
-    journal: str
-    volume: str
-    pages: str
-    year: str
-    doi: str
-
-    @property
-    def words(self) -> str:
-        """Entry of a list of references, without the DOI."""
-        names = self.authors.replace(" and ", ", ").removesuffix(".")
-        pages = self.pages.replace("--", "–")
-        return f"{names}. {self.title}. {self.journal} {self.volume}, {pages} ({self.year})."
-
-    @property
-    def bibtex(self) -> str:
-        """BibTeX entry."""
-        fields = ("title", "journal", "volume", "pages", "year", "doi")
-        lines = [f"  author = {{{self.authors}}},"]
-        lines += [f"  {name} = {{{getattr(self, name)}}}," for name in fields]
-        return "\n".join([f"@article{{{self.key},", *lines, "}"])
-
-
-SABIDUSSI = Reference(
-    "sabidussi2021",
-    "Sabidussi, E. R. and Klein, S. and Caan, M. W. A. and Bazrafkan, S. and den Dekker, A. J. "
-    "and Sijbers, J. and Niessen, W. J. and Poot, D. H. J.",
-    "Recurrent inference machines as inverse problem solvers for MR relaxometry",
-    "Medical Image Analysis",
-    "74",
-    "102220",
-    "2021",
-    "10.1016/j.media.2021.102220",
-)
-BARRAL = Reference(
-    "barral2010",
-    "Barral, J. K. and Gudmundson, E. and Stikov, N. and Etezadi-Amoli, M. and Stoica, P. "
-    "and Nishimura, D. G.",
-    "A robust methodology for in vivo T1 mapping",
-    "Magnetic Resonance in Medicine",
-    "64",
-    "1057--1067",
-    "2010",
-    "10.1002/mrm.22497",
-)
 GOLUB = Reference(
-    "golub1973",
-    "Golub, G. H. and Pereyra, V.",
-    "The differentiation of pseudo-inverses and nonlinear least squares problems whose variables "
-    "separate",
-    "SIAM Journal on Numerical Analysis",
-    "10",
-    "413--432",
-    "1973",
-    "10.1137/0710036",
+    key="golub1973",
+    authors="Golub, G. H. and Pereyra, V.",
+    title=(
+        "The differentiation of pseudo-inverses and nonlinear least squares problems whose "
+        "variables separate"
+    ),
+    journal="SIAM Journal on Numerical Analysis",
+    year="1973",
+    volume="10",
+    pages="413--432",
+    doi="10.1137/0710036",
 )
 GUDBJARTSSON = Reference(
-    "gudbjartsson1995",
-    "Gudbjartsson, H. and Patz, S.",
-    "The Rician distribution of noisy MRI data",
-    "Magnetic Resonance in Medicine",
-    "34",
-    "910--914",
-    "1995",
-    "10.1002/mrm.1910340618",
+    key="gudbjartsson1995",
+    authors="Gudbjartsson, H. and Patz, S.",
+    title="The Rician distribution of noisy MRI data",
+    journal="Magnetic Resonance in Medicine",
+    year="1995",
+    volume="34",
+    pages="910--914",
+    doi="10.1002/mrm.1910340618",
 )
 OTSU = Reference(
-    "otsu1979",
-    "Otsu, N.",
-    "A threshold selection method from gray-level histograms",
-    "IEEE Transactions on Systems, Man, and Cybernetics",
-    "9",
-    "62--66",
-    "1979",
-    "10.1109/TSMC.1979.4310076",
+    key="otsu1979",
+    authors="Otsu, N.",
+    title="A threshold selection method from gray-level histograms",
+    journal="IEEE Transactions on Systems, Man, and Cybernetics",
+    year="1979",
+    volume="9",
+    pages="62--66",
+    doi="10.1109/TSMC.1979.4310076",
 )
-DEICHMANN = Reference(
-    "deichmann1992",
-    "Deichmann, R. and Haase, A.",
-    "Quantification of T1 values by SNAPSHOT-FLASH NMR imaging",
-    "Journal of Magnetic Resonance",
-    "96",
-    "608--612",
-    "1992",
-    "10.1016/0022-2364(92)90347-A",
-)
-_EQUATIONS = {
-    "inversion_recovery": "S(TI) = |A (1 - B exp(-TI / T1))|",
-    "t2_decay": "S(TE) = A exp(-TE / T2)",
-}
-#: What A and B are in a fit with a repetition time.
-_FINITE_TR = (
-    " with A = M0 (1 + e exp(-TR / T1)) and B = (1 + e) / (1 + e exp(-TR / T1)) at an inversion "
-    "efficiency e"
-)
-#: How sigma was found, by the beginning of the sidecar's words.
-_NOISE = {
+#: Ways in which sigma is found, to follow "The noise standard deviation".
+_NOISE_SOURCES = {
     "given": "was given",
-    "none found": "is a floor, since no noise was found",
-    "fit residuals": "was estimated from the residuals of a voxel-wise fit",
-    "background": "was estimated from the background of the images",
+    "map": "was given as a map",
+    "air": "was estimated from the background of the images",
+    "residuals": "was estimated from the residuals of a voxel-wise fit",
+    "floor": "is a floor, since no noise was found",
 }
+#: The same for a table.
+_NOISE_WORDS = {
+    "given": "given",
+    "map": "a given map, of which this is the median",
+    "air": "background of the images",
+    "residuals": "residuals of a voxel-wise fit",
+    "floor": "no noise found; this is a floor",
+}
+#: Rules of the automatic mask as sentences; {} is the reference to Otsu's method.
+_MASK_RULES = {
+    "otsu": "Voxels were chosen by Otsu's threshold {} on the maximum over images.",
+    "both": (
+        "Voxels were chosen by Otsu's threshold {} on the maximum over images, or by their power "
+        "over the images, above that of the air's noise."
+    ),
+    "air": "Voxels were chosen by their power over the images, above that of the air's noise.",
+    "all": "All voxels that are not zero were taken.",
+}
+_NETWORKS = {"rim": "recurrent inference machine", "resnet": "residual network"}
 
 
 class _Citations:
@@ -135,11 +91,12 @@ class _Citations:
         self.cited: list[Reference] = []
 
     def __call__(self, *references: Reference) -> str:
-        """Numbers in brackets."""
+        """Numbers in brackets, after a space; empty without references."""
         for reference in references:
             if reference not in self.cited:
                 self.cited.append(reference)
-        return f"[{', '.join(str(self.cited.index(r) + 1) for r in references)}]"
+        numbers = ", ".join(f"[{self.cited.index(reference) + 1}]" for reference in references)
+        return f" {numbers}" if numbers else ""
 
 
 def methods(run: Run) -> tuple[str, list[Reference]]:
@@ -148,7 +105,7 @@ def methods(run: Run) -> tuple[str, list[Reference]]:
     Parameters
     ----------
     run : Run
-        Whose sidecars say how it was made.
+        Of a known signal model, whose sidecars list the protocol.
 
     Returns
     -------
@@ -156,22 +113,22 @@ def methods(run: Run) -> tuple[str, list[Reference]]:
     references : list of Reference
         In the order of their numbers.
     """
-    cite = _Citations()
+    cite, facts = _Citations(), facts_of(run)
     sentences = [
-        _estimated(run, cite),
+        _estimated(run, facts, cite),
+        _known(run, facts),
         _std(run),
-        _noise(run.sidecar),
-        _mask(run.sidecar, cite),
-        _correction(run.sidecar, cite),
-        _comparison(run.sidecar),
+        _noise(facts.noise),
+        _mask(facts.mask, cite),
+        _correction(run, facts, cite),
+        _comparison(run),
         _flagged(run),
     ]
-    return " ".join(s for s in sentences if s), cite.cited
+    return " ".join(sentence for sentence in sentences if sentence), cite.cited
 
 
-def bibtex(run: Run) -> str:
-    """BibTeX entries of the references and of the software."""
-    entries = [reference.bibtex for reference in methods(run)[1]]
+def bibtex(run: Run, references: Sequence[Reference]) -> str:
+    """BibTeX entries of references and of the software."""
     software = [
         "@software{relaxnet,",
         "  author = {{The relaxsim and relaxnet developers}},",
@@ -179,53 +136,139 @@ def bibtex(run: Run) -> str:
         f"  version = {{{run.sidecar.get('SoftwareVersion', '')}}},",
         "}",
     ]
-    return "\n\n".join([*entries, "\n".join(software)])
+    return "\n\n".join([*(reference.bibtex for reference in references), "\n".join(software)])
 
 
-def _estimated(run: Run, cite: _Citations) -> str:
-    card, tau, model = run.sidecar, run_times(run), run.model
-    names = [found.title for stem, found in run.maps.items() if stem.endswith("map")]
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    kind = "inversion" if "InversionTimesMs" in card else "echo"
-    times = f"{tau.min():g} to {tau.max():g} ms" if tau.size else "times not recorded"
-    equation = _equation(card, model.name) if model is not None else "not recorded"
+def fit_words(run: Run, facts: Facts) -> str:
+    """The maximum-likelihood fit in a few words; those of the sidecars in earlier versions."""
+    fit = facts.fit
+    if not fit.likelihood:
+        return fit.text or "maximum likelihood"
+    return f"{fit.likelihood.capitalize()} maximum likelihood, {_way(run.model, fit)}"
+
+
+def network_words(run: Run) -> str:
+    """The network in a few words."""
+    kind = _NETWORKS.get(str(run.sidecar.get("Method")), "network")
+    return f"{kind} {run.sidecar.get('Network', '')}".strip()
+
+
+def data_words(data: DataFacts) -> str:
+    """What the samples were taken for; the words of the sidecars in earlier versions."""
+    if data.signed is None:
+        return data.text
+    if data.modulus:
+        return "the modulus of signed data"
+    if data.signed:
+        return "signed"
+    return "magnitude with Rician noise" if data.rician else "magnitude"
+
+
+def noise_words(noise: NoiseFacts) -> str:
+    """How sigma was found; the words of the sidecars in earlier versions."""
+    return _NOISE_WORDS.get(noise.source, noise.source) if noise.source else noise.text
+
+
+def mask_words(mask: MaskFacts) -> str:
+    """How the mask was found; the words of the sidecars in earlier versions."""
+    if mask.kind == "auto":
+        return f"automatic mask, {RULES.get(mask.rule, mask.rule)}"
+    if mask.kind == "file":
+        return f"mask {mask.file}".rstrip()
+    return {"none": "no mask", "array": "a given mask"}.get(mask.kind, mask.kind) or mask.text
+
+
+def _estimated(run: Run, facts: Facts, cite: _Citations) -> str:
+    model, table = run.model, facts.protocol
+    assert model is not None
+    assert table is not None
+    names = _listed([run.maps[stem].title for stem in parameter_stems(run)])
+    columns = [
+        f"{border.words} of {_span(table[..., d])} {column.unit}"
+        for d, (border, column) in enumerate(zip(model.border.columns, model.columns, strict=True))
+    ]
     return (
-        f"{listed} were estimated from {len(tau)} images at {kind} times of {times} with relaxnet "
-        f"{card.get('SoftwareVersion', '')}, for the signal model {equation}, "
-        f"{_method(card, model is not None and model.magnitude, cite)}."
+        f"{names} were estimated from {table.shape[-2]} images at {_listed(columns)} with relaxnet "
+        f"{run.sidecar.get('SoftwareVersion', '')}, for the signal model"
+        f"{cite(*model.border.references)} {_equation(model, facts)}, "
+        f"{_method(run, model, facts, cite)}."
     )
 
 
-def _equation(card: dict[str, Any], model: str) -> str:
+def _equation(model: SignalModel, facts: Facts) -> str:
     """Signal model as it was estimated: with the sign or without, with a repetition time or not."""
-    equation = _EQUATIONS.get(model, model)
-    if card.get("DataTakenAs") == "signed":
-        equation = equation.replace("|", "")
-    return equation + (_FINITE_TR if ", TR " in str(card.get("Fit", "")) else "")
+    border = model.border
+    equation = border.signed_equation if facts.data.signed else border.equation
+    if facts.fit.repetition_time is not None and border.finite_tr_words:
+        equation += f" with {border.finite_tr_words}"
+    return equation
 
 
-def _method(card: dict[str, Any], magnitude: bool, cite: _Citations) -> str:
-    method, name = card.get("Method"), card.get("Network", "unnamed")
+def _method(run: Run, model: SignalModel, facts: Facts, cite: _Citations) -> str:
+    card = run.sidecar
+    if card.get("Method") == "mle":
+        return _fit(model, facts, cite)
     digest = str(card.get("NetworkSHA256", ""))[:12]
-    network = f"network {name}, SHA-256 {digest}..." if digest else f"network {name}"
-    if method == "rim":
+    network = f"network {card.get('Network', 'unnamed')}"
+    network += f", SHA-256 {digest}..." if digest else ""
+    if card.get("Method") == "rim":
         return (
-            f"by a recurrent inference machine {cite(SABIDUSSI)} ({network}), a recurrent "
+            f"by a recurrent inference machine{cite(SABIDUSSI)} ({network}), a recurrent "
             "convolutional network that refines the maps step by step from the likelihood of "
             "the data"
         )
-    if method == "resnet":
-        return f"by a residual convolutional network {cite(SABIDUSSI)} ({network})"
-    fit = str(card.get("Fit", "maximum likelihood"))
-    kind, _, field = fit.partition(", ")
-    kind = kind.replace("gaussian", "Gaussian").replace("rician", "Rician")
-    words = f"by {kind}{f' ({field})' if field else ''}, the linear parameters eliminated "
-    words += cite(GOLUB)
-    if magnitude and card.get("DataTakenAs") != "signed":
-        words += f" and all polarities of the magnitude images tried {cite(BARRAL)}"
-    if fit.startswith("rician"):
-        words += f", for Rician noise {cite(GUDBJARTSSON)}"
+    return f"by a residual convolutional network{cite(SABIDUSSI)} ({network})"
+
+
+def _fit(model: SignalModel, facts: Facts, cite: _Citations) -> str:
+    fit = facts.fit
+    if fit.likelihood:
+        words = f"by {fit.likelihood.capitalize()} maximum likelihood ({_way(model, fit)})"
+    else:
+        words = f'by a fit that its sidecars call "{fit.text}"' if fit.text else "by a fit"
+    words += cite(*model.border.fit_references)
+    if model.separable is not None:
+        words += f", the linear parameters eliminated{cite(GOLUB)}"
+    if model.magnitude and facts.data.signed is False:
+        words += ", all polarities of the magnitude images tried"
+    if fit.likelihood == "rician":
+        words += f", for Rician noise{cite(GUDBJARTSSON)}"
     return words
+
+
+def _way(model: SignalModel | None, fit: FitFacts) -> str:
+    """What a fit does with the shared parameter, and its repetition time."""
+    shared = "the shared parameter"
+    if model is not None and model.shared is not None:
+        shared = model.shared.name
+    if fit.fixed is not None:
+        words = f"{shared} held at {fit.fixed:g}"
+    elif fit.shared:
+        words = f"one {shared} for the mask"
+    elif fit.weight is not None:
+        weight = "infinite" if math.isinf(fit.weight) else f"{fit.weight:.3g}"
+        chosen = ", chosen by the data" if fit.weight_chosen else ""
+        words = f"{shared} smooth in space, penalty of weight {weight}{chosen}"
+    else:
+        words = "voxel-wise"
+    if fit.repetition_time is not None:
+        words += f", repetition time {fit.repetition_time:g} ms"
+    return words
+
+
+def _known(run: Run, facts: Facts) -> str:
+    """Known maps that entered the signal."""
+    assert run.model is not None
+    sentences = []
+    for known, border in zip(run.model.known_maps, run.model.border.known, strict=True):
+        if facts.known.get(known.name):
+            sentences.append(f"A map of the {border.words} ({known.name}) entered the signal.")
+        else:
+            sentences.append(
+                f"The sidecars name no map of the {border.words} ({known.name}); without one it "
+                f"is taken as {known.default:g}."
+            )
+    return " ".join(sentences)
 
 
 def _std(run: Run) -> str:
@@ -236,38 +279,39 @@ def _std(run: Run) -> str:
     return "Standard deviations are those of the network's calibrated error head."
 
 
-def _noise(card: dict[str, Any]) -> str:
-    if "Sigma" not in card:
+def _noise(noise: NoiseFacts) -> str:
+    if noise.sigma is None:
         return ""
-    source = str(card.get("SigmaSource", ""))
-    how = next((words for start, words in _NOISE.items() if source.startswith(start)), "was found")
-    return f"The noise standard deviation ({card['Sigma']:.4g} in image units) {how}."
+    value = f"{noise.sigma:.4g} in image units"
+    if noise.source in _NOISE_SOURCES:
+        return f"The noise standard deviation ({value}) {_NOISE_SOURCES[noise.source]}."
+    words = f"The noise standard deviation was {value}"
+    return (
+        f'{words}; the sidecars name as its source "{noise.text}".' if noise.text else f"{words}."
+    )
 
 
-def _mask(card: dict[str, Any], cite: _Citations) -> str:
-    words = str(card.get("Mask", ""))
-    if words.startswith("automatic") and RULES["both"] in words:
-        return (
-            f"Voxels were chosen by Otsu's threshold {cite(OTSU)} on the maximum over images, or "
-            "by their power over the images, above that of the air's noise."
-        )
-    if words.startswith("automatic") and RULES["otsu"] in words:
-        return f"Voxels were chosen by Otsu's threshold {cite(OTSU)} on the maximum over images."
-    if words.startswith("automatic") and RULES["air"] in words:
-        return "Voxels were chosen by their power over the images, above that of the air's noise."
-    if words.startswith("automatic"):
-        return "All voxels that are not zero were taken."
-    return "Voxels were restricted to a given mask." if words.startswith("mask") else ""
+def _mask(mask: MaskFacts, cite: _Citations) -> str:
+    if mask.kind == "auto" and mask.rule in _MASK_RULES:
+        sentence = _MASK_RULES[mask.rule]
+        return sentence.replace(" {}", cite(OTSU)) if "{}" in sentence else sentence
+    if mask.kind in ("file", "array"):
+        return "Voxels were restricted to a given mask."
+    return (
+        f'The sidecars describe the mask as "{mask.text}".' if mask.text and not mask.kind else ""
+    )
 
 
-def _correction(card: dict[str, Any], cite: _Citations) -> str:
-    if str(card.get("T1Correction", "")).startswith("Look-Locker"):
-        return f"T1 was corrected for the Look-Locker readout, T1 = T1* (B - 1) {cite(DEICHMANN)}."
-    return ""
+def _correction(run: Run, facts: Facts, cite: _Citations) -> str:
+    assert run.model is not None
+    correction = run.model.border.correction
+    if correction is None or not facts.corrected:
+        return ""
+    return f"{run.model.main} was corrected ({correction.words}){cite(*correction.references)}."
 
 
-def _comparison(card: dict[str, Any]) -> str:
-    found = card.get("Comparison")
+def _comparison(run: Run) -> str:
+    found = run.sidecar.get("Comparison")
     if not isinstance(found, dict) or "difference" not in found:
         return ""
     return (
@@ -282,3 +326,12 @@ def _flagged(run: Run) -> str:
         return ""
     flagged = 100 * float((status[mask] != OK).mean())
     return f"Of the mask's voxels {flagged:.1f} % were flagged and left out of summaries."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _span(values: np.ndarray) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -20,8 +20,9 @@ from relaxnet.report.panels import (
     scale_of,
     status_colour,
 )
+from relaxsim.core.matplotlib_import import import_matplotlib
 
-#: Colour of what a map says nothing about.
+#: Colour of voxels without a value.
 _NOTHING = "#e4e4e4"
 #: Width of a panel with its colour bar, inches.
 _WIDTH = 3.2
@@ -71,6 +72,7 @@ def draw_runs(
         If there are no maps, no map is called so, the labels are too many, or matplotlib does not
         write such a format.
     """
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     out = Path(out)

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from relaxnet import __version__
 from relaxnet.maps.reader import Run, read_run
-from relaxnet.report.html import Html, element, joined
-from relaxnet.report.records import acquisition_section, methods_section, provenance_section
-from relaxnet.report.results import (
-    distributions_section,
-    facts,
-    maps_section,
-    regions_section,
-    status_section,
-    voxels_section,
+from relaxnet.report.facts import Facts, facts_of, main_stem
+from relaxnet.report.methods import (
+    bibtex,
+    data_words,
+    fit_words,
+    mask_words,
+    methods,
+    network_words,
+    noise_words,
 )
-from relaxnet.report.voxels import run_times
+from relaxnet.report.results import (
+    distributions,
+    fits_content,
+    key_figures,
+    maps_content,
+    regions,
+    status_content,
+)
 
-_STYLE = Path(__file__).with_name("report.css")
+_TEMPLATES = Path(__file__).with_name("templates")
+_PACKAGES = ("numpy", "scipy", "nibabel", "keras", "tensorflow")
 
 
 def write_report(
@@ -49,9 +60,9 @@ def write_report(
         If the report cannot be written.
     """
     run = read_run(maps_dir)
-    if run.model is None or not run_times(run).size:
+    if facts_of(run).protocol is None:
         raise ValueError(
-            f"{run.folder}: the JSON files beside the maps name no signal model and times. "
+            f"{run.folder}: the JSON files beside the maps name no signal model and protocol. "
             "Give a folder that relaxnet predict wrote."
         )
     out = run.folder / "report.html" if out is None else Path(out)
@@ -65,86 +76,145 @@ def write_report(
     return out
 
 
-def report_page(run: Run, title: str) -> str:
-    """The report's HTML."""
-    sections = list(_sections(run))
-    heading = f"{run.maps[next(iter(run.maps))].title} report: {title}"
-    links = (element("li", element("a", name, href=f"#{key}")) for key, name, _ in sections)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"relaxnet {__version__}"),
-        element("title", heading),
-        element("style", Html(_STYLE.read_text(encoding="utf-8"))),
+def report_page(run: Run, series: str) -> str:
+    """The report's HTML; `series` stands in its title."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    body = element(
-        "body",
-        element("a", "Skip to the maps", href="#maps", class_="skip"),
-        element(
-            "header",
-            element("h1", heading),
-            element("p", _subtitle(run), class_="quiet"),
-            element("nav", element("ul", links), aria_label="Sections"),
-        ),
-        element("main", facts(run), _told(run), (_section(*section) for section in sections)),
-        element("footer", element("p", _made_words(), class_="quiet")),
-    )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    return environment.get_template("report.html").render(_content(run, series)).strip() + "\n"
 
 
-def _sections(run: Run) -> Iterator[tuple[str, str, Html]]:
-    """Key, heading and content of each section that has something to say."""
-    yield "maps", "Maps", maps_section(run)
-    if run.status is not None:
-        yield "status", "Status", status_section(run)
-    yield "distributions", "Distributions", distributions_section(run)
-    if content := voxels_section(run):
-        yield "fits", "Fits in single voxels", content
-    if content := regions_section(run):
-        yield "regions", "Regions", content
-    yield "acquisition", "Protocol and noise", acquisition_section(run)
-    yield "methods", "Methods and references", methods_section(run)
-    yield "provenance", "Command and versions", provenance_section(run)
+def _content(run: Run, series: str) -> dict[str, Any]:
+    """What the template shows, by the names that it uses."""
+    facts = facts_of(run)
+    paragraph, references = methods(run)
+    content: dict[str, Any] = {
+        "version": __version__,
+        "title": f"{run.maps[main_stem(run)].title} report: {series}",
+        "subtitle": _subtitle(run, facts),
+        "key_figures": key_figures(run),
+        "warnings": _lines(run, "Warnings"),
+        "notes": _lines(run, "Notes"),
+        "maps": maps_content(run),
+        "status": None if run.status is None else status_content(run),
+        "distributions": distributions(run),
+        "fits": fits_content(run),
+        "regions": regions(run),
+        "acquisition": _acquisition(run, facts),
+        "methods": paragraph,
+        "references": references,
+        "bibtex": bibtex(run, references),
+        "command": str(run.sidecar.get("CommandLine") or ""),
+        "provenance": _provenance(run),
+    }
+    return {**content, "headings": dict(_headings(content))}
 
 
-def _section(key: str, name: str, content: Html) -> Html:
-    return element("section", element("h2", name, id=f"{key}-h"), content, id=key)
+def _headings(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and heading of each section that has something to show."""
+    yield "maps", "Maps"
+    if content["status"] is not None:
+        yield "status", "Status"
+    yield "distributions", "Distributions"
+    if content["fits"] is not None:
+        yield "fits", "Fits in single voxels"
+    if content["regions"]:
+        yield "regions", "Regions"
+    yield "acquisition", "Protocol and noise"
+    yield "methods", "Methods and references"
+    yield "provenance", "Command and versions"
 
 
 def _series_name(run: Run) -> str:
-    sources = run.sidecar.get("Sources") or []
-    names = [Path(str(path)).name for path in sources] if isinstance(sources, list) else []
+    names = [Path(path).name for path in _lines(run, "Sources")]
     if len(names) > 1:
         return f"{names[0]} and {len(names) - 1} more"
     return names[0] if names else run.folder.name
 
 
-def _subtitle(run: Run) -> str:
+def _subtitle(run: Run, facts: Facts) -> str:
     shape = " x ".join(map(str, run.shape))
     size = " x ".join(f"{z:.3g}" for z in run.zooms)
     date = str(run.sidecar.get("Date", ""))[:16].replace("T", " ")
-    return f"{shape} voxels of {size} mm; {_method_words(run)}; {date}"
+    is_fit = run.sidecar.get("Method") == "mle"
+    method = fit_words(run, facts) if is_fit else network_words(run)
+    return f"{shape} voxels of {size} mm; {method}; {date}"
 
 
-def _method_words(run: Run) -> str:
+def _lines(run: Run, key: str) -> list[str]:
+    """Texts that a sidecar lists."""
+    lines = run.sidecar.get(key)
+    return [str(line) for line in lines] if isinstance(lines, list) else []
+
+
+def _acquisition(run: Run, facts: Facts) -> list[tuple[str, str]]:
+    """Protocol and noise: quantity and value."""
+    assert run.model is not None
+    assert facts.protocol is not None
+    rows = []
+    for d, (column, border) in enumerate(
+        zip(run.model.columns, run.model.border.columns, strict=True)
+    ):
+        name = border.words[0].upper() + border.words[1:]
+        if facts.protocol.ndim == 2:
+            rows.append((f"{name} ({column.unit})", _numbers(facts.protocol[:, d])))
+        else:
+            for z, table in enumerate(facts.protocol):
+                rows.append((f"{name} of slice {z} ({column.unit})", _numbers(table[:, d])))
+    sigma = facts.noise.sigma
+    rows += [
+        ("Protocol", str(run.sidecar.get("Protocol", ""))),
+        ("Known maps", ", ".join(f"{name}: {file}" for name, file in facts.known.items())),
+        ("Data taken as", data_words(facts.data)),
+        ("Noise sigma", "" if sigma is None else f"{sigma:.5g} a.u."),
+        ("Sigma from", noise_words(facts.noise)),
+        ("Mask", mask_words(facts.mask)),
+        *_correction_row(run, facts),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _correction_row(run: Run, facts: Facts) -> list[tuple[str, str]]:
+    """Whether the map of the main parameter is corrected, of a model that has a correction."""
+    assert run.model is not None
+    if (correction := run.model.border.correction) is None:
+        return []
+    if facts.corrected is None:
+        words = str(run.sidecar.get(correction.sidecar_field, ""))
+    else:
+        words = correction.words if facts.corrected else correction.without
+    return [(f"{run.model.main} correction", words)]
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    """Files and versions: what and value."""
     card = run.sidecar
-    if card.get("Method") == "mle":
-        return str(card.get("Fit", "maximum likelihood"))
-    kind = {"rim": "recurrent inference machine", "resnet": "residual network"}
-    return f"{kind.get(str(card.get('Method')), 'network')} {card.get('Network', '')}".strip()
+    rows = [
+        ("relaxnet", str(card.get("SoftwareVersion", ""))),
+        ("Network", str(card.get("Network", ""))),
+        ("SHA-256 of the network", str(card.get("NetworkSHA256", ""))),
+        ("Series", ", ".join(_lines(run, "Sources"))),
+        ("Date", str(card.get("Date", ""))),
+        ("Where the report was made", _versions()),
+    ]
+    return [row for row in rows if row[1]]
 
 
-def _told(run: Run) -> Html:
-    """Warnings and notes of the run."""
-    parts = []
-    for key, name, kind in (("Warnings", "Warnings", "told warning"), ("Notes", "Notes", "told")):
-        lines = run.sidecar.get(key) or []
-        if isinstance(lines, list) and lines:
-            items = (element("li", str(line)) for line in lines)
-            parts.append(element("section", element("h2", name), element("ul", items), class_=kind))
-    return joined(parts)
+def _versions() -> str:
+    found = [f"Python {platform.python_version()}"]
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
-def _made_words() -> str:
-    return f"Made by relaxnet {__version__} from the files of the run. Not a medical device."
+def _numbers(values: Any) -> str:
+    return " ".join(f"{value:g}" for value in values)

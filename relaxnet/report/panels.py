@@ -20,18 +20,13 @@ from relaxnet.maps.status import (
     POOR_FIT,
     UNTRAINED,
 )
+from relaxnet.report.facts import parameter_of, unit_factor
 
-#: Fixed ranges in ms or without unit, so that pictures of different series compare.
-RANGES = {
-    "T1map": (0.0, 3000.0),
-    "T2map": (0.0, 250.0),
-    "Bmap": (1.0, 2.5),
-    "T1std": (0.0, 300.0),
-    "T2std": (0.0, 25.0),
-    "Bstd": (0.0, 0.5),
-    "residual": (0.0, 3.0),
-}
-#: Colours of the status codes, told apart with any colour vision (Okabe and Ito; Tol).
+#: Range of the residual in units of sigma: 1 is that of noise alone.
+_RESIDUAL_RANGE = (0.0, 3.0)
+#: Without a range of its own a standard deviation ends at this part of its map's 99th percentile.
+_STD_PART = 0.1
+#: Colours of the status codes, which differ with any colour vision (Okabe and Ito; Tol).
 STATUS_COLOURS = {
     OK: "#56b4e9",
     NO_SIGNAL: "#882255",
@@ -110,7 +105,7 @@ class Plane:
 
 
 def scale_of(run: Run, stem: str, ranges: Mapping[str, tuple[float, float]] | None = None) -> Scale:
-    """Range and colours of a map: fixed ones, or up to the 99th percentile where units are free.
+    """Range and colours of a map: its border's, or up to the 99th percentile where units are free.
 
     Parameters
     ----------
@@ -118,23 +113,41 @@ def scale_of(run: Run, stem: str, ranges: Mapping[str, tuple[float, float]] | No
     stem : str
         Of the map.
     ranges : mapping, optional
-        Ranges by stem that go before the fixed ones, in the map's unit.
+        Ranges by stem that go before the border's, in the map's unit.
     """
     found = run.maps[stem]
     label = found.title if found.unit == "1" else f"{found.title} ({_unit_words(found)})"
-    colours = "viridis" if stem.startswith("T") else "cividis"
-    if stem.startswith("M0") or found.unit == "a.u.":
-        colours = "gray"
-    if stem.endswith("std") or stem == "residual":
-        colours = "magma"
+    fixed = _fixed_range(run, stem)
     if ranges and stem in ranges:
         low, high = ranges[stem]
-    elif stem in RANGES:
-        unit = 1e-3 if found.unit == "s" else 1.0
-        low, high = (unit * v for v in RANGES[stem])
+    elif fixed is not None:
+        low, high = fixed
     else:
         low, high = 0.0, _percentile(run, stem)
-    return Scale(low, high, label, colours)
+    return Scale(low, high, label, _colours(run, stem))
+
+
+def _fixed_range(run: Run, stem: str) -> tuple[float, float] | None:
+    """Range in the map's unit that is the same for all series; None where there is none."""
+    if stem == "residual":
+        return _RESIDUAL_RANGE
+    if (found := parameter_of(run, stem)) is None:
+        return None
+    _, border = found
+    limits = border.std_range if stem.endswith("std") else border.range
+    if limits is None:
+        return None
+    factor = unit_factor(run, stem)
+    return factor * limits[0], factor * limits[1]
+
+
+def _colours(run: Run, stem: str) -> str:
+    """Colour map by what a map holds: deviations, an amplitude, a time, another parameter."""
+    if stem.endswith("std") or stem == "residual":
+        return "magma"
+    found = parameter_of(run, stem)
+    unit = run.maps[stem].unit if found is None else found[0].unit
+    return {"a.u.": "gray", "ms": "viridis", "s": "viridis"}.get(unit, "cividis")
 
 
 def plane_of(run: Run) -> Plane:
@@ -221,7 +234,7 @@ def _unit_words(found: RunMap) -> str:
 
 
 def _percentile(run: Run, stem: str) -> float:
-    """A round number near the 99th percentile of ok voxels; of a deviation a tenth of its map's."""
+    """A round number near the 99th percentile of ok voxels; of a deviation a part of its map's."""
     source = stem.removesuffix("std") + "map" if stem.endswith("std") else stem
     source = source if source in run.maps else stem
     keep, status = run.shown(source), run.status
@@ -229,7 +242,7 @@ def _percentile(run: Run, stem: str) -> float:
         keep = keep & (status == OK)
     values = run.maps[source].values[keep]
     top = float(np.percentile(values, 99)) if values.size else 1.0
-    top = top * 0.1 if source != stem else top
+    top = top * _STD_PART if source != stem else top
     if not top > 0:
         return 1.0
     digit = 10.0 ** math.floor(math.log10(top) - 1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import math
-import struct
-import zlib
+from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 
 from relaxnet.maps.reader import Run
-from relaxnet.report.html import Html, element
 from relaxnet.report.panels import (
     Plane,
     Scale,
@@ -22,11 +21,74 @@ from relaxnet.report.panels import (
     scale_of,
     status_colour,
 )
+from relaxsim.core.matplotlib_import import import_matplotlib
 
 #: Pixels of a picture at most: slices are left out first, then voxels.
 _PIXELS = 400_000
 _SLICES = 4
 _TICKS = 5
+#: Smallest share of voxels beyond the colours' range that is mentioned.
+_WORTH_WORDS = 5e-4
+
+
+@dataclass(frozen=True)
+class Image:
+    """An ``img`` element.
+
+    Attributes
+    ----------
+    src : str
+        PNG as a data URI.
+    alt : str
+        What it shows, for those who do not see it.
+    width, height : int
+        Pixels.
+    ratio : str
+        Proportions in the style's words, ``width / height``.
+    """
+
+    src: str
+    alt: str
+    width: int
+    height: int
+    ratio: str
+
+
+@dataclass(frozen=True)
+class MapFigure:
+    """A map with its colour bar and its quartiles.
+
+    Attributes
+    ----------
+    title : str
+    image : Image
+    bar : str
+        PNG of the colour bar as a data URI.
+    ticks : tuple of str
+        Evenly spaced along the bar.
+    caption : str
+    """
+
+    title: str
+    image: Image
+    bar: str
+    ticks: tuple[str, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class StatusFigure:
+    """The status of each voxel.
+
+    Attributes
+    ----------
+    image : Image
+    legend : tuple of (str, str)
+        Colour and words of each status that occurs.
+    """
+
+    image: Image
+    legend: tuple[tuple[str, str], ...]
 
 
 def report_slices(run: Run) -> list[int]:
@@ -35,35 +97,27 @@ def report_slices(run: Run) -> list[int]:
     return chosen_slices(run, max(1, min(_SLICES, _PIXELS // max(size, 1))))
 
 
-def map_figure(run: Run, stem: str) -> Html:
-    """A map with its colour bar and its quartiles.
-
-    Parameters
-    ----------
-    run : Run
-    stem : str
-        Of a map that is not the status.
-    """
+def map_figure(run: Run, stem: str) -> MapFigure:
+    """Figure of a map that is not the status."""
     plane, chosen, scale = plane_of(run), report_slices(run), scale_of(run, stem)
     values = montage(run, plane, run.maps[stem].values, chosen)
     shown = montage(run, plane, run.shown(stem), chosen)
-    index = _levels(values, shown, scale)
     summary = _quartiles(run, stem)
     alt = (
         f"{scale.label}: map, {slice_words(run, chosen)}, colours from {scale.low:g} to "
         f"{scale.high:g}. {summary}"
     )
-    return element(
-        "figure",
-        element("h3", scale.label),
-        _image(index, _palette(scale), plane, alt),
-        _bar(scale),
-        element("figcaption", summary, _beyond_words(run, stem, scale)),
-        class_="map",
+    palette = _palette(scale)
+    return MapFigure(
+        title=scale.label,
+        image=picture(_levels(values, shown, scale), palette, plane, alt),
+        bar=_data_uri(png(np.arange(1, 256, dtype=np.uint8)[None], palette)),
+        ticks=tuple(f"{tick:.4g}" for tick in np.linspace(scale.low, scale.high, _TICKS)),
+        caption=summary + _beyond_words(run, stem, scale),
     )
 
 
-def status_figure(run: Run) -> Html:
+def status_figure(run: Run) -> StatusFigure:
     """The status of each voxel, as discrete colours."""
     plane, chosen = plane_of(run), report_slices(run)
     codes = montage(run, plane, run.maps["status"].values, chosen).astype(np.uint8)
@@ -72,14 +126,15 @@ def status_figure(run: Run) -> Html:
     for code in range(255):
         palette[code + 1] = rgb(status_colour(code))
     index = np.where(shown, np.minimum(codes, 254) + 1, 0).astype(np.uint8)
-    shares = [f"{words} {100 * share:.1f} %" for _, words, share in status_shares(run)]
-    alt = f"Status: map, {slice_words(run, chosen)}. In the mask: {', '.join(shares)}."
-    return element(
-        "figure",
-        element("h3", "status"),
-        _image(index, palette, plane, alt),
-        _legend(run),
-        class_="map",
+    shares = status_shares(run)
+    words = ", ".join(f"{name} {100 * share:.1f} %" for _, name, share in shares)
+    return StatusFigure(
+        picture(
+            index, palette, plane, f"Status: map, {slice_words(run, chosen)}. In the mask: {words}."
+        ),
+        tuple(
+            (status_colour(code), f"{name}, {100 * share:.1f} %") for code, name, share in shares
+        ),
     )
 
 
@@ -99,8 +154,23 @@ def slice_words(run: Run, chosen: list[int]) -> str:
     return f"{'slice' if len(chosen) == 1 else 'slices'} {numbers} of {run.shape[run.slice_axis]}"
 
 
+def picture(index: np.ndarray, palette: np.ndarray, plane: Plane, alt: str) -> Image:
+    """Picture of palette indices, shape (h, w); 0 is transparent."""
+    height, width = index.shape
+    step = math.ceil(math.sqrt(index.size / _PIXELS))  # of very large slices every n-th voxel
+    return Image(
+        src=_data_uri(png(index[::step, ::step], palette)),
+        alt=alt,
+        width=width,
+        height=round(height * plane.aspect),
+        ratio=f"{width} / {height * plane.aspect:.4g}",
+    )
+
+
 def png(index: np.ndarray, palette: np.ndarray) -> bytes:
-    """An indexed PNG file.
+    """An indexed PNG file, by the library that matplotlib writes its own with.
+
+    Matplotlib writes colours of 32 bits a pixel, which take twice the place.
 
     Parameters
     ----------
@@ -108,21 +178,13 @@ def png(index: np.ndarray, palette: np.ndarray) -> bytes:
         0 is transparent.
     palette : array, shape (256, 3), uint8
     """
-    height, width = index.shape
-    lines = np.zeros((height, width + 1), np.uint8)  # a filter byte of 0 before each line
-    lines[:, 1:] = index
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
-        b"PLTE": palette.astype(np.uint8).tobytes(),
-        b"tRNS": b"\0",
-        b"IDAT": zlib.compress(lines.tobytes(), 9),
-        b"IEND": b"",
-    }
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts.items()
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    from PIL import Image as PillowImage
+
+    image = PillowImage.frombytes("P", index.shape[::-1], index.astype(np.uint8).tobytes())
+    image.putpalette(palette.astype(np.uint8).tobytes())
+    file = BytesIO()
+    image.save(file, "PNG", transparency=0, optimize=True)
+    return file.getvalue()
 
 
 def _levels(values: np.ndarray, shown: np.ndarray, scale: Scale) -> np.ndarray:
@@ -133,49 +195,12 @@ def _levels(values: np.ndarray, shown: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def _palette(scale: Scale) -> np.ndarray:
+    import_matplotlib()
     from matplotlib import colormaps
 
     palette = np.zeros((256, 3), np.uint8)
     palette[1:] = colormaps[scale.colours](np.linspace(0, 1, 255), bytes=True)[:, :3]
     return palette
-
-
-def _image(index: np.ndarray, palette: np.ndarray, plane: Plane, alt: str) -> Html:
-    height, width = index.shape
-    step = math.ceil(math.sqrt(index.size / _PIXELS))  # of very large slices every n-th voxel
-    index = index[::step, ::step]
-    return element(
-        "img",
-        src=_data_uri(png(index, palette)),
-        alt=alt,
-        width=width,
-        height=round(height * plane.aspect),
-        style=f"aspect-ratio: {width} / {height * plane.aspect:.4g}",
-        class_="voxels",
-    )
-
-
-def _bar(scale: Scale) -> Html:
-    """Colour bar with its ticks as text."""
-    strip = png(np.arange(1, 256, dtype=np.uint8)[None], _palette(scale))
-    ticks = np.linspace(scale.low, scale.high, _TICKS)
-    return element(
-        "div",
-        element("img", src=_data_uri(strip), alt="", width=255, height=12, class_="bar"),
-        element("div", (element("span", f"{tick:.4g}") for tick in ticks), class_="ticks"),
-    )
-
-
-def _legend(run: Run) -> Html:
-    rows = [
-        element(
-            "li",
-            element("span", class_="swatch", style=f"background: {status_colour(code)}"),
-            f"{words}, {100 * share:.1f} %",
-        )
-        for code, words, share in status_shares(run)
-    ]
-    return element("ul", rows, class_="legend")
 
 
 def _quartiles(run: Run, stem: str) -> str:
@@ -197,7 +222,7 @@ def _beyond_words(run: Run, stem: str, scale: Scale) -> str:
     parts = [
         f"{100 * share:.1f} % {words}"
         for share, words in ((below, "below"), (above, "above"))
-        if share >= 5e-4
+        if share >= _WORTH_WORDS
     ]
     return f" {' and '.join(parts)} the colours' range." if parts else ""
 

@@ -1,4 +1,7 @@
-"""Plots of a report: histograms and curves as inline SVG, coloured by the page's style."""
+"""Plots of a report: where the marks of histograms and curves lie; a template draws them as SVG.
+
+They are no pictures of matplotlib, since the page's style colours them, for dark screens too.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxnet.report.html import Html, element
+from relaxnet.report.voxels import VoxelFit
 
 _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 18, 12, 42
+#: Part of the range that stays free above and below curves, and above bars.
+_ROOM, _ROOM_OF_BARS = 0.05, 0.08
+#: Fewest and most bins of a histogram.
+_BINS = (10, 60)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis: its place in the picture and its text."""
+
+    place: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line, with the class that styles it."""
+
+    kind: str
+    x1: str
+    x2: str
+    y1: str
+    y2: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a plot shows, in the units of the picture.
+
+    Attributes
+    ----------
+    alt : str
+        What it shows, for those who do not see it.
+    x_label, y_label : str
+    x_ticks, y_ticks : tuple of Tick
+    bars : tuple of (x, y, width, height)
+    paths : tuple of (class, path data)
+    lines : tuple of Line
+    dots : tuple of (x, y)
+    """
+
+    alt: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    bars: tuple[tuple[str, str, str, str], ...] = ()
+    paths: tuple[tuple[str, str], ...] = ()
+    lines: tuple[Line, ...] = ()
+    dots: tuple[tuple[str, str], ...] = ()
+
+    width = _WIDTH
+    height = _HEIGHT
+    left = _LEFT
+    right = _WIDTH - _RIGHT
+    top = _TOP
+    base = _HEIGHT - _BOTTOM
 
 
 @dataclass(frozen=True)
@@ -31,8 +91,23 @@ class Axes:
         span = (self.y[1] - self.y[0]) or 1.0
         return _HEIGHT - _BOTTOM - (value - self.y[0]) / span * (_HEIGHT - _TOP - _BOTTOM)
 
+    def x_ticks(self) -> tuple[Tick, ...]:
+        """Ticks along the horizontal axis."""
+        return tuple(Tick(_places(self.across(v)), _tick_text(v)) for v in ticks(*self.x))
 
-def histogram(values: np.ndarray, low: float, high: float, x_label: str, alt: str) -> Html:
+    def y_ticks(self) -> tuple[Tick, ...]:
+        """Ticks along the vertical axis."""
+        return tuple(Tick(_places(self.up(v)), _tick_text(v)) for v in ticks(*self.y))
+
+    def path(self, x: np.ndarray, y: np.ndarray) -> str:
+        """Path data of a curve."""
+        points = (
+            f"{_places(self.across(a))} {_places(self.up(b))}" for a, b in zip(x, y, strict=True)
+        )
+        return "M" + "L".join(points)
+
+
+def histogram(values: np.ndarray, low: float, high: float, x_label: str, alt: str) -> Plot:
     """Histogram between two values, what lies beyond them left out, with a line at the median.
 
     Parameters
@@ -43,70 +118,65 @@ def histogram(values: np.ndarray, low: float, high: float, x_label: str, alt: st
     alt : str
         What it shows, for those who do not see it.
     """
-    bins = int(np.clip(math.sqrt(values.size), 10, 60))
+    bins = int(np.clip(math.sqrt(values.size), *_BINS))
     counts, edges = np.histogram(values, bins, (low, high))
-    axes = Axes((low, high), (0.0, 1.08 * max(1, int(counts.max()))))
+    axes = Axes((low, high), (0.0, (1 + _ROOM_OF_BARS) * max(1, int(counts.max()))))
     base = axes.up(0)
     bars = [
-        element(
-            "rect",
-            x=_places(axes.across(left)),
-            y=_places(axes.up(count)),
-            width=_places(max(axes.across(right) - axes.across(left) - 0.5, 0.5)),
-            height=_places(base - axes.up(count)),
+        (
+            _places(axes.across(left)),
+            _places(axes.up(count)),
+            _places(max(axes.across(right) - axes.across(left) - 0.5, 0.5)),
+            _places(base - axes.up(count)),
         )
         for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
         if count
     ]
-    marks = []
+    lines = []
     median = float(np.median(values)) if values.size else low
     if low <= median <= high:
         x = _places(axes.across(median))
-        marks = [element("line", x1=x, x2=x, y1=_TOP, y2=_places(base), class_="median")]
-    return _plot(axes, [element("g", bars, class_="bars"), *marks], x_label, "voxels", alt)
+        lines.append(Line("median", x, x, str(_TOP), _places(base)))
+    return Plot(
+        alt, x_label, "voxels", axes.x_ticks(), axes.y_ticks(), bars=tuple(bars), lines=tuple(lines)
+    )
 
 
-def curves(
-    tau: np.ndarray,
-    data: np.ndarray | None,
-    sigma: float,
-    times: np.ndarray,
-    curve: np.ndarray,
-    neighbours: Sequence[np.ndarray],
-    x_label: str,
-    alt: str,
-) -> Html:
-    """Samples of a voxel, its fitted curve and those of its neighbours.
+def curves(fit: VoxelFit, sigma: float, x_label: str, alt: str) -> Plot:
+    """Samples of a voxel, its fitted curves and those of its neighbours.
 
     Parameters
     ----------
-    tau : array, shape (N,)
-        Times of the samples in ms.
-    data : array, shape (N,), or None
+    fit : VoxelFit
     sigma : float
         Half the length of the error bars.
-    times : array, shape (M,)
-        Of the curves.
-    curve : array, shape (M,)
-    neighbours : sequence of arrays, shape (M,)
     x_label, alt : str
     """
-    shown = [curve, *neighbours, *([] if data is None else [data + sigma, data - sigma])]
-    joined = np.concatenate(shown)
-    joined = joined[np.isfinite(joined)]
-    top = float(joined.max()) if joined.size else 1.0
-    bottom = min(0.0, float(joined.min())) if joined.size else 0.0
-    room = 0.05 * ((top - bottom) or 1.0)
-    axes = Axes((0.0, float(times[-1])), (bottom - (room if bottom < 0 else 0), top + room))
-    content = [element("path", d=_path(axes, times, n), class_="neighbour") for n in neighbours]
-    content.append(element("path", d=_path(axes, times, curve), class_="curve"))
-    if data is not None:
-        content += _samples(axes, tau, data, sigma)
-    return _plot(axes, content, x_label, "signal (a.u.)", alt)
+    data = [] if fit.data is None else [fit.data + sigma, fit.data - sigma]
+    axes = Axes((0.0, float(fit.grid[-1])), _signal_range([*fit.curves, *fit.neighbours, *data]))
+    paths = [("neighbour", axes.path(fit.grid, curve)) for curve in fit.neighbours]
+    paths += [("curve", axes.path(fit.grid, curve)) for curve in fit.curves]
+    lines, dots = [], []
+    for x, value in zip(fit.at, [] if fit.data is None else fit.data, strict=False):
+        if np.isfinite(value):
+            place = _places(axes.across(x))
+            ends = _places(axes.up(value - sigma)), _places(axes.up(value + sigma))
+            lines.append(Line("error", place, place, *ends))
+            dots.append((place, _places(axes.up(value))))
+    return Plot(
+        alt,
+        x_label,
+        "signal (a.u.)",
+        axes.x_ticks(),
+        axes.y_ticks(),
+        paths=tuple(paths),
+        lines=tuple(lines),
+        dots=tuple(dots),
+    )
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers between two values, about so many.
+    """Round numbers between two values, about `count` of them.
 
     Examples
     --------
@@ -123,59 +193,19 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
 
-def _samples(axes: Axes, tau: np.ndarray, data: np.ndarray, sigma: float) -> list[Html]:
-    marks = []
-    for t, value in zip(tau, data, strict=True):
-        if not np.isfinite(value):
-            continue
-        x = _places(axes.across(t))
-        low, high = _places(axes.up(value - sigma)), _places(axes.up(value + sigma))
-        marks.append(element("line", x1=x, x2=x, y1=low, y2=high, class_="error"))
-        marks.append(element("circle", cx=x, cy=_places(axes.up(value)), r=3, class_="sample"))
-    return marks
-
-
-def _path(axes: Axes, times: np.ndarray, values: np.ndarray) -> str:
-    points = (
-        f"{_places(axes.across(t))} {_places(axes.up(v))}"
-        for t, v in zip(times, values, strict=True)
-    )
-    return "M" + "L".join(points)
-
-
-def _plot(axes: Axes, content: list[Html], x_label: str, y_label: str, alt: str) -> Html:
-    """Frame, ticks and labels around the content."""
-    base, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    parts: list[Html] = []
-    for value in ticks(*axes.y):
-        y = _places(axes.up(value))
-        parts.append(element("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(
-            element("text", _tick(value), x=_LEFT - 5, y=f"{float(y) + 4:.1f}", class_="y")
-        )
-    for value in ticks(*axes.x):
-        x = _places(axes.across(value))
-        parts.append(element("line", x1=x, x2=x, y1=base, y2=base + 4, class_="axis"))
-        parts.append(element("text", _tick(value), x=x, y=base + 16, class_="x"))
-    parts.append(element("line", x1=_LEFT, x2=right, y1=base, y2=base, class_="axis"))
-    middle = (_LEFT + right) / 2
-    parts.append(element("text", x_label, x=middle, y=_HEIGHT - 6, class_="x label"))
-    turned = f"translate(12 {(_TOP + base) / 2}) rotate(-90)"
-    parts.append(element("text", y_label, transform=turned, class_="x label"))
-    return element(
-        "svg",
-        element("title", alt),
-        element("g", parts, content, aria_hidden="true"),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=alt,
-        class_="plot",
-    )
+def _signal_range(shown: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Range of the vertical axis: from 0, or below it where the signal is negative."""
+    values = np.concatenate(shown)
+    values = values[np.isfinite(values)]
+    top = float(values.max()) if values.size else 1.0
+    bottom = min(0.0, float(values.min())) if values.size else 0.0
+    room = _ROOM * ((top - bottom) or 1.0)
+    return bottom - (room if bottom < 0 else 0), top + room
 
 
 def _places(value: float) -> str:
     return f"{value:.1f}"
 
 
-def _tick(value: float) -> str:
+def _tick_text(value: float) -> str:
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e5 else f"{value:g}"

@@ -1,29 +1,68 @@
-"""Sections of a report that show what was found: maps, status, distributions, fits, regions."""
+"""What a report shows of a run's results: maps, status, distributions, fits, regions."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 
 import numpy as np
 
 from relaxnet.maps.reader import Run
 from relaxnet.maps.status import OK
-from relaxnet.report.html import Html, element, joined, table
+from relaxnet.report.facts import facts_of, main_stem, parameter_stems
 from relaxnet.report.panels import plane_of, scale_of
 from relaxnet.report.pictures import (
+    MapFigure,
+    StatusFigure,
     map_figure,
     report_slices,
     slice_words,
     status_figure,
     status_shares,
 )
-from relaxnet.report.plots import curves, histogram
-from relaxnet.report.voxels import VoxelFit, run_times, voxel_fits
+from relaxnet.report.plots import Plot, curves, histogram
+from relaxnet.report.voxels import VoxelFit, voxel_fits
+
+#: Smallest share of values beyond a histogram's axis that is mentioned.
+_WORTH_WORDS = 5e-4
 
 
-def facts(run: Run) -> Html:
-    """Figures to read first."""
-    stem = next(iter(run.maps))
+@dataclass(frozen=True)
+class MapsContent:
+    """All maps but the status, and where the pictures lie in the body."""
+
+    words: str
+    figures: tuple[MapFigure, ...]
+
+
+@dataclass(frozen=True)
+class StatusContent:
+    """Map of the status, and a row for each status that occurs: words, share, voxels."""
+
+    figure: StatusFigure
+    rows: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class PlotFigure:
+    """A plot with its title and caption."""
+
+    title: str
+    plot: Plot
+    caption: str
+
+
+@dataclass(frozen=True)
+class FitsContent:
+    """Example voxels, and what their marks mean."""
+
+    words: str
+    figures: tuple[PlotFigure, ...]
+
+
+def key_figures(run: Run) -> list[tuple[str, str]]:
+    """Figures to read first: name and value."""
+    stem = main_stem(run)
     found, rows = run.maps[stem], []
     values = _sound_values(run, stem)
     if values.size:
@@ -34,100 +73,111 @@ def facts(run: Run) -> Html:
     shares = {code: share for code, _, share in status_shares(run)}
     if shares:
         rows.append(("Of these ok", f"{100 * shares.get(OK, 0.0):.1f} %"))
-    if "Sigma" in run.sidecar:
-        rows.append(("Noise sigma", f"{run.sidecar['Sigma']:.4g} a.u."))
-    cells = (element("div", element("dt", name), element("dd", text)) for name, text in rows)
-    return element("dl", cells, class_="facts")
+    if (sigma := facts_of(run).noise.sigma) is not None:
+        rows.append(("Noise sigma", f"{sigma:.4g} a.u."))
+    return rows
 
 
-def maps_section(run: Run) -> Html:
+def maps_content(run: Run) -> MapsContent:
     """All maps but the status."""
-    chosen, letters = report_slices(run), plane_of(run).letters
-    words = f"Shown: {slice_words(run, chosen)}, counted from 0. Grey is where a map says nothing."
-    if letters is not None:
+    words = (
+        f"The pictures show {slice_words(run, report_slices(run))}, counted from 0. "
+        "Grey voxels have no value."
+    )
+    if (letters := plane_of(run).letters) is not None:
         words += " Left in the pictures: {}, right: {}, top: {}, bottom: {}.".format(*letters)
-    figures = (map_figure(run, stem) for stem in run.maps if stem != "status")
-    return joined([element("p", words), element("div", figures, class_="grid")])
+    return MapsContent(words, tuple(map_figure(run, stem) for stem in run.maps if stem != "status"))
 
 
-def status_section(run: Run) -> Html:
+def status_content(run: Run) -> StatusContent:
     """Map of the status, and the shares as a table."""
     counts = int(run.mask.sum())
-    rows = [
+    rows = tuple(
         (words, f"{100 * share:.2f} %", f"{share * counts:.0f}")
         for _, words, share in status_shares(run)
-    ]
-    shown = table(("Status", "Share", "Voxels"), rows, "Status of the mask's voxels")
-    return element("div", status_figure(run), element("div", shown), class_="grid")
+    )
+    return StatusContent(status_figure(run), rows)
 
 
-def distributions_section(run: Run) -> Html:
+def distributions(run: Run) -> list[PlotFigure]:
     """A histogram of each parameter over ok voxels, within the range of its colours."""
     figures = []
-    for stem in (s for s in run.maps if s.endswith("map")):
+    for stem in parameter_stems(run):
         values, scale = _sound_values(run, stem), scale_of(run, stem)
         if not values.size:
             continue
         low, median, high = np.percentile(values, [5, 50, 95])
         out = float(((values < scale.low) | (values > scale.high)).mean())
         words = f"Median {median:.4g}, 5th to 95th percentile {low:.4g} to {high:.4g}"
-        caption = f"{words}; {100 * out:.1f} % beyond the axis." if out >= 5e-4 else f"{words}."
-        alt = f"Histogram of {scale.label} over {values.size} voxels. {caption}"
-        picture = histogram(values, scale.low, scale.high, scale.label, alt)
-        figures.append(
-            element("figure", element("h3", scale.label), picture, element("figcaption", caption))
+        caption = (
+            f"{words}; {100 * out:.1f} % beyond the axis." if out >= _WORTH_WORDS else f"{words}."
         )
-    words = "Over the mask's voxels of status ok, all tissues together; the line is the median."
-    return joined([element("p", words), element("div", figures, class_="grid plots")])
+        alt = f"Histogram of {scale.label} over {values.size} voxels. {caption}"
+        plot = histogram(values, scale.low, scale.high, scale.label, alt)
+        figures.append(PlotFigure(scale.label, plot, caption))
+    return figures
 
 
-def voxels_section(run: Run) -> Html:
-    """Samples and curves of telling voxels; empty where the model is not known."""
-    times, fits = voxel_fits(run)
+def fits_content(run: Run) -> FitsContent | None:
+    """Samples and curves of example voxels; None where the model is not known."""
+    fits = voxel_fits(run)
     if not fits:
-        return Html("")
+        return None
     if all(fit.data is None for fit in fits):
-        words = "The series is not where it was, so that samples are not shown."
+        words = "The series is no longer where it was, so that samples are not shown."
     else:
-        words = "Dots: the samples, with bars of one sigma."
-    words += (
-        " Thick line: signal of the voxel's estimate. Thin lines: signals of the estimates of its "
-        "neighbours in the slice."
-    )
-    figures = (_voxel(run, times, fit) for fit in fits)
-    return joined([element("p", words), element("div", figures, class_="grid plots")])
+        words = "Dots are the samples, with bars of one sigma."
+    if len(fits[0].curves) == 1:
+        words += (
+            " The thick line is the signal of the voxel's estimate. Thin lines are the signals of "
+            "the estimates of its neighbours in the slice."
+        )
+    else:
+        words += f" Thick lines are the signals of the voxel's estimate at {_settings(fits[0])}."
+    correction = None if run.model is None else run.model.border.correction
+    if correction is not None and facts_of(run).corrected is None:
+        words += f" The curves are those of maps without a correction ({correction.words})."
+    return FitsContent(words, tuple(_voxel_figure(run, fit) for fit in fits))
 
 
-def _voxel(run: Run, times: np.ndarray, fit: VoxelFit) -> Html:
+def regions(run: Run) -> list[list[str]]:
+    """Table of regions, its header first; empty without one."""
+    path = run.folder / "rois.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if len(rows) < 2:
+        return []
+    main = f"{run.maps[main_stem(run)].title}_"
+    filled = [n for n, _ in enumerate(rows[0]) if any(_cell(row, n) for row in rows[1:])]
+    first = [n for n in filled if rows[0][n] in ("label", "name") or rows[0][n].startswith(main)]
+    order = [*first, *(n for n in filled if n not in first)]
+    return [[_cell(row, n) for n in order] for row in rows]
+
+
+def _voxel_figure(run: Run, fit: VoxelFit) -> PlotFigure:
     values = ", ".join(f"{name} {value:.4g}" for name, value in fit.values.items())
     place = f"({', '.join(map(str, fit.index))})"
     status = f"; {fit.status}" if fit.status else ""
     residual = "" if fit.residual is None else f"; residual {fit.residual:.2f} sigma"
     caption = f"Voxel {place}: {values}{residual}{status}."
-    label = "inversion time (ms)" if "InversionTimesMs" in run.sidecar else "echo time (ms)"
-    alt = f"Samples and fitted curve, {fit.why}. {caption} {len(fit.neighbours)} neighbours."
-    sigma = float(run.sidecar.get("Sigma", 0.0))
-    tau = run_times(run)
-    picture = curves(tau, fit.data, sigma, times, fit.curve, fit.neighbours, label, alt)
-    heading = fit.why[0].upper() + fit.why[1:]
-    return element("figure", element("h3", heading), picture, element("figcaption", caption))
+    alt = f"Samples and fitted curve, {fit.reason}. {caption} {len(fit.neighbours)} neighbours."
+    sigma = facts_of(run).noise.sigma
+    plot = curves(fit, 0.0 if sigma is None else sigma, _first_column(run), alt)
+    return PlotFigure(fit.reason[0].upper() + fit.reason[1:], plot, caption)
 
 
-def regions_section(run: Run) -> Html:
-    """Table of regions; empty without one."""
-    path = run.folder / "rois.csv"
-    if not path.is_file():
-        return Html("")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if len(rows) < 2:
-        return Html("")
-    time = f"{run.maps[next(iter(run.maps))].title}_"
-    filled = [n for n, _ in enumerate(rows[0]) if any(_cell(row, n) for row in rows[1:])]
-    first = [n for n in filled if rows[0][n] in ("label", "name") or rows[0][n].startswith(time)]
-    order = [*first, *(n for n in filled if n not in first)]
-    shown = [[_cell(row, n) for n in order] for row in rows]
-    return table(shown[0], shown[1:], "Regions (rois.csv): statistics over voxels of status ok")
+def _first_column(run: Run) -> str:
+    """Label of the axis of curves: ``inversion time TI (ms)``."""
+    assert run.model is not None
+    column = run.model.columns[0]
+    symbol = run.model.border.columns[0].symbol
+    return f"{column.name.replace('_', ' ')} {symbol} ({column.unit})"
+
+
+def _settings(fit: VoxelFit) -> str:
+    return f"{'; '.join(fit.settings[:-1])} and {fit.settings[-1]}"
 
 
 def _cell(row: list[str], column: int) -> str:

@@ -27,7 +27,7 @@ def kappa_of(model, shape):
     distance = sum(((g - c) / r) ** 2 for g, c, r in zip(grids, centre, radii, strict=True))
     inside = distance < 1
     left = grids[0] < centre[0]
-    times = {"inversion_recovery": (700.0, 1300.0), "t2_decay": (70.0, 120.0)}[model.name]
+    times = (70.0, 120.0) if model.start[-1] == 100.0 else (700.0, 1300.0)
     kappa = np.zeros((*shape, model.num_parameters))
     kappa[..., 0] = np.where(left, 800.0, 1000.0)
     kappa[..., -1] = np.where(left, times[0], times[1])
@@ -43,13 +43,17 @@ def make_run(
     std=True,
     affine=None,
     series_name="series.nii.gz",
+    protocol=None,
     **said,
 ):
-    """Write a series and maps of it; `said` replaces what the sidecars say."""
+    """Write a series and maps of it; `said` replaces what the sidecars say.
+
+    A model that is not the package's needs a `protocol`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kappa, inside = kappa_of(model, shape)
-    tau = TAUS[model.name]
+    tau = TAUS[model.name] if protocol is None else protocol
     S = model.forward(kappa, tau)
     S = np.abs(S + SIGMA * np.random.default_rng(0).standard_normal(S.shape)).astype(np.float32)
     S[~inside] = 0
@@ -61,17 +65,21 @@ def make_run(
     first, *_, last = np.argwhere(inside)
     status[tuple(first)], status[tuple(last)] = AT_BOUND, POOR_FIT
     kappa[~inside] = 0
-    times = "InversionTimesMs" if model.times == "tis" else "EchoTimesMs"
+    columns = zip(model.border.columns, np.moveaxis(model.table(tau), -1, 0), strict=True)
     shared = {
         "SignalModel": model.name,
-        times: tau.tolist(),
+        **{border.sidecar_field: values.tolist() for border, values in columns},
         "Protocol": "times.txt",
         "Method": "mle" if std else "rim",
         "Fit": "gaussian maximum likelihood, voxel-wise",
         "Sigma": SIGMA,
         "SigmaSource": "fit residuals",
+        "Noise": {"Sigma": SIGMA, "Source": "residuals"},
         "DataTakenAs": "magnitude",
+        "Data": {"Signed": False, "Modulus": False, "Rician": False},
+        "FitOptions": {"Likelihood": "gaussian"},
         "Mask": "automatic mask, Otsu's threshold (30 % of voxels)",
+        "MaskKind": {"Kind": "auto", "Rule": "otsu"},
         "OutsideMask": 0,
         "Sources": [str(source)],
         "SoftwareName": "relaxnet",
@@ -80,14 +88,15 @@ def make_run(
         "Date": "2026-01-01T00:00:00+0000",
         "Notes": [],
         "Warnings": [],
-        **({"T1Correction": "none"} if model.times == "tis" else {}),
+        **({"Corrected": False} if model.border.correction is not None else {}),
+        **({"T1Correction": "none"} if model.border.correction is not None else {}),
         **({} if std else {"Network": "net", "NetworkSHA256": "0" * 64}),
         **said,
     }
     residual = np.where(inside, np.random.default_rng(1).uniform(0.5, 1.5, shape), 0)
     maps = {"residual": (residual, "sigma"), "status": (status, "1")}
-    for q, (name, unit) in enumerate(zip(model.parameters, model.units, strict=True)):
-        stem = "M0" if name == "A" else name
+    for q, (border, unit) in enumerate(zip(model.border.maps, model.units, strict=True)):
+        stem = border.stem
         maps[f"{stem}map"] = kappa[..., q], unit
         if std:
             maps[f"{stem}std"] = 0.05 * kappa[..., q], unit
