@@ -41,8 +41,8 @@ def view(
 ) -> None:
     """Draw the maps of a run: all of one folder, or a row for each of several.
 
-    Ranges are fixed, so that pictures compare; grey is where a map says nothing. If the header
-    says where the voxels lie, the patient's right is on the left.
+    Ranges are fixed, so that pictures compare. Voxels without a value are grey. If the header
+    states the orientation, the patient's right is on the left.
 
     \b
     Examples:
@@ -64,12 +64,12 @@ def view(
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:
-    """Stem and range that an option names."""
+    """Stem and range of a value of ``--range``."""
     stem, _, limits = text.partition("=")
     try:
         low, high = (float(part) for part in limits.split(":"))
     except ValueError:
-        raise ValueError(f"--range {text}: expected such as T1map=0:4500.") from None
+        raise ValueError(f"--range {text}: expected NAME=LOW:HIGH, such as T1map=0:4500.") from None
     if not stem or not low < high:
         raise ValueError(f"--range {text}: expected a map's name and low < high.")
     return stem, (low, high)

@@ -94,7 +94,7 @@ class FitFacts:
     weight_chosen : bool
         The data chose the weight.
     fixed : float, or None
-        Value at which the shared parameter was held.
+        Value at which the shared parameter was fixed.
     shared : bool
         The mask has one value of the shared parameter.
     repetition_time : float, or None
@@ -129,6 +129,8 @@ class Facts:
         is not recorded.
     known : dict of str to str
         Files of known maps by the maps' names.
+    checked, difference : float, or None
+        Of the comparison with a voxel-wise fit (`relaxnet.maps.maps.Comparison`).
     """
 
     protocol: np.ndarray | None
@@ -138,12 +140,15 @@ class Facts:
     fit: FitFacts
     corrected: bool | None
     known: dict[str, str]
+    checked: float | None
+    difference: float | None
 
 
 def facts_of(run: Run) -> Facts:
     """The facts that a run's sidecars hold; what is of another type counts as not recorded."""
     card = run.sidecar
     noise, mask, data = (_record(card, key) for key in ("Noise", "MaskKind", "Data"))
+    comparison = _record(card, "Comparison")
     sigma = _number(noise.get("Sigma"))
     modulus = data.get("Modulus") is True
     return Facts(
@@ -168,6 +173,8 @@ def facts_of(run: Run) -> Facts:
         fit=_fit(card),
         corrected=card["Corrected"] if isinstance(card.get("Corrected"), bool) else None,
         known={name: _text(file) for name, file in _record(card, "KnownMaps").items()},
+        checked=_number(comparison.get("checked")),
+        difference=_number(comparison.get("difference")),
     )
 
 

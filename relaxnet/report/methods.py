@@ -1,8 +1,7 @@
-"""Methods paragraph of a report, and the words for its facts, which tables use too."""
+"""Methods paragraph of a report, and the references that it cites."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +9,13 @@ import numpy as np
 from relaxnet.maps.reader import Run
 from relaxnet.maps.status import OK
 from relaxnet.report.facts import (
-    DataFacts,
     Facts,
-    FitFacts,
     MaskFacts,
     NoiseFacts,
     facts_of,
     parameter_stems,
 )
-from relaxnet.series.foreground import RULES
+from relaxnet.report.words import way_words
 from relaxsim.models.references import SABIDUSSI, Reference
 from relaxsim.models.signal_model import SignalModel
 
@@ -63,14 +60,6 @@ _NOISE_SOURCES = {
     "residuals": "was estimated from the residuals of a voxel-wise fit",
     "floor": "is a floor, since no noise was found",
 }
-#: The same for a table.
-_NOISE_WORDS = {
-    "given": "given",
-    "map": "a given map, of which this is the median",
-    "air": "background of the images",
-    "residuals": "residuals of a voxel-wise fit",
-    "floor": "no noise found; this is a floor",
-}
 #: Rules of the automatic mask as sentences; {} is the reference to Otsu's method.
 _MASK_RULES = {
     "otsu": "Voxels were chosen by Otsu's threshold {} on the maximum over images.",
@@ -81,7 +70,6 @@ _MASK_RULES = {
     "air": "Voxels were chosen by their power over the images, above that of the air's noise.",
     "all": "All voxels that are not zero were taken.",
 }
-_NETWORKS = {"rim": "recurrent inference machine", "resnet": "residual network"}
 
 
 class _Citations:
@@ -121,7 +109,7 @@ def methods(run: Run) -> tuple[str, list[Reference]]:
         _noise(facts.noise),
         _mask(facts.mask, cite),
         _correction(run, facts, cite),
-        _comparison(run),
+        _comparison(facts),
         _flagged(run),
     ]
     return " ".join(sentence for sentence in sentences if sentence), cite.cited
@@ -137,45 +125,6 @@ def bibtex(run: Run, references: Sequence[Reference]) -> str:
         "}",
     ]
     return "\n\n".join([*(reference.bibtex for reference in references), "\n".join(software)])
-
-
-def fit_words(run: Run, facts: Facts) -> str:
-    """The maximum-likelihood fit in a few words; those of the sidecars in earlier versions."""
-    fit = facts.fit
-    if not fit.likelihood:
-        return fit.text or "maximum likelihood"
-    return f"{fit.likelihood.capitalize()} maximum likelihood, {_way(run.model, fit)}"
-
-
-def network_words(run: Run) -> str:
-    """The network in a few words."""
-    kind = _NETWORKS.get(str(run.sidecar.get("Method")), "network")
-    return f"{kind} {run.sidecar.get('Network', '')}".strip()
-
-
-def data_words(data: DataFacts) -> str:
-    """What the samples were taken for; the words of the sidecars in earlier versions."""
-    if data.signed is None:
-        return data.text
-    if data.modulus:
-        return "the modulus of signed data"
-    if data.signed:
-        return "signed"
-    return "magnitude with Rician noise" if data.rician else "magnitude"
-
-
-def noise_words(noise: NoiseFacts) -> str:
-    """How sigma was found; the words of the sidecars in earlier versions."""
-    return _NOISE_WORDS.get(noise.source, noise.source) if noise.source else noise.text
-
-
-def mask_words(mask: MaskFacts) -> str:
-    """How the mask was found; the words of the sidecars in earlier versions."""
-    if mask.kind == "auto":
-        return f"automatic mask, {RULES.get(mask.rule, mask.rule)}"
-    if mask.kind == "file":
-        return f"mask {mask.file}".rstrip()
-    return {"none": "no mask", "array": "a given mask"}.get(mask.kind, mask.kind) or mask.text
 
 
 def _estimated(run: Run, facts: Facts, cite: _Citations) -> str:
@@ -223,7 +172,7 @@ def _method(run: Run, model: SignalModel, facts: Facts, cite: _Citations) -> str
 def _fit(model: SignalModel, facts: Facts, cite: _Citations) -> str:
     fit = facts.fit
     if fit.likelihood:
-        words = f"by {fit.likelihood.capitalize()} maximum likelihood ({_way(model, fit)})"
+        words = f"by {fit.likelihood.capitalize()} maximum likelihood ({way_words(model, fit)})"
     else:
         words = f'by a fit that its sidecars call "{fit.text}"' if fit.text else "by a fit"
     words += cite(*model.border.fit_references)
@@ -233,26 +182,6 @@ def _fit(model: SignalModel, facts: Facts, cite: _Citations) -> str:
         words += ", all polarities of the magnitude images tried"
     if fit.likelihood == "rician":
         words += f", for Rician noise{cite(GUDBJARTSSON)}"
-    return words
-
-
-def _way(model: SignalModel | None, fit: FitFacts) -> str:
-    """What a fit does with the shared parameter, and its repetition time."""
-    shared = "the shared parameter"
-    if model is not None and model.shared is not None:
-        shared = model.shared.name
-    if fit.fixed is not None:
-        words = f"{shared} held at {fit.fixed:g}"
-    elif fit.shared:
-        words = f"one {shared} for the mask"
-    elif fit.weight is not None:
-        weight = "infinite" if math.isinf(fit.weight) else f"{fit.weight:.3g}"
-        chosen = ", chosen by the data" if fit.weight_chosen else ""
-        words = f"{shared} smooth in space, penalty of weight {weight}{chosen}"
-    else:
-        words = "voxel-wise"
-    if fit.repetition_time is not None:
-        words += f", repetition time {fit.repetition_time:g} ms"
     return words
 
 
@@ -310,13 +239,12 @@ def _correction(run: Run, facts: Facts, cite: _Citations) -> str:
     return f"{run.model.main} was corrected ({correction.words}){cite(*correction.references)}."
 
 
-def _comparison(run: Run) -> str:
-    found = run.sidecar.get("Comparison")
-    if not isinstance(found, dict) or "difference" not in found:
+def _comparison(facts: Facts) -> str:
+    if facts.checked is None or facts.difference is None:
         return ""
     return (
-        f"Where a voxel-wise fit was well determined ({100 * found['checked']:.0f} % of voxels), "
-        f"the median difference from it was {100 * found['difference']:+.1f} %."
+        f"Where a voxel-wise fit was well determined ({100 * facts.checked:.0f} % of voxels), "
+        f"the median difference from it was {100 * facts.difference:+.1f} %."
     )
 
 

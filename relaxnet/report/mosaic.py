@@ -23,7 +23,7 @@ from relaxnet.report.panels import (
 from relaxsim.core.matplotlib_import import import_matplotlib
 
 #: Colour of voxels without a value.
-_NOTHING = "#e4e4e4"
+_NO_VALUE = "#e4e4e4"
 #: Width of a panel with its colour bar, inches.
 _WIDTH = 3.2
 #: Endings that pictures may have.
@@ -42,9 +42,9 @@ def draw_runs(
 ) -> Path:
     """Draw all maps of a run, or chosen maps of several runs, a row each.
 
-    Ranges are fixed for relaxation times, B, standard deviations of these and the residual, so
-    that pictures compare; those of free units end at the first run's 99th percentile. Voxels
-    without a value (outside the mask, not identifiable) are grey.
+    The signal model's border gives fixed ranges for most maps, so that pictures compare; other
+    ranges end at the first run's 99th percentile. Voxels without a value (outside the mask, not
+    identifiable) are grey.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def draw_runs(
     Raises
     ------
     ValueError
-        If there are no maps, no map is called so, the labels are too many, or matplotlib does not
-        write such a format.
+        If there are no maps, a map of `stems` does not exist, there are more labels than runs, or
+        matplotlib does not write the format that `out` names.
     """
     import_matplotlib()
     from matplotlib.figure import Figure
@@ -107,9 +107,9 @@ Cell = tuple[int, str]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Names of runs: their folders', or their BIDS entities where these tell them apart.
+    """Names of runs: their BIDS entities where these differ, otherwise their folders' names.
 
-    Folders of one name stand with as many folders above as tells them apart.
+    Folders of the same name are named with as many of the folders above as makes them differ.
     """
     series = [run.series for run in runs]
     if all(series) and len(set(series)) == len(runs) > 1:
@@ -124,13 +124,13 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _checked(runs: Sequence[Run], stems: Sequence[str]) -> list[str]:
     """Maps to draw; by default all of one run, the parameters of several."""
-    there = list(dict.fromkeys(stem for run in runs for stem in run.maps))
+    existing = list(dict.fromkeys(stem for run in runs for stem in run.maps))
     for stem in stems:
-        if stem not in there:
-            raise ValueError(f"no map is called {stem}; there are: {', '.join(there)}.")
+        if stem not in existing:
+            raise ValueError(f"no map is called {stem}; there are: {', '.join(existing)}.")
     if stems:
         return list(stems)
-    return there if len(runs) == 1 else [stem for stem in there if stem.endswith("map")]
+    return existing if len(runs) == 1 else [stem for stem in existing if stem.endswith("map")]
 
 
 def _layout(runs: Sequence[Run], stems: Sequence[str]) -> list[list[Cell]]:
@@ -178,7 +178,7 @@ def _draw(
     plane, chosen = plane_of(run), chosen_slices(run, slices)
     values = montage(run, plane, run.maps[stem].values, chosen)
     shown = montage(run, plane, run.shown(stem), chosen)
-    axis.set_facecolor(_NOTHING)
+    axis.set_facecolor(_NO_VALUE)
     if scale is None:
         picture = coloured_status(values.astype(np.uint8), shown)
         axis.imshow(picture, interpolation="none", aspect=plane.aspect)
@@ -230,7 +230,7 @@ def _draw_legend(axis: Any, run: Run) -> None:
 
 
 def _letters(runs: Sequence[Run]) -> str:
-    """What lies to the left and at the top of the pictures; empty if it is not known of all."""
+    """What lies to the left and at the top of the pictures; empty unless it is one for all runs."""
     found = {plane_of(run).letters for run in runs}
     if len(found) != 1 or (letters := found.pop()) is None:
         return ""

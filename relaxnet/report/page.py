@@ -11,15 +11,7 @@ from typing import Any
 from relaxnet import __version__
 from relaxnet.maps.reader import Run, read_run
 from relaxnet.report.facts import Facts, facts_of, main_stem
-from relaxnet.report.methods import (
-    bibtex,
-    data_words,
-    fit_words,
-    mask_words,
-    methods,
-    network_words,
-    noise_words,
-)
+from relaxnet.report.methods import bibtex, methods
 from relaxnet.report.results import (
     distributions,
     fits_content,
@@ -27,6 +19,13 @@ from relaxnet.report.results import (
     maps_content,
     regions,
     status_content,
+)
+from relaxnet.report.words import (
+    data_words,
+    fit_words,
+    mask_words,
+    network_words,
+    noise_words,
 )
 
 _TEMPLATES = Path(__file__).with_name("templates")

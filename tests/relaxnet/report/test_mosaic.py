@@ -297,7 +297,7 @@ def test_status_pictures_hold_the_legends_colours(tmp_path):
         (["empty", "--out", "x.png"], "holds no maps"),
         (["maps", "--out", "x.doc"], "expected a picture's ending"),
         (["maps", "--out", "x.png", "--map", "T9map"], "no map is called T9map"),
-        (["maps", "--out", "x.png", "--range", "T1map=3"], "expected such as T1map=0:4500"),
+        (["maps", "--out", "x.png", "--range", "T1map=3"], "such as T1map=0:4500"),
         (["maps", "--out", "x.png", "--range", "T1map=5:1"], "low < high"),
         (["maps", "--out", "x.png", "--label", "a", "--label", "b"], "2 labels for 1 folders"),
     ],
