@@ -15,7 +15,7 @@ from relaxnet.report.facts import (
     facts_of,
     parameter_stems,
 )
-from relaxnet.report.words import way_words
+from relaxnet.report.words import listed, way_words
 from relaxsim.models.references import SABIDUSSI, Reference
 from relaxsim.models.signal_model import SignalModel
 
@@ -131,13 +131,13 @@ def _estimated(run: Run, facts: Facts, cite: _Citations) -> str:
     model, table = run.model, facts.protocol
     assert model is not None
     assert table is not None
-    names = _listed([run.maps[stem].title for stem in parameter_stems(run)])
+    names = listed([run.maps[stem].title for stem in parameter_stems(run)])
     columns = [
         f"{border.words} of {_span(table[..., d])} {column.unit}"
         for d, (border, column) in enumerate(zip(model.border.columns, model.columns, strict=True))
     ]
     return (
-        f"{names} were estimated from {table.shape[-2]} images at {_listed(columns)} with relaxnet "
+        f"{names} were estimated from {table.shape[-2]} images at {listed(columns)} with relaxnet "
         f"{run.sidecar.get('SoftwareVersion', '')}, for the signal model"
         f"{cite(*model.border.references)} {_equation(model, facts)}, "
         f"{_method(run, model, facts, cite)}."
@@ -254,10 +254,6 @@ def _flagged(run: Run) -> str:
         return ""
     flagged = 100 * float((status[mask] != OK).mean())
     return f"Of the mask's voxels {flagged:.1f} % were flagged and left out of summaries."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _span(values: np.ndarray) -> str:

@@ -22,6 +22,7 @@ from relaxnet.report.pictures import (
 )
 from relaxnet.report.plots import Plot, curves, histogram
 from relaxnet.report.voxels import VoxelFit, voxel_fits
+from relaxnet.report.words import listed
 
 #: Smallest share of values beyond a histogram's axis that is mentioned.
 _WORTH_WORDS = 5e-4
@@ -133,7 +134,9 @@ def fits_content(run: Run) -> FitsContent | None:
             "the estimates of its neighbours in the slice."
         )
     else:
-        words += f" Thick lines are the signals of the voxel's estimate at {_settings(fits[0])}."
+        words += (
+            f" Thick lines are the signals of the voxel's estimate at {listed(fits[0].settings)}."
+        )
     correction = None if run.model is None else run.model.border.correction
     if correction is not None and facts_of(run).corrected is None:
         words += f" The curves are those of maps without a correction ({correction.words})."
@@ -174,10 +177,6 @@ def _first_column(run: Run) -> str:
     column = run.model.columns[0]
     symbol = run.model.border.columns[0].symbol
     return f"{column.name.replace('_', ' ')} {symbol} ({column.unit})"
-
-
-def _settings(fit: VoxelFit) -> str:
-    return f"{'; '.join(fit.settings[:-1])} and {fit.settings[-1]}"
 
 
 def _cell(row: list[str], column: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from relaxnet.maps.reader import Run
 from relaxnet.report.facts import DataFacts, Facts, FitFacts, MaskFacts, NoiseFacts
@@ -77,3 +78,14 @@ def way_words(model: SignalModel | None, fit: FitFacts) -> str:
     if fit.repetition_time is not None:
         words += f", repetition time {fit.repetition_time:g} ms"
     return words
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list in a sentence.
+
+    Examples
+    --------
+    >>> listed(["A", "B", "T1"])
+    'A, B and T1'
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

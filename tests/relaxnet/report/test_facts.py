@@ -71,7 +71,7 @@ def test_report_of_a_protocol_of_two_columns_and_a_known_map(tmp_path):
     assert "no map of the relative transmit field (B1)" in paragraph
     assert "linear parameters" not in paragraph
     assert "flip angle FA (degrees)" in text
-    assert "TR 200 ms; TR 600 ms; TR 1500 ms and TR 3000 ms" in text
+    assert "TR 200 ms, TR 600 ms, TR 1500 ms and TR 3000 ms" in text
     for fit in voxel_fits(read_run(folder)):
         assert fit.settings == ("TR 200 ms", "TR 600 ms", "TR 1500 ms", "TR 3000 ms")
         assert fit.neighbours == ()
@@ -221,8 +221,15 @@ def test_fits_are_named_by_their_options(options, words, tmp_path):
 )
 def test_source_of_sigma_is_named(source, words, tmp_path):
     folder = make_run(tmp_path / "maps", Noise={"Sigma": 8.0, "Source": source})
+    sentence = rf"The noise standard deviation \(8 in image units\) [^.]*{re.escape(words)}"
+    assert re.search(sentence, methods(read_run(folder))[0])
+
+
+def test_comparison_with_a_fit_is_given_in_numbers(tmp_path):
+    comparison = {"with": "mle, voxel-wise", "checked": 0.75, "difference": -0.0123}
+    folder = make_run(tmp_path / "maps", std=False, Comparison=comparison)
     assert (
-        f"The noise standard deviation (8 in image units) {words}"[-30:]
+        "(75 % of voxels), the median difference from it was -1.2 %."
         in (methods(read_run(folder))[0])
     )
 
