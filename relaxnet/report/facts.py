@@ -29,12 +29,29 @@ class NoiseFacts:
         In the unit of the images; None if it is not recorded.
     source : str
         ``given``, ``map``, ``air``, ``residuals``, ``floor``; empty if it is not recorded.
+    reason : str
+        Why the air or the residuals were taken.
+    air_sigma, air_voxels : float, or None
+        Noise of the air, and the voxels that it was found from.
+    air_kind : str
+        Distribution of the air's samples.
+    air_unusable : str
+        Why the air does not show the noise; empty if it does.
+    residual_sigma, given_sigma : float, or None
+        Noise of the residuals of a voxel-wise fit, and one that was given and not used.
     text : str
         Sentence of an earlier version.
     """
 
     sigma: float | None
     source: str
+    reason: str
+    air_sigma: float | None
+    air_voxels: float | None
+    air_kind: str
+    air_unusable: str
+    residual_sigma: float | None
+    given_sigma: float | None
     text: str
 
 
@@ -49,6 +66,11 @@ class MaskFacts:
     rule : str
         Of an automatic mask, a key of `relaxnet.series.foreground.RULES`.
     file : str
+        Name of a mask's file.
+    probabilities : bool
+        The file holds probabilities, of which those from 0.5 up count.
+    share : float, or None
+        Share of voxels in the mask.
     text : str
         Sentence of an earlier version.
     """
@@ -56,6 +78,8 @@ class MaskFacts:
     kind: str
     rule: str
     file: str
+    probabilities: bool
+    share: float | None
     text: str
 
 
@@ -147,29 +171,12 @@ class Facts:
 def facts_of(run: Run) -> Facts:
     """The facts that a run's sidecars hold; what is of another type counts as not recorded."""
     card = run.sidecar
-    noise, mask, data = (_record(card, key) for key in ("Noise", "MaskKind", "Data"))
     comparison = _record(card, "Comparison")
-    sigma = _number(noise.get("Sigma"))
-    modulus = data.get("Modulus") is True
     return Facts(
         protocol=None if run.model is None else _protocol(card, run.model),
-        noise=NoiseFacts(
-            _number(card.get("Sigma")) if sigma is None else sigma,
-            _text(noise.get("Source")),
-            _text(card.get("SigmaSource")),
-        ),
-        mask=MaskFacts(
-            _text(mask.get("Kind")),
-            _text(mask.get("Rule")),
-            _text(mask.get("File")),
-            _text(card.get("Mask")),
-        ),
-        data=DataFacts(
-            data["Signed"] and not modulus if isinstance(data.get("Signed"), bool) else None,
-            modulus,
-            data.get("Rician") is True,
-            _text(card.get("DataTakenAs")),
-        ),
+        noise=_noise(card),
+        mask=_mask(card),
+        data=_data(card),
         fit=_fit(card),
         corrected=card["Corrected"] if isinstance(card.get("Corrected"), bool) else None,
         known={name: _text(file) for name, file in _record(card, "KnownMaps").items()},
@@ -210,6 +217,46 @@ def unit_factor(run: Run, stem: str) -> float:
     parameter, border = found
     unit = run.maps[stem].unit
     return border.bids_factor if unit == border.bids_unit != parameter.unit else 1.0
+
+
+def _noise(card: Mapping[str, Any]) -> NoiseFacts:
+    record = _record(card, "Noise")
+    sigma = _number(record.get("Sigma"))
+    return NoiseFacts(
+        sigma=_number(card.get("Sigma")) if sigma is None else sigma,
+        source=_text(record.get("Source")),
+        reason=_text(record.get("Reason")),
+        air_sigma=_number(record.get("AirSigma")),
+        air_voxels=_number(record.get("AirVoxels")),
+        air_kind=_text(record.get("AirKind")),
+        air_unusable=_text(record.get("AirUnusable")),
+        residual_sigma=_number(record.get("ResidualSigma")),
+        given_sigma=_number(record.get("GivenSigma")),
+        text=_text(card.get("SigmaSource")),
+    )
+
+
+def _mask(card: Mapping[str, Any]) -> MaskFacts:
+    record = _record(card, "MaskKind")
+    return MaskFacts(
+        kind=_text(record.get("Kind")),
+        rule=_text(record.get("Rule")),
+        file=_text(record.get("File")),
+        probabilities=record.get("Probabilities") is True,
+        share=_number(record.get("Share")),
+        text=_text(card.get("Mask")),
+    )
+
+
+def _data(card: Mapping[str, Any]) -> DataFacts:
+    record = _record(card, "Data")
+    modulus, signed = record.get("Modulus") is True, record.get("Signed")
+    return DataFacts(
+        signed=signed and not modulus if isinstance(signed, bool) else None,
+        modulus=modulus,
+        rician=record.get("Rician") is True,
+        text=_text(card.get("DataTakenAs")),
+    )
 
 
 def _fit(card: Mapping[str, Any]) -> FitFacts:

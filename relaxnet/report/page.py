@@ -25,6 +25,7 @@ from relaxnet.report.words import (
     fit_words,
     mask_words,
     network_words,
+    noise_rows,
     noise_words,
 )
 
@@ -173,6 +174,7 @@ def _acquisition(run: Run, facts: Facts) -> list[tuple[str, str]]:
         ("Data taken as", data_words(facts.data)),
         ("Noise sigma", "" if sigma is None else f"{sigma:.5g} a.u."),
         ("Sigma from", noise_words(facts.noise)),
+        *noise_rows(facts.noise),
         ("Mask", mask_words(facts.mask)),
         *_correction_row(run, facts),
     ]
@@ -200,7 +202,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("SHA-256 of the network", str(card.get("NetworkSHA256", ""))),
         ("Series", ", ".join(_lines(run, "Sources"))),
         ("Date", str(card.get("Date", ""))),
-        ("Where the report was made", _versions()),
+        ("Versions where the report was made", _versions()),
     ]
     return [row for row in rows if row[1]]
 

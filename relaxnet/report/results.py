@@ -69,11 +69,11 @@ def key_figures(run: Run) -> list[tuple[str, str]]:
     if values.size:
         low, median, high = np.percentile(values, [25, 50, 75])
         rows.append((f"Median {found.title} of ok voxels", f"{median:.4g} {found.unit}"))
-        rows.append(("Quartiles of these", f"{low:.4g} to {high:.4g} {found.unit}"))
+        rows.append((f"Quartiles of {found.title}", f"{low:.4g} to {high:.4g} {found.unit}"))
     rows.append(("Voxels in the mask", f"{int(run.mask.sum())}"))
     shares = {code: share for code, _, share in status_shares(run)}
     if shares:
-        rows.append(("Of these ok", f"{100 * shares.get(OK, 0.0):.1f} %"))
+        rows.append(("Share of ok voxels", f"{100 * shares.get(OK, 0.0):.1f} %"))
     if (sigma := facts_of(run).noise.sigma) is not None:
         rows.append(("Noise sigma", f"{sigma:.4g} a.u."))
     return rows
@@ -86,7 +86,10 @@ def maps_content(run: Run) -> MapsContent:
         "Grey voxels have no value."
     )
     if (letters := plane_of(run).letters) is not None:
-        words += " Left in the pictures: {}, right: {}, top: {}, bottom: {}.".format(*letters)
+        words += (
+            " The left side of the pictures is {}, the right side {}, the top {} and the bottom {}."
+        )
+        words = words.format(*letters)
     return MapsContent(words, tuple(map_figure(run, stem) for stem in run.maps if stem != "status"))
 
 

@@ -48,16 +48,38 @@ def data_words(data: DataFacts) -> str:
 
 def noise_words(noise: NoiseFacts) -> str:
     """How sigma was found; the words of the sidecars in earlier versions."""
-    return _NOISE_WORDS.get(noise.source, noise.source) if noise.source else noise.text
+    if not noise.source:
+        return noise.text
+    words = _NOISE_WORDS.get(noise.source, noise.source)
+    return f"{words} ({noise.reason})" if noise.reason else words
+
+
+def noise_rows(noise: NoiseFacts) -> list[tuple[str, str]]:
+    """Other figures of the noise, by their names; a figure that is not recorded is empty."""
+    air = f"not usable: {noise.air_unusable}" if noise.air_unusable else _figure(noise.air_sigma)
+    if noise.air_kind and noise.air_voxels is not None:
+        air += f" ({noise.air_kind}, {noise.air_voxels:.0f} voxels)"
+    return [
+        ("Noise of the background", air),
+        ("Noise of fit residuals", _figure(noise.residual_sigma)),
+        ("Sigma given, but not used", _figure(noise.given_sigma)),
+    ]
 
 
 def mask_words(mask: MaskFacts) -> str:
     """How the mask was found; the words of the sidecars in earlier versions."""
+    if mask.kind in ("", "none"):
+        return "no mask" if mask.kind else mask.text
+    words = {"array": "a given mask"}.get(mask.kind, mask.kind)
     if mask.kind == "auto":
-        return f"automatic mask, {RULES.get(mask.rule, mask.rule)}"
+        words = f"automatic mask, {RULES.get(mask.rule, mask.rule)}"
     if mask.kind == "file":
-        return f"mask {mask.file}".rstrip()
-    return {"none": "no mask", "array": "a given mask"}.get(mask.kind, mask.kind) or mask.text
+        words = f"mask {mask.file}{' from 0.5 up' if mask.probabilities else ''}"
+    return words if mask.share is None else f"{words} ({100 * mask.share:.0f} % of voxels)"
+
+
+def _figure(sigma: float | None) -> str:
+    return "" if sigma is None else f"{sigma:.5g} a.u."
 
 
 def way_words(model: SignalModel | None, fit: FitFacts) -> str:

@@ -225,6 +225,50 @@ def test_source_of_sigma_is_named(source, words, tmp_path):
     assert re.search(sentence, methods(read_run(folder))[0])
 
 
+def test_figures_of_the_noise_and_the_mask_stand_in_the_table(tmp_path):
+    folder = make_run(
+        tmp_path / "maps",
+        Noise={"Sigma": 8.0, "Source": "residuals", "Reason": "air noisier than tissue",
+               "AirSigma": 11.5, "AirKind": "Rayleigh", "AirVoxels": 900, "ResidualSigma": 8.0},
+        MaskKind={"Kind": "file", "File": "m.nii.gz", "Probabilities": True, "Share": 0.281},
+    )  # fmt: skip
+    text = write_report(folder).read_text()
+    for cell in (
+        "residuals of a voxel-wise fit (air noisier than tissue)",
+        "11.5 a.u. (Rayleigh, 900 voxels)",
+        "mask m.nii.gz from 0.5 up (28 % of voxels)",
+    ):
+        assert f"<td>{cell}</td>" in text
+    set_said(folder, Noise={"Sigma": 8.0, "Source": "residuals", "AirUnusable": "zeros"})
+    assert "<td>not usable: zeros</td>" in write_report(folder).read_text()
+
+
+def scaled(folder, stem, factor, unit, new_stem=""):
+    """Replace a map by a multiple of it, or write that under another stem."""
+    image = nib.load(folder / f"{stem}.nii.gz")
+    card = json.loads((folder / f"{stem}.json").read_text())
+    values = image.get_fdata().astype(np.float32) * np.float32(factor)
+    nib.save(nib.Nifti1Image(values, image.affine), folder / f"{new_stem or stem}.nii.gz")
+    (folder / f"{new_stem or stem}.json").write_text(json.dumps({**card, "Units": unit}))
+
+
+def test_curves_of_maps_in_the_units_of_bids_are_the_same(tmp_path):
+    folder = make_run(tmp_path / "maps")
+    before = voxel_fits(read_run(folder))[0].curves[0]
+    scaled(folder, "T1map", 1e-3, "s")
+    scaled(folder, "M0map", 1.0, "arbitrary")
+    np.testing.assert_allclose(voxel_fits(read_run(folder))[0].curves[0], before, rtol=1e-5)
+    assert scale_of(read_run(folder), "T1map").high == pytest.approx(3.0)
+
+
+def test_curves_of_a_fit_with_a_repetition_time_have_the_amplitude_of_the_signal(tmp_path):
+    folder = make_run(tmp_path / "maps")
+    before = voxel_fits(read_run(folder))[0].curves[0]
+    scaled(folder, "M0map", 1.0, "a.u.", "Amap")
+    scaled(folder, "M0map", 2.0, "a.u.")
+    np.testing.assert_array_equal(voxel_fits(read_run(folder))[0].curves[0], before)
+
+
 def test_comparison_with_a_fit_is_given_in_numbers(tmp_path):
     comparison = {"with": "mle, voxel-wise", "checked": 0.75, "difference": -0.0123}
     folder = make_run(tmp_path / "maps", std=False, Comparison=comparison)
