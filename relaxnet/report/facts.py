@@ -179,7 +179,7 @@ def facts_of(run: Run) -> Facts:
         data=_data(card),
         fit=_fit(card),
         corrected=card["Corrected"] if isinstance(card.get("Corrected"), bool) else None,
-        known={name: _text(file) for name, file in _record(card, "KnownMaps").items()},
+        known={} if run.model is None else _known(card, run.model),
         checked=_number(comparison.get("checked")),
         difference=_number(comparison.get("difference")),
     )
@@ -271,6 +271,15 @@ def _fit(card: Mapping[str, Any]) -> FitFacts:
         repetition_time=_number(options.get("TR")),
         text=_text(card.get("Fit")),
     )
+
+
+def _known(card: Mapping[str, Any], model: SignalModel) -> dict[str, str]:
+    """Files of known maps by the maps' names; sidecars name them by the border's options."""
+    files = _record(card, "KnownMaps")
+    pairs = zip(model.known_maps, model.border.known, strict=True)
+    return {
+        known.name: file for known, border in pairs if (file := _text(files.get(border.option)))
+    }
 
 
 def _protocol(card: Mapping[str, Any], model: SignalModel) -> np.ndarray | None:

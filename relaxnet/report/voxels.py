@@ -115,7 +115,8 @@ def voxel_fits(run: Run) -> list[VoxelFit]:
     Returns
     -------
     fits : list of VoxelFit
-        Empty if the sidecars name no known signal model or no protocol, or a parameter has no map.
+        Empty if the sidecars name no known signal model or no protocol, a parameter has no map, or
+        the file of a known map cannot be read.
     """
     model, facts = run.model, facts_of(run)
     if (
@@ -129,7 +130,10 @@ def voxel_fits(run: Run) -> list[VoxelFit]:
     found = samples(run, places)
     data = [None] * len(voxels) if found is None else list(found)
     shown = [*places, *(neighbour for place in places for neighbour in _around(run, place))]
-    signal = _Signal(run, model, facts, _is_signed(facts, found), _known(run, model, facts, shown))
+    known = _known(run, model, facts, shown)
+    if known is None:
+        return []
+    signal = _Signal(run, model, facts, _is_signed(facts, found), known)
     return [signal.fit(*voxel, d) for voxel, d in zip(voxels, data, strict=True)]
 
 
@@ -145,7 +149,7 @@ class _Signal:
     signed : bool
         Curves are those before the modulus.
     known : dict of Index to array, shape (K,)
-        Known maps of the example voxels and their neighbours; empty if they cannot be read.
+        Known maps in the example voxels and their neighbours.
     """
 
     run: Run
@@ -199,7 +203,7 @@ class _Signal:
     def curve(self, index: Index, protocol: np.ndarray) -> np.ndarray:
         """Signal (M,) of a voxel's estimate."""
         signal = self.model.signed if self.signed else self.model.forward
-        return np.asarray(signal(self.kappa(index), protocol, known=self.known.get(index)))
+        return np.asarray(signal(self.kappa(index), protocol, known=self.known[index]))
 
 
 def _is_signed(facts: Facts, found: np.ndarray | None) -> bool:
@@ -211,16 +215,20 @@ def _is_signed(facts: Facts, found: np.ndarray | None) -> bool:
 
 def _known(
     run: Run, model: SignalModel, facts: Facts, places: Sequence[Index]
-) -> dict[Index, np.ndarray]:
-    """Known maps in some voxels; their default values where no file is named."""
+) -> dict[Index, np.ndarray] | None:
+    """Known maps (K,) in some voxels; their default values where no file is named.
+
+    None if a file cannot be read.
+    """
     columns = []
     for known in model.known_maps:
         file = facts.known.get(known.name, "")
         values = _loaded([file], run, places) if file else np.full((len(places), 1), known.default)
         if values is None:
-            return {}
+            return None
         columns.append(values[:, 0].astype(np.float64))
-    return dict(zip(places, np.stack(columns, axis=-1), strict=True)) if columns else {}
+    table = np.stack(columns, axis=-1) if columns else np.zeros((len(places), 0))
+    return dict(zip(places, table, strict=True))
 
 
 def _loaded(paths: Sequence[str], run: Run, places: Sequence[Index]) -> np.ndarray | None:

@@ -90,7 +90,7 @@ def test_curves_follow_the_known_map(tmp_path):
     without = voxel_fits(read_run(folder))[0]
     path = tmp_path / "b1.nii.gz"
     nib.save(nib.Nifti1Image(np.full((14, 12, 1), 0.5, np.float32), np.eye(4)), path)
-    set_said(folder, KnownMaps={"B1": str(path)})
+    set_said(folder, KnownMaps={"b1": str(path)})
     assert (
         "A map of the relative transmit field (B1) entered the signal."
         in methods(read_run(folder))[0]
@@ -101,6 +101,8 @@ def test_curves_follow_the_known_map(tmp_path):
     expected = model.forward(kappa, protocol, known=np.array([0.5]))
     np.testing.assert_allclose(within.curves[0], expected, rtol=1e-6)
     assert not np.allclose(without.curves[0], within.curves[0])
+    path.unlink()
+    assert voxel_fits(read_run(folder)) == []
 
 
 @pytest.mark.usefixtures("_toys")
