@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relaxnet.maps.reader import Run, RunMap
+from relaxnet.maps.reader import Run
 from relaxnet.maps.status import (
     AT_BOUND,
     DISAGREE,
@@ -115,8 +115,8 @@ def scale_of(run: Run, stem: str, ranges: Mapping[str, tuple[float, float]] | No
     ranges : mapping, optional
         Ranges by stem that go before the border's, in the map's unit.
     """
-    found = run.maps[stem]
-    label = found.title if found.unit == "1" else f"{found.title} ({_unit_words(found)})"
+    title, unit = run.maps[stem].title, unit_words(run, stem)
+    label = f"{title} ({unit})" if unit else title
     fixed = _fixed_range(run, stem)
     if ranges and stem in ranges:
         low, high = ranges[stem]
@@ -229,8 +229,12 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def _unit_words(found: RunMap) -> str:
-    return {"sigma": "in units of sigma"}.get(found.unit, found.unit)
+def unit_words(run: Run, stem: str) -> str:
+    """Unit of a map in words; empty if it has none. BIDS's names of a unit become the model's."""
+    unit, found = run.maps[stem].unit, parameter_of(run, stem)
+    if found is not None and unit == found[1].bids_unit and found[1].bids_factor == 1.0:
+        unit = found[0].unit
+    return {"sigma": "in units of sigma", "1": ""}.get(unit, unit)
 
 
 def _percentile(run: Run, stem: str) -> float:

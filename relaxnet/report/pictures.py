@@ -20,6 +20,7 @@ from relaxnet.report.panels import (
     rgb,
     scale_of,
     status_colour,
+    unit_words,
 )
 from relaxsim.core.matplotlib_import import import_matplotlib
 
@@ -210,7 +211,7 @@ def _quartiles(run: Run, stem: str) -> str:
         return "No voxel has a value."
     low, median, high = np.percentile(values, [25, 50, 75])
     unit = run.maps[stem].unit
-    words = "" if unit in ("1", "a.u.") else f" {unit}"
+    words = "" if unit_words(run, stem) in ("", "a.u.") else f" {unit}"
     return (
         f"Over all voxels with a value: median {median:.4g}{words}, quartiles {low:.4g} to "
         f"{high:.4g}{words}."

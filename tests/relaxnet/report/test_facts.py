@@ -260,7 +260,9 @@ def test_curves_of_maps_in_the_units_of_bids_are_the_same(tmp_path):
     scaled(folder, "T1map", 1e-3, "s")
     scaled(folder, "M0map", 1.0, "arbitrary")
     np.testing.assert_allclose(voxel_fits(read_run(folder))[0].curves[0], before, rtol=1e-5)
-    assert scale_of(read_run(folder), "T1map").high == pytest.approx(3.0)
+    run = read_run(folder)
+    assert scale_of(run, "T1map").high == pytest.approx(3.0)
+    assert [scale_of(run, stem).label for stem in ("T1map", "M0map")] == ["T1 (s)", "M0 (a.u.)"]
 
 
 def test_curves_of_a_fit_with_a_repetition_time_have_the_amplitude_of_the_signal(tmp_path):
