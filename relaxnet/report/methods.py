@@ -139,7 +139,7 @@ def _estimated(run: Run, facts: Facts, cite: _Citations) -> str:
     return (
         f"{names} were estimated from {table.shape[-2]} images at {listed(columns)} with relaxnet "
         f"{run.sidecar.get('SoftwareVersion', '')}, for the signal model"
-        f"{cite(*model.border.references)} {_equation(model, facts)}, "
+        f"{cite(*model.border.papers)} {_equation(model, facts)}, "
         f"{_method(run, model, facts, cite)}."
     )
 
@@ -175,7 +175,7 @@ def _fit(model: SignalModel, facts: Facts, cite: _Citations) -> str:
         words = f"by {fit.likelihood.capitalize()} maximum likelihood ({way_words(model, fit)})"
     else:
         words = f'by a fit that its sidecars call "{fit.text}"' if fit.text else "by a fit"
-    words += cite(*model.border.fit_references)
+    words += cite(*model.border.fit_papers)
     if model.separable is not None:
         words += f", the linear parameters eliminated{cite(GOLUB)}"
     if model.magnitude and facts.data.signed is False:
@@ -236,7 +236,7 @@ def _correction(run: Run, facts: Facts, cite: _Citations) -> str:
     correction = run.model.border.correction
     if correction is None or not facts.corrected:
         return ""
-    return f"{run.model.main} was corrected ({correction.words}){cite(*correction.references)}."
+    return f"{run.model.main} was corrected ({correction.words}){cite(*correction.papers)}."
 
 
 def _comparison(facts: Facts) -> str:

@@ -167,7 +167,8 @@ class Correction:
         (..., Q) -> (..., Q).
     excludes_tr : str
         Why it excludes a repetition time; empty if it does not.
-    references : tuple of Reference
+    papers : tuple of Reference
+        That it is cited by.
     """
 
     argument: str
@@ -178,7 +179,7 @@ class Correction:
     value: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
     apparent: Callable[[np.ndarray], np.ndarray]
     excludes_tr: str = ""
-    references: tuple[Reference, ...] = ()
+    papers: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,10 @@ class Border:
         The signal as text.
     random_protocol : callable
         ``random_protocol(rng)``: a protocol (N, D) for networks that shall serve any.
-    references : tuple of Reference
-        Of the signal model, for the methods text.
-    fit_references : tuple of Reference
-        Of its maximum-likelihood fit.
+    papers : tuple of Reference
+        That the signal model is cited by.
+    fit_papers : tuple of Reference
+        That its maximum-likelihood fit is cited by.
     known : tuple of KnownBorder
     bids_suffix, bids_entity : str
         Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
@@ -223,8 +224,8 @@ class Border:
     maps: tuple[MapBorder, ...]
     equation: str
     random_protocol: Callable[[np.random.Generator], np.ndarray]
-    references: tuple[Reference, ...]
-    fit_references: tuple[Reference, ...]
+    papers: tuple[Reference, ...]
+    fit_papers: tuple[Reference, ...]
     known: tuple[KnownBorder, ...] = ()
     bids_suffix: str = ""
     bids_entity: str = ""
@@ -234,6 +235,16 @@ class Border:
     finite_tr_words: str = ""
     correction: Correction | None = None
     caution: Caution = Caution()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Papers of the signal model in a line each."""
+        return tuple(paper.line for paper in self.papers)
+
+    @property
+    def fit_reference(self) -> str:
+        """Papers of its maximum-likelihood fit in one line."""
+        return "; ".join(paper.line for paper in self.fit_papers)
 
     @property
     def signed_equation(self) -> str:

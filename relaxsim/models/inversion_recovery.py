@@ -57,6 +57,7 @@ _BARRAL = Reference(
     volume="64",
     pages="1057--1067",
     doi="10.1002/mrm.22497",
+    short_journal="Magn Reson Med",
 )
 _DEICHMANN = Reference(
     key="deichmann1992",
@@ -258,8 +259,8 @@ _BORDER = Border(
     ),
     equation="S(TI) = |A (1 - B exp(-TI / T1))|",
     random_protocol=_random_protocol,
-    references=(SABIDUSSI,),
-    fit_references=(_BARRAL,),
+    papers=(SABIDUSSI,),
+    fit_papers=(_BARRAL, SABIDUSSI),
     bids_suffix="IRT1",
     bids_entity="inv",
     default_network="rim-t1",
@@ -278,7 +279,7 @@ _BORDER = Border(
         value=_true_t1,
         apparent=_apparent_t1,
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
-        references=(_DEICHMANN,),
+        papers=(_DEICHMANN,),
     ),
     caution=Caution(of_protocol=_even_times, of_estimate=_large_b, of_sidecar=_named_look_locker),
 )

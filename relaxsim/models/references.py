@@ -19,6 +19,8 @@ class Reference:
     title, journal, year : str
     volume, pages, doi : str
         Empty where there is none.
+    short_journal : str
+        Abbreviation of the journal's name; by default the name.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Reference:
     volume: str = ""
     pages: str = ""
     doi: str = ""
+    short_journal: str = ""
 
     @property
     def words(self) -> str:
@@ -45,6 +48,20 @@ class Reference:
         return (
             f"{names}. {self.title}. {' '.join(filter(None, (self.journal, place)))} ({self.year})."
         )
+
+    @property
+    def line(self) -> str:
+        """Authors, year, journal and DOI in a line.
+
+        Examples
+        --------
+        >>> SABIDUSSI.line
+        'Sabidussi et al. 2021, Medical Image Analysis, doi:10.1016/j.media.2021.102220'
+        """
+        names = [author.split(",")[0] for author in self.authors.split(" and ")]
+        words = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        parts = [f"{words} {self.year}", self.short_journal or self.journal]
+        return ", ".join([*parts, f"doi:{self.doi}"] if self.doi else parts)
 
     @property
     def url(self) -> str:
