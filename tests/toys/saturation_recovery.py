@@ -10,7 +10,9 @@ from relaxsim.models.draws import random_times
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Column, Parameter, Separable, SignalModel
 
-TOY = Reference("toy2026", "Toy, A. and Block, B.", "Toy models", "Journal of Toys", "2026")
+TOY = Reference(
+    "toy2026", "Toy, A. and Block, B. and Car, C.", "Toy models", "Journal of Toys", "2026"
+)
 
 
 def _signal(kappa, protocol, known, xp):

@@ -51,7 +51,7 @@ def test_report_of_a_model_of_two_parameters(tmp_path):
     assert "T1s report: series.nii.gz" in text
     assert "saturation time TS (ms)" in text
     assert "S(TS) = A (1 - exp(-TS / T1s)), by Gaussian maximum likelihood (voxel-wise) [1]" in text
-    assert "Toy, A., Block, B. Toy models. Journal of Toys (2026)." in text
+    assert "Toy, A., Block, B., Car, C. Toy models. Journal of Toys (2026)." in text
     assert "Saturation times (ms)" in text
     assert "Look-Locker" not in text
     run = read_run(folder)
