@@ -176,13 +176,14 @@ def _fit(model: SignalModel, facts: Facts, cite: _Citations) -> str:
     else:
         words = f'by a fit that its sidecars call "{fit.text}"' if fit.text else "by a fit"
     words += cite(*model.border.fit_papers)
+    details = []
     if model.separable is not None:
-        words += f", the linear parameters eliminated{cite(GOLUB)}"
+        details.append(f"the linear parameters eliminated{cite(GOLUB)}")
     if model.magnitude and facts.data.signed is False:
-        words += ", all polarities of the magnitude images tried"
+        details.append("all polarities of the magnitude images tried")
     if fit.likelihood == "rician":
-        words += f", for Rician noise{cite(GUDBJARTSSON)}"
-    return words
+        details.append(f"the noise taken for Rician{cite(GUDBJARTSSON)}")
+    return f"{words}, with {listed(details)}" if details else words
 
 
 def _known(run: Run, facts: Facts) -> str:
