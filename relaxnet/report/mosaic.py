@@ -20,6 +20,7 @@ from relaxnet.report.panels import (
     scale_of,
     status_colour,
 )
+from relaxsim.core.files import write_whole
 from relaxsim.core.matplotlib_import import import_matplotlib
 
 #: Colour of voxels without a value.
@@ -99,7 +100,9 @@ def draw_runs(
             _draw(figure, axis, runs[index], stem, scales.get(stem), slices, label)
     if words := _letters(runs):
         figure.supxlabel(words, fontsize=8, color="#444444")
-    _save(figure, out, dpi)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(out) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=out.suffix[1:].lower())
     return out
 
 
@@ -236,14 +239,3 @@ def _letters(runs: Sequence[Run]) -> str:
         return ""
     left, _, top, _ = letters
     return f"left in the pictures: {left}, top: {top}"
-
-
-def _save(figure: Any, out: Path, dpi: int) -> None:
-    """Write the picture: whole, or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".part-{out.name}")
-    try:
-        figure.savefig(temporary, dpi=dpi, format=out.suffix[1:].lower())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from relaxnet.report.words import (
     noise_rows,
     noise_words,
 )
+from relaxsim.core.files import write_whole
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _PACKAGES = ("numpy", "scipy", "nibabel", "keras", "tensorflow")
@@ -67,12 +68,8 @@ def write_report(
         )
     out = run.folder / "report.html" if out is None else Path(out)
     text = report_page(run, _series_name(run) if title is None else title)
-    temporary = out.with_name(f".part-{out.name}")
-    try:
+    with write_whole(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return out
 
 
