@@ -19,7 +19,7 @@ from relaxnet.io.nifti import (
     same_place,
 )
 from relaxnet.series.phase_check import phase_by_name, phase_by_values
-from relaxsim.anatomy.label_files import is_whole
+from relaxsim.core.whole_numbers import is_whole
 
 
 def load_series(paths: Sequence[str | Path]) -> Series:
@@ -182,7 +182,7 @@ def whole_labels(values: np.ndarray, name: str) -> np.ndarray:
     Raises
     ------
     NiftiError
-        If a value is not whole (`relaxsim.anatomy.label_files.is_whole`), negative, or above 2^24.
+        If a value is not whole (`relaxsim.core.whole_numbers.is_whole`), negative, or above 2^24.
     """
     values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
     whole = is_whole(values) & (np.abs(values) < 2**24)

@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from relaxsim.core.labels import NUM_LABELS
+from relaxsim.core.whole_numbers import is_whole
 
 #: File name endings that `read_labels` knows.
 SUFFIXES = (".mnc", ".mnc.gz", ".rawb", ".rawb.gz", ".bin", ".bin.gz", ".nii", ".nii.gz")
@@ -27,9 +28,6 @@ BRAINWEB1_SHAPE, BRAINWEB1_VOXEL = (181, 217, 181), 1.0
 MAX_LABEL = NUM_LABELS - 1
 #: Largest disagreement of zooms, relative, that still counts as an isotropic voxel.
 ISOTROPY_TOLERANCE = 1e-3
-#: Distance from a whole number that still counts as one: files may carry a slope, which rounds.
-#: Labels 0 to 11 spread over 8 bits, as nibabel writes an array of floats, are up to 0.022 off.
-WHOLE_TOLERANCE = 0.025
 #: Voxel sizes of label volumes, mm; another one is in another unit.
 VOXELS = (0.1, 10.0)
 #: Slices of a MINC file that are read at a time.
@@ -79,16 +77,6 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
     if not labels.any():
         raise ValueError(f"{path} holds background only; expected labels 1 to {MAX_LABEL}.")
     return labels, voxel_size
-
-
-def is_whole(values: np.ndarray) -> np.ndarray:
-    """Whether each of the floats is a whole number within `WHOLE_TOLERANCE`.
-
-    Infinity is one, NaN is not.
-    """
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        off = np.abs(values - np.rint(values))
-    return (off <= WHOLE_TOLERANCE) | np.isinf(values)
 
 
 def _endings() -> str:
