@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from relaxnet.io.bids_names import BidsError, BidsName, entity_name, parse_name
-from relaxnet.io.bids_times import INDEX, SUFFIXES
+from relaxnet.io.bids_times import mapped_suffixes
+from relaxsim.models.registry import model_of_suffix
+from relaxsim.models.signal_model import SignalModel
 
 IMAGES = (".nii", ".nii.gz")
 
@@ -23,7 +25,7 @@ class Collection:
     entities : tuple of (str, str)
         Those that the files share, in the order of their names.
     suffix : str
-        ``IRT1`` or ``MESE``.
+        Of the raw series: ``IRT1``, say.
     images : tuple of pathlib.Path
         Magnitude images, in the order of their index.
     problem : str
@@ -37,6 +39,11 @@ class Collection:
     images: tuple[Path, ...]
     problem: str = ""
     note: str = ""
+
+    @property
+    def model(self) -> SignalModel:
+        """Signal model of the suffix."""
+        return _model(self.suffix)
 
     @property
     def subject(self) -> str:
@@ -58,6 +65,14 @@ class Collection:
         """Its place below a dataset's root."""
         parts = [f"sub-{self.subject}", *([f"ses-{self.session}"] if self.session else []), "anat"]
         return "/".join(parts)
+
+
+def _model(suffix: str) -> SignalModel:
+    model = model_of_suffix(suffix)
+    if model is None:
+        known = ", ".join(mapped_suffixes())
+        raise BidsError(f"no signal model takes {suffix} series; mapped are: {known}.")
+    return model
 
 
 def check_dataset(root: Path) -> None:
@@ -87,7 +102,7 @@ def chosen_subjects(root: Path, labels: Iterable[str]) -> list[str]:
     for label in wanted:
         if label not in there:
             raise BidsError(
-                f"--participant-label {label}: {root} has no sub-{label} ({_first_ten(there)})."
+                f"`participants` {label}: {root} has no sub-{label} ({_first_ten(there)})."
             )
     return sorted(set(wanted)) or there
 
@@ -105,7 +120,7 @@ def check_sessions(root: Path, subjects: Iterable[str], labels: Iterable[str]) -
         if label.removeprefix("ses-") not in there:
             shown = _first_ten(there) or "there are no sessions"
             raise BidsError(
-                f"--session-label {label}: no chosen subject of {root} has "
+                f"`sessions` {label}: no chosen subject of {root} has "
                 f"ses-{label.removeprefix('ses-')} ({shown})."
             )
 
@@ -115,7 +130,10 @@ def _first_ten(labels: Sequence[str]) -> str:
 
 
 def find_collections(
-    root: Path, subject: str, sessions: Iterable[str] = (), suffixes: Iterable[str] = SUFFIXES
+    root: Path,
+    subject: str,
+    sessions: Iterable[str] = (),
+    suffixes: Iterable[str] | None = None,
 ) -> list[Collection]:
     """Series of one subject.
 
@@ -127,7 +145,8 @@ def find_collections(
         Label, without ``sub-``.
     sessions : iterable of str
         Labels of the sessions wanted, with or without ``ses-``; all if empty.
-    suffixes : iterable of str
+    suffixes : iterable of str, optional
+        By default all that a signal model is there for.
 
     Returns
     -------
@@ -142,7 +161,8 @@ def find_collections(
     for session, folder in [("", home / "anat"), *folders]:
         if folder.is_dir() and (not wanted or session in wanted):
             expected = {"sub": subject, **({"ses": session} if session else {})}
-            found += _in_folder(folder, expected, set(suffixes))
+            wanted_suffixes = mapped_suffixes() if suffixes is None else suffixes
+            found += _in_folder(folder, expected, set(wanted_suffixes))
     return sorted(found, key=lambda c: c.name)
 
 
@@ -159,8 +179,8 @@ def compare_counts(
         counts.setdefault(_of_a_kind(collection), Counter())[len(collection.images)] += 1
     found = []
     for collection in collections:
-        seen = counts.get(_of_a_kind(collection), Counter())
-        most = max(seen.items(), key=lambda item: (item[1], item[0]), default=(0, 0))[0]
+        alike = counts.get(_of_a_kind(collection), Counter())
+        most = max(alike.items(), key=lambda item: (item[1], item[0]), default=(0, 0))[0]
         if 1 < len(collection.images) < most:
             number = len(collection.images)
             note = f"{number} images, while most such series here have {most}: is it complete?"
@@ -170,8 +190,8 @@ def compare_counts(
 
 
 def _of_a_kind(collection: Collection) -> tuple[Any, ...]:
-    own = [pair for pair in collection.entities if pair[0] not in ("sub", "ses", "run")]
-    return (collection.suffix, *own)
+    kept = [pair for pair in collection.entities if pair[0] not in ("sub", "ses", "run")]
+    return (collection.suffix, *kept)
 
 
 def other_suffixes(root: Path) -> list[str]:
@@ -192,16 +212,21 @@ def _in_folder(folder: Path, expected: dict[str, str], suffixes: set[str]) -> li
         if name is None or name.suffix not in suffixes or "sub" not in name.entities:
             continue
         if name.extension in (*IMAGES, ".json"):
-            shared = name.without(INDEX[SUFFIXES[name.suffix]], "part")
+            shared = name.without(_index(name.suffix), "part")
             groups.setdefault((tuple(shared.items()), name.suffix), []).append((path, name))
     found = []
     for (entities, suffix), files in groups.items():
         if any(name.extension in IMAGES for _, name in files):
             found.append(_collection(entities, suffix, files, expected))
-        elif any(INDEX[SUFFIXES[suffix]] in name.entities for _, name in files):
+        elif any(_index(suffix) in name.entities for _, name in files):
             problem = f"{files[0][0].name} and other sidecars are there, but no image"
             found.append(Collection(entities, suffix, (), problem))
     return [_placed(collection, expected) for collection in found]
+
+
+def _index(suffix: str) -> str:
+    """Entity that counts the files of a series."""
+    return _model(suffix).border.bids_entity
 
 
 def _placed(collection: Collection, expected: dict[str, str]) -> Collection:
@@ -221,7 +246,7 @@ def _collection(
     files: Sequence[tuple[Path, BidsName]],
     expected: dict[str, str],
 ) -> Collection:
-    index = INDEX[SUFFIXES[suffix]]
+    index = _index(suffix)
     images = [(path, name) for path, name in files if name.extension in IMAGES]
     magnitude = [(p, n) for p, n in images if n.entities.get("part", "mag") == "mag"]
     counted = [(_number(n, index), p) for p, n in magnitude if index in n.entities]
@@ -264,8 +289,8 @@ def _gap(numbers: list[int], files: Sequence[tuple[Path, BidsName]], index: str)
     return ""
 
 
-def find_mask(pattern: str, root: Path, collection: Collection) -> Path:
-    """Mask of a series: the one match of a pattern whose entities agree with the series'.
+def find_match(pattern: str, root: Path, collection: Collection, argument: str) -> Path:
+    """Image that goes with a series: the match of a pattern whose entities agree with the series'.
 
     Parameters
     ----------
@@ -274,6 +299,8 @@ def find_mask(pattern: str, root: Path, collection: Collection) -> Path:
         ``derivatives/brain/**/*_desc-brain_mask.nii.gz``.
     root : pathlib.Path
     collection : Collection
+    argument : str
+        What the image is given as, for messages: ``mask``.
 
     Returns
     -------
@@ -296,12 +323,12 @@ def find_mask(pattern: str, root: Path, collection: Collection) -> Path:
         if named.items() <= shared.items():
             agreeing.append((len(named), path))
     if not agreeing:
-        raise BidsError(f"--mask {pattern}: no match for {collection.name}.")
+        raise BidsError(f"`{argument}` {pattern}: no match for {collection.name}.")
     most = max(count for count, _ in agreeing)
     best = sorted(path for count, path in agreeing if count == most)
     if len(best) > 1:
         raise BidsError(
-            f"--mask {pattern}: {len(best)} matches for {collection.name} ({best[0].name}, "
+            f"`{argument}` {pattern}: {len(best)} matches for {collection.name} ({best[0].name}, "
             f"{best[1].name}); expected one."
         )
     return best[0]

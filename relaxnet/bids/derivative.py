@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,27 +12,25 @@ from relaxnet import __version__
 from relaxnet.bids.dataset import Collection
 from relaxnet.io.bids_names import BidsError, entity_name, read_json
 from relaxnet.io.bids_times import Acquisition
-from relaxnet.io.nifti import rescale_map
+from relaxnet.maps.map_folder import MapLayout
+from relaxsim.models.border import MapBorder
+from relaxsim.models.registry import MODELS
+from relaxsim.models.signal_model import SignalModel
 
-#: Map that a collection is for; it alone carries no ``desc-``, and is the last to be in place.
-MAIN = {"IRT1": "T1map", "MESE": "T2map"}
-#: Field of the times, a list in s. The specification recommends an array under the raw field's
-#: name, but its schema takes one number for InversionTime, and the validator refuses a list there.
-_VARIED = {"IRT1": "InversionTimes", "MESE": "EchoTime"}
-#: Units in files of one series, and what they are here: factor and name.
-_UNITS = {"ms": (1e-3, "s"), "a.u.": (1.0, "arbitrary")}
+#: Stems of maps of no parameter, and what they hold.
 _MEANING = {
-    "T1map": "Longitudinal relaxation time",
-    "T2map": "Transverse relaxation time",
-    "M0map": "Amplitude A of the signal model, in the unit of the images",
-    "Bmap": "B of the signal model A (1 - B exp(-TI / T1)); 2 is a perfect inversion",
     "residual": "Root mean square of the fit's residuals, in units of the noise",
     "status": "What became of each voxel",
+    "Amap": "Amplitude A of the signal model at the given repetition time",
 }
-_PAPER = "Sabidussi et al. 2021, Medical Image Analysis, doi:10.1016/j.media.2021.102220"
-_REFERENCES = {
-    ("mle", "IRT1"): f"Barral et al. 2010, Magn Reson Med, doi:10.1002/mrm.22497; {_PAPER}",
-}
+#: What the map of the amplitude holds where a fit knows the repetition time.
+_EQUILIBRIUM = "Equilibrium magnetisation M0, in the unit of the images"
+#: Stems of other files of a series that the specification has no suffix for.
+_OTHER_STEMS = ("Amap", "residual", "status", "fit")
+#: Stem of the report.
+REPORT = "report"
+#: Estimation algorithm by `Method` of the sidecars.
+_ALGORITHMS = {"rim": "recurrent inference machine", "resnet": "residual network"}
 #: Fields of a raw sidecar that do not hold for a map.
 _OF_IMAGES = (
     "Units",
@@ -42,12 +41,15 @@ _OF_IMAGES = (
     "RawSources",
     "BasedOn",
 )
-#: Fields of one series' sidecar that BIDS names otherwise.
-_RENAMED = ("Units", "Sources", "InversionTimesMs", "EchoTimesMs", "Levels", "Protocol")
+#: Fields of the sidecars of ``relaxnet predict`` that BIDS names otherwise, but for the protocol's.
+_RENAMED = ("Units", "Sources", "Levels")
 
 
 def map_name(collection: Collection, stem: str) -> str:
-    """Name without extension of a map that `relaxnet predict` calls `stem`.
+    """Name without extension of a file that ``relaxnet predict`` calls `stem`.
+
+    The map of the parameter that the sequence measures has the series' entities; all others carry
+    ``desc-`` with the series' suffix, too.
 
     Examples
     --------
@@ -56,83 +58,138 @@ def map_name(collection: Collection, stem: str) -> str:
     ('sub-01_run-2_T1map', 'sub-01_run-2_desc-IRT1_M0map')
     """
     entities = dict(collection.entities)
-    if stem != MAIN[collection.suffix]:
+    border = _border_of(stem, collection.model)
+    if border is not collection.model.border.maps[-1] or not stem.endswith("map"):
         entities["desc"] = collection.suffix
-    return entity_name(entities, stem)
+    suffix = stem if border is None or stem.endswith("std") else border.derivative_suffix
+    return entity_name(entities, suffix)
 
 
 def main_map(out: Path, collection: Collection) -> Path:
     """The map of a collection that is in place once all its files are."""
-    name = map_name(collection, MAIN[collection.suffix])
+    name = map_name(collection, f"{collection.model.border.maps[-1].stem}map")
     return out / collection.folder / f"{name}.nii.gz"
 
 
-def write_derivative(
-    maps: Path,
-    tree: Path,
+def main_suffixes() -> tuple[str, ...]:
+    """Suffixes of the maps of the parameters that the sequences measure."""
+    mapped = [model.border for model in MODELS.values() if model.border.bids_suffix]
+    return tuple(dict.fromkeys(border.maps[-1].derivative_suffix for border in mapped))
+
+
+def ignored_patterns() -> tuple[str, ...]:
+    """Patterns of the files that the specification has no suffix for, for ``.bidsignore``."""
+    borders = [b for m in MODELS.values() if m.border.bids_suffix for b in m.border.maps]
+    specified = {border.bids_suffix for border in borders if border.bids_suffix}
+    maps = [border.derivative_suffix for border in borders]
+    stds = [f"{border.stem}std" for border in borders]
+    stems = dict.fromkeys([*maps, *stds, *_OTHER_STEMS])
+    return (*(f"*_{s}.*" for s in stems if s not in specified), f"*_{REPORT}.html")
+
+
+def derivative_layout(
     root: Path,
     collection: Collection,
     acquisition: Acquisition,
     settings: Mapping[str, Any],
     skull_stripped: bool,
-) -> None:
-    """Write the maps of a series, and its report if there is one, under their BIDS names.
+) -> MapLayout:
+    """Names, units and sidecars of the files of a series.
 
     Parameters
     ----------
-    maps : pathlib.Path
-        Folder of ``relaxnet predict``: relaxation times in ms.
-    tree : pathlib.Path
-        Root of the dataset to write to.
     root : pathlib.Path
         Of the raw dataset, which the sources are named by.
     collection : Collection
     acquisition : Acquisition
-        Of the series.
+        Of the images that are mapped.
     settings : mapping
         What the maps were asked with; kept, to be compared by a later run.
     skull_stripped : bool
         Voxels outside the brain are 0.
+
+    Returns
+    -------
+    MapLayout
     """
-    folder = tree / collection.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for image in sorted(maps.glob("*.nii.gz")):
-        stem = image.name.removesuffix(".nii.gz")
-        card = read_json(image.with_name(f"{stem}.json"))
-        factor, unit = _UNITS.get(card["Units"], (1.0, card["Units"]))
-        sidecar = {
-            **{k: v for k, v in acquisition.constants.items() if k not in _OF_IMAGES},
-            "Description": _description(stem),
-            "Units": unit,
-            **({"Levels": card["Levels"]} if "Levels" in card else {}),
-            "SkullStripped": skull_stripped,
-            "Sources": [_uri(path, root) for path in acquisition.paths],
-            _VARIED[collection.suffix]: [t / 1000 for t in acquisition.protocol.tau],
-            "EstimationAlgorithm": _algorithm(card),
-            "EstimationReference": _REFERENCES.get((card["Method"], collection.suffix), _PAPER),
-            "SoftwareName": "relaxnet",
-            "SoftwareVersion": __version__,
-            "Relaxnet": {k: v for k, v in card.items() if k not in _RENAMED}
-            | {"Settings": dict(settings)},
-        }
-        rescale_map(image, folder / f"{map_name(collection, stem)}.nii.gz", factor, sidecar)
-    report = maps / "report.html"
-    if report.is_file():
-        report.rename(folder / f"{map_name(collection, 'report')}.html")
+    common = (root, acquisition, settings, skull_stripped)
+    return MapLayout(
+        name=partial(map_name, collection),
+        unit=partial(_unit, collection.model),
+        sidecar=partial(_sidecar, *common),
+    )
 
 
-def _description(stem: str) -> str:
+def _border_of(stem: str, model: SignalModel) -> MapBorder | None:
+    """What the model calls the parameter of a map or of a standard deviation; None for others."""
+    if not stem.endswith(("map", "std")):
+        return None
+    return next((border for border in model.border.maps if border.stem == stem[:-3]), None)
+
+
+def _unit(model: SignalModel, stem: str, unit: str) -> tuple[str, float]:
+    """Unit in the derivative and the factor to it."""
+    border = _border_of(stem, model)
+    if border is None and unit == model.units[0]:  # another amplitude, in the unit of the images
+        border = model.border.maps[0]
+    if border is None or not border.bids_unit:
+        return unit, 1.0
+    return border.bids_unit, border.bids_factor
+
+
+def _sidecar(
+    root: Path,
+    acquisition: Acquisition,
+    settings: Mapping[str, Any],
+    skull_stripped: bool,
+    stem: str,
+    card: Mapping[str, Any],
+) -> dict[str, Any]:
+    """JSON file of a map: fields of BIDS, and under ``Relaxnet`` those of ``relaxnet predict``."""
+    model, protocol = acquisition.protocol.model, acquisition.protocol
+    columns = model.border.columns
+    renamed = {*_RENAMED, *(column.sidecar_field for column in columns)}
+    return {
+        **{k: v for k, v in acquisition.constants.items() if k not in _OF_IMAGES},
+        "Description": _description(stem, model, acquisition.tr is not None),
+        "Units": card["Units"],
+        **({"Levels": card["Levels"]} if "Levels" in card else {}),
+        "SkullStripped": skull_stripped,
+        "Sources": [_uri(path, root) for path in acquisition.paths],
+        **{
+            column.derivative_field: (protocol.table[..., d] / column.bids_factor).tolist()
+            for d, column in enumerate(columns)
+        },
+        "EstimationAlgorithm": _algorithm(card),
+        "EstimationReference": _reference(card, model),
+        "SoftwareName": "relaxnet",
+        "SoftwareVersion": __version__,
+        "Relaxnet": {k: v for k, v in card.items() if k not in renamed}
+        | {"Settings": dict(settings)},
+    }
+
+
+def _description(stem: str, model: SignalModel, knows_tr: bool) -> str:
     if stem.endswith("std"):
         return f"Standard deviation of {stem.removesuffix('std')}; inf where not identifiable"
-    return _MEANING.get(stem, stem)
+    border = _border_of(stem, model)
+    if border is None:
+        return _MEANING.get(stem, stem)
+    return _EQUILIBRIUM if knows_tr and border is model.border.maps[0] else border.meaning
 
 
 def _algorithm(card: Mapping[str, Any]) -> str:
     """Estimation algorithm in words."""
     if card["Method"] == "mle":
         return str(card.get("Fit", "maximum likelihood"))
-    kind = {"rim": "recurrent inference machine", "resnet": "residual network"}[card["Method"]]
-    return f"{kind} {card.get('Network', '')}".strip()
+    return f"{_ALGORITHMS[card['Method']]} {card.get('Network', '')}".strip()
+
+
+def _reference(card: Mapping[str, Any], model: SignalModel) -> str:
+    """Papers of the estimation algorithm."""
+    if card["Method"] == "mle":
+        return model.border.fit_reference
+    return "; ".join(model.border.references)
 
 
 def _uri(path: str, root: Path) -> str:

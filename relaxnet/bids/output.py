@@ -12,28 +12,16 @@ from typing import Any
 
 from relaxnet import __version__
 from relaxnet.bids.dataset import Collection
-from relaxnet.bids.derivative import MAIN, main_map, map_name
+from relaxnet.bids.derivative import ignored_patterns, main_map, main_suffixes, map_name
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
 
 BIDS_VERSION = "1.10.0"
-#: Maps that the specification has no suffix for.
-IGNORED = (
-    "*_Bmap.*",
-    "*_T1std.*",
-    "*_T2std.*",
-    "*_M0std.*",
-    "*_Bstd.*",
-    "*_residual.*",
-    "*_status.*",
-    "*_fit.*",
-    "*_report.html",
-)
 LOCK = ".relaxnet-lock"
 _README = """# Maps by relaxnet {version}
 
-T1map and T2map are in seconds, M0map is in the unit of the images. Outside the mask, and where
+Relaxation times are in seconds, M0map is in the unit of the images. Outside the mask, and where
 nothing could be estimated, maps are 0; the files `status` say why. Maps that the BIDS
-specification has no suffix for (B, standard deviations, residual, status) are listed in
+specification has no suffix for (standard deviations, residual, status and others) are listed in
 `.bidsignore`. How each map was made stands in the JSON file beside it.
 """
 
@@ -68,7 +56,7 @@ def prepare(out: Path, root: Path) -> None:
         _write(out / DESCRIPTION, json.dumps(_described(root, link), indent=1) + "\n")
     if not (out / "README.md").exists():
         _write(out / "README.md", _README.format(version=__version__))
-    _write(out / ".bidsignore", "\n".join(IGNORED) + "\n")
+    _write(out / ".bidsignore", "\n".join(ignored_patterns()) + "\n")
 
 
 def _below(path: Path, parent: Path) -> bool:
@@ -110,7 +98,7 @@ def _described(root: Path, link: str) -> dict[str, Any]:
             {
                 "Name": "relaxnet",
                 "Version": __version__,
-                "Description": "T1 and T2 maps by networks or by maximum likelihood",
+                "Description": "Maps of relaxation times by networks or by maximum likelihood",
             }
         ],
         "SourceDatasets": [source],
@@ -176,15 +164,23 @@ def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) 
     return late
 
 
+def collect(folder: Path, tree: Path, collection: Collection) -> None:
+    """Move the files of a series from a folder of their own into a tree on the same disk."""
+    target = tree / collection.folder
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        path.rename(target / path.name)
+
+
 def remove_maps(root: Path, collection: Collection) -> None:
     """Remove the maps of a series from a dataset, the main one first, and folders left empty."""
     main_map(root, collection).unlink(missing_ok=True)
     folder = root / collection.folder
     if not folder.is_dir():
         return
-    names = map_name(collection, "?"), map_name(collection, MAIN[collection.suffix])
+    main = main_map(root, collection).name.removesuffix(".nii.gz")
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(names[0].removesuffix("?")) or path.name == f"{names[1]}.json":
+        if path.name.startswith(map_name(collection, "")) or path.name == f"{main}.json":
             path.unlink()
     while folder != root and not any(folder.iterdir()):
         folder.rmdir()
@@ -198,7 +194,7 @@ def _move(source: Path, target: Path) -> None:
             source.rename(target)
             return
     target.mkdir(exist_ok=True)
-    main = tuple(f"_{stem}.nii.gz" for stem in MAIN.values())
+    main = tuple(f"_{suffix}.nii.gz" for suffix in main_suffixes())
     for path in sorted(source.iterdir(), key=lambda path: (path.name.endswith(main), path.name)):
         if path.is_dir():
             _move(path, target / path.name)

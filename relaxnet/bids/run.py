@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from relaxnet.bids.dataset import Collection, find_mask
-from relaxnet.bids.derivative import made_with, write_derivative
-from relaxnet.bids.output import publish, remove_maps
-from relaxnet.fitting.options import FitOptions
+from relaxnet.bids.dataset import Collection, find_match
+from relaxnet.bids.derivative import REPORT, derivative_layout, made_with, map_name
+from relaxnet.bids.output import collect, publish, remove_maps
+from relaxnet.bids.processes import worker_pool
+from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.bids_names import BidsError, parse_name
-from relaxnet.io.bids_times import SUFFIXES, read_acquisition
+from relaxnet.io.bids_times import read_acquisition
 from relaxnet.maps.maps import Maps
-from relaxnet.networks.registry import DEFAULT_NETWORK, checksum, find_model, network_kind
+from relaxnet.networks.registry import (
+    ModelError,
+    checksum,
+    find_model,
+    network_kind,
+    no_default,
+)
 from relaxnet.prediction.files import Listener, predict_request
 from relaxnet.prediction.request import Request
-from relaxsim.models.registry import model_of
+from relaxsim.models.signal_model import SignalModel
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
@@ -44,17 +49,15 @@ class Settings:
     networks : mapping of str to str
         Network by signal model; where none is named the one that ships.
     mask : str
-        ``auto``, ``none`` or a pattern for `relaxnet.bids.dataset.find_mask`.
-    tr : float, "sidecar" or None
-        Repetition time in ms, for ``mle``.
-    likelihood : str or None
-        ``gaussian`` or ``rician``, for ``mle``; None: as the noise asks for.
-    lambda_b : float, "auto" or None
-        Weight of the penalty on B, for ``mle`` of inversion recovery.
+        ``auto``, ``none`` or a pattern for `relaxnet.bids.dataset.find_match`.
+    sigma : float, str or None
+        Noise standard deviation, or such a pattern for maps of it; found in the data without it.
+    fit : FitOptions
+        For ``mle``; each signal model takes those that it has a use for (`fit_of`).
     skip_first : int
-        Echoes of a MESE series to leave out.
-    report : bool
-        Also write a report for each series.
+        Echoes of a train to leave out.
+    report : callable, optional
+        ``report(folder, file)`` writes the report of a folder of maps; can be pickled.
     overwrite : bool
         Map again what is in place.
     command : str
@@ -68,38 +71,76 @@ class Settings:
     method: str = "rim"
     networks: Mapping[str, str] = field(default_factory=dict)
     mask: str = "auto"
-    tr: float | Literal["sidecar"] | None = None
-    likelihood: str | None = None
-    lambda_b: float | str | None = None
+    sigma: float | str | None = None
+    fit: FitOptions = VOXELWISE
     skip_first: int = 0
-    report: bool = False
+    report: Callable[[Path, Path], object] | None = None
     overwrite: bool = False
     command: str = ""
     before_network: Callable[[], object] | None = None
 
-    def network(self, collection: Collection) -> str:
-        """Network for a series, as named or the one that ships; empty for a fit."""
+    def network(self, model: SignalModel) -> str:
+        """Network for a signal model, as named or the one that ships; empty for a fit.
+
+        Raises
+        ------
+        ModelError
+            If none is named and none ships.
+        """
         if self.method == "mle":
             return ""
-        model = model_of(SUFFIXES[collection.suffix]).name
-        return self.networks.get(model, "") or DEFAULT_NETWORK.get(model, "")
+        name = self.networks.get(model.name, "") or model.border.default_network
+        if not name:
+            raise ModelError(no_default(self.method, model.name))
+        return name
 
-    def record(self, collection: Collection) -> dict[str, Any]:
-        """What decides the maps of a series, to be compared with those in place."""
-        network = self.network(collection)
-        if self.method == "mle":
-            own: dict[str, Any] = {"Likelihood": self.likelihood}
-            recovery = collection.suffix == "IRT1"
-            own["RepetitionTime"] = self.tr if recovery else None
-            own["LambdaB"] = self.lambda_b if recovery else None
+    def fit_of(self, model: SignalModel) -> FitOptions:
+        """Those of the options of a fit that a signal model has a use for."""
+        tr = self.fit.tr if model.finite_tr is not None else None
+        if model.shared is None:
+            fit = FitOptions(likelihood=self.fit.likelihood, tr=tr)
         else:
-            own = {"NetworkSHA256": checksum(find_model(network))}
-        skipped = self.skipped(collection) or None  # as of maps made before there was the option
-        return {"Method": self.method, **own, "Mask": self.mask, "SkipFirst": skipped}
+            fit = replace(self.fit, bounds=None, tr=tr)
+        return replace(fit, bounds=_bounds_of(self.fit, model))
 
-    def skipped(self, collection: Collection) -> int:
+    def record(self, model: SignalModel) -> dict[str, Any]:
+        """What decides the maps of a series, to be compared with those in place.
+
+        Options that earlier versions lacked are None where they are not given.
+        """
+        if self.method == "mle":
+            fit = self.fit_of(model)
+            bounds = _bounds_of(fit, model) or {}
+            decides: dict[str, Any] = {
+                "Likelihood": fit.likelihood,
+                "RepetitionTime": fit.tr,
+                "LambdaB": fit.lambda_b,
+                "FixB": fit.fix_b,
+                "ShareB": fit.share_b or None,
+                "Bounds": {name: list(pair) for name, pair in bounds.items()} or None,
+            }
+        else:
+            decides = {"NetworkSHA256": checksum(find_model(self.network(model)))}
+        return {
+            "Method": self.method,
+            **decides,
+            "Mask": self.mask,
+            "Sigma": self.sigma,
+            "SkipFirst": self.skipped(model) or None,
+        }
+
+    def skipped(self, model: SignalModel) -> int:
         """Images of a series to leave out: echoes of a train."""
-        return self.skip_first if collection.suffix == "MESE" else 0
+        return self.skip_first if model.border.echo_train else 0
+
+
+def _bounds_of(fit: FitOptions, model: SignalModel) -> dict[str, tuple[float, float]] | None:
+    """Those of the bounds that a signal model has parameters for."""
+    if not isinstance(fit.bounds, Mapping):
+        return None
+    if fit.tr is not None and model.finite_tr is not None:
+        model = model.finite_tr.model(1.0 if fit.tr == "sidecar" else float(fit.tr))
+    return {name: fit.bounds[name] for name in fit.bounds if name in model.parameters} or None
 
 
 @dataclass(frozen=True)
@@ -131,20 +172,32 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
     ValueError
         If options exclude each other, or a network is missing or of another method.
     """
+    models = {c.model.name: c.model for c in collections}.values()
     if settings.method == "mle":
         if settings.networks:
-            raise BidsError("--model goes with a network; --method mle takes none.")
-        _fit(settings, "IRT1", settings.tr)
+            raise BidsError("`networks` go with a network; `method` mle takes none.")
+        for model in models:
+            settings.fit_of(model)
         return
-    if any(x is not None for x in (settings.tr, settings.likelihood, settings.lambda_b)):
+    if settings.fit != VOXELWISE:
         raise BidsError(
-            "--tr, --likelihood and --lambda-b are options of the fit: give --method mle."
+            "`bounds`, `likelihood`, `lambda_b`, `fix_b`, `share_b` and `tr` are options of the "
+            "fit: give `method` mle."
         )
-    for collection in {c.suffix: c for c in collections}.values():
-        name = settings.network(collection)
+    without = [model for model in models if not _has_network(settings, model)]
+    for model in models if len(without) == len(models) else ():
+        settings.network(model)  # refuses the first
+    for model in models:
+        if model in without:
+            continue
+        name = settings.network(model)
         kind = network_kind(name)
         if kind != settings.method:
-            raise BidsError(f"the network {name} is a {kind}, but --method is {settings.method}.")
+            raise BidsError(f"the network {name} is a {kind}, but `method` is {settings.method}.")
+
+
+def _has_network(settings: Settings, model: SignalModel) -> bool:
+    return bool(settings.networks.get(model.name) or model.border.default_network)
 
 
 def run(
@@ -183,11 +236,9 @@ def _in_pool(
     settings: Settings, left: dict[str, Sequence[Collection]], jobs: int
 ) -> Iterator[Outcome]:
     """Map subjects in processes and drop them from `left`; ends early if a process dies."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _few_threads, (threads,)) as pool:
+    with worker_pool(jobs) as submit:
         tasks: dict[Future[list[Outcome]], str] = {
-            pool.submit(map_subject, settings, series): subject for subject, series in left.items()
+            submit(map_subject, settings, series): subject for subject, series in left.items()
         }
         try:
             for task in as_completed(tasks):
@@ -196,14 +247,6 @@ def _in_pool(
                 yield from outcomes
         except BrokenProcessPool:
             return
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _few_threads(threads: int) -> None:
-    """Leave the other cores to the other processes, unless the user says otherwise."""
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
 
 
 def map_subject(settings: Settings, collections: Sequence[Collection]) -> list[Outcome]:
@@ -245,7 +288,7 @@ def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) 
     name = collection.name
     try:
         if not settings.overwrite and (there := made_with(settings.out, collection)) is not None:
-            return _compare(there, settings.record(collection), name)
+            return _compare(there, settings.record(collection.model), name)
         begin = time.perf_counter()
         maps, notes = _map(settings, collection, place / name, tree)
         return Outcome(name, DONE, _words(maps, time.perf_counter() - begin), notes)
@@ -261,7 +304,7 @@ def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) 
 def _overtaken(settings: Settings, collection: Collection) -> Outcome:
     """Outcome of a series whose maps another run has put into place."""
     there = made_with(settings.out, collection) or {}
-    outcome = _compare(there, settings.record(collection), collection.name)
+    outcome = _compare(there, settings.record(collection.model), collection.name)
     if outcome.state == FAILED:
         return outcome
     return replace(outcome, words="another run put its maps into place in the meantime")
@@ -277,59 +320,77 @@ def _compare(there: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> 
         name,
         FAILED,
         f"maps of other settings are in place ({key} {there.get(key)}, now {wanted[key]}); give "
-        "--overwrite or another folder",
+        "`overwrite` or another folder",
     )
 
 
 def _map(
     settings: Settings, collection: Collection, folder: Path, tree: Path
 ) -> tuple[Maps, tuple[str, ...]]:
-    """Map one series and write its maps to `tree`; `folder` is for those in ms."""
+    """Map one series into `folder` and, once all files are there, move them to `tree`."""
     if collection.problem:
         raise BidsError(f"{collection.problem}.")
+    model = collection.model
     fitted = settings.method == "mle"
-    tr = settings.tr if collection.suffix == "IRT1" else None
-    acquisition = read_acquisition([str(p) for p in collection.images], None, tr)
-    mask, stripped = settings.mask, False
-    if mask not in ("auto", "none"):
-        path = find_mask(mask, settings.root, collection)
-        name = parse_name(path)
-        mask = str(path)
-        stripped = name is not None and name.entities.get("desc", "").lower() == "brain"
+    fit = settings.fit_of(model)
+    acquisition = read_acquisition([str(p) for p in collection.images], None, fit.tr)
+    mask, stripped = _mask(settings, collection)
+    skipped = settings.skipped(model)
     request = Request(
         series=acquisition.paths,
         protocol=acquisition.protocol,
         out=folder,
         method=settings.method,
-        network="" if fitted else settings.network(collection),
+        network=settings.network(model),
         mask=mask,
-        fit=_fit(settings, collection.suffix, acquisition.tr) if fitted else FitOptions(),
-        skip_first=settings.skipped(collection),
+        sigma=_sigma(settings, collection),
+        fit=replace(fit, tr=acquisition.tr) if fitted else VOXELWISE,
+        skip_first=skipped,
         command=settings.command,
         notes=(*acquisition.notes, *([collection.note] if collection.note else [])),
-        report=settings.report,
+        sidecar=acquisition.fields,
     )
-    told = Listener()
+    listener = Listener()
     if settings.before_network is not None:
-        told = Listener(before_network=settings.before_network)
-    maps = predict_request(request, told)
-    record = settings.record(collection)
-    acquisition = acquisition.without_first(settings.skipped(collection))
-    write_derivative(folder, tree, settings.root, collection, acquisition, record, stripped)
+        listener = Listener(before_network=settings.before_network)
+    mapped = acquisition.without_first(skipped)
+    record = settings.record(model)
+    layout = derivative_layout(settings.root, collection, mapped, record, stripped)
+    maps = predict_request(
+        request, listener, layout=layout, complete=_reporter(settings, collection)
+    )
+    collect(folder, tree, collection)
     return maps, (*maps.notes, *maps.warnings)
 
 
-def _fit(settings: Settings, suffix: str, tr: float | Literal["sidecar"] | None) -> FitOptions:
-    return FitOptions(
-        likelihood=settings.likelihood,
-        lambda_b=settings.lambda_b if suffix == "IRT1" else None,
-        tr=tr,
-    )
+def _reporter(settings: Settings, collection: Collection) -> Callable[[Path], object] | None:
+    """What writes the report of a series under its BIDS name; None if none is wanted."""
+    report = settings.report
+    if report is None:
+        return None
+    name = f"{map_name(collection, REPORT)}.html"
+    return lambda folder: report(folder, folder / name)
+
+
+def _mask(settings: Settings, collection: Collection) -> tuple[str, bool]:
+    """Mask of a series, as a request takes it, and whether it is one of the brain."""
+    if settings.mask in ("auto", "none"):
+        return settings.mask, False
+    path = find_match(settings.mask, settings.root, collection, "mask")
+    name = parse_name(path)
+    return str(path), name is not None and name.entities.get("desc", "").lower() == "brain"
+
+
+def _sigma(settings: Settings, collection: Collection) -> float | str | None:
+    """Noise standard deviation of a series, or the file of a map of it."""
+    if not isinstance(settings.sigma, str):
+        return settings.sigma
+    return str(find_match(settings.sigma, settings.root, collection, "sigma"))
 
 
 def _words(maps: Maps, seconds: float) -> str:
     """Median of the relaxation time, and how long it took."""
     values = maps.kappa[..., -1][maps.kappa[..., -1] > 0]
-    parameter, unit = maps.model.parameters[-1], maps.model.units[-1]
+    parameter, unit = maps.model.main, maps.model.units[-1]
     median = f"median {np.median(values):.0f} {unit}" if values.size else "no voxel has an estimate"
     return f"{parameter} {median}, {seconds:.1f} s"

@@ -9,8 +9,29 @@ from typing import Any
 
 import click
 
+from relaxnet.cli.fit_options import fit_options, read_sigma, take_fit_options
 from relaxnet.cli.tensorflow_import import import_tensorflow
-from relaxsim.core.errors import one_line_errors
+from relaxsim.core.errors import in_flags, one_line_errors
+
+
+class _Suffix(click.ParamType):
+    """A BIDS suffix that a signal model is there for."""
+
+    name = "suffix"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All of them."""
+        from relaxnet.io.bids_times import mapped_suffixes
+
+        return f"[{'|'.join(mapped_suffixes())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The suffix, or a refusal that lists those there are."""
+        from relaxnet.io.bids_times import mapped_suffixes
+
+        if value not in mapped_suffixes():
+            self.fail(f"{value!r} is not one of {', '.join(mapped_suffixes())}.", param, ctx)
+        return str(value)
 
 
 @click.command()
@@ -40,8 +61,8 @@ from relaxsim.core.errors import one_line_errors
     "--suffix",
     "suffixes",
     multiple=True,
-    type=click.Choice(["IRT1", "MESE"]),
-    help="Kind of series; may be given several times.  [default: both]",
+    type=_Suffix(),
+    help="Kind of series; may be given several times.  [default: all]",
     show_default=False,
 )
 @click.option(
@@ -52,10 +73,10 @@ from relaxsim.core.errors import one_line_errors
 )
 @click.option(
     "--model",
-    "models",
+    "networks",
     multiple=True,
     metavar="FILE|NAME",
-    help="Network; may be given once for IRT1 and once for MESE.  [default: rim-t1, rim-t2]",
+    help="Network; may be given once for each kind of series.  [default: those that ship]",
     show_default=False,
 )
 @click.option(
@@ -65,20 +86,17 @@ from relaxsim.core.errors import one_line_errors
     help="Voxels to map; auto: the foreground; PATTERN: masks below BIDS_DIR, matched to series "
     "by their entities.",
 )
-@click.option("--tr", metavar="MS|sidecar", help="mle of IRT1: repetition time of the fit.")
 @click.option(
-    "--likelihood",
-    type=click.Choice(["gaussian", "rician"]),
-    help="Of mle.  [default: rician for magnitudes of SNR below 75, else gaussian]",
+    "--sigma",
+    default="auto",
+    metavar="auto|VALUE|PATTERN",
+    help="Noise standard deviation in the series' unit, or maps of it, matched as masks are; auto: "
+    "found in the data.",
 )
-@click.option(
-    "--lambda-b",
-    metavar="X|auto",
-    help="mle of IRT1: Laplacian penalty on B in the mask (the paper's weight: 500).",
-)
+@fit_options
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
 @click.option(
-    "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of MESE series."
+    "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of trains."
 )
 @click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")
 @click.option("--overwrite", is_flag=True, help="Map again what is in place.")
@@ -97,7 +115,8 @@ def bids(
     """Map the IRT1 and MESE series of a BIDS dataset into a derivative dataset.
 
     Times come from the sidecars. T1map and T2map are in seconds; series whose maps are in place
-    are skipped, so the same command goes on after an interruption.
+    are skipped, so the same command goes on after an interruption. Options of the fit count for
+    the series whose signal model has a use for them: --tr and those of B for IRT1.
 
     Exit code 0: every series has its maps. 1: some failed; they are listed at the end. 2: nothing
     was done, and one line says why.
@@ -117,13 +136,13 @@ def bids(
         find_collections,
     )
     from relaxnet.bids.output import prepare
-    from relaxnet.io.bids_times import SUFFIXES
+    from relaxnet.io.bids_times import mapped_suffixes
 
     participants, sessions = _labels(participants, sessions, more)
     check_dataset(bids_dir)
     labels = chosen_subjects(bids_dir, participants)
     check_sessions(bids_dir, labels, sessions)
-    wanted = suffixes or tuple(SUFFIXES)
+    wanted = suffixes or mapped_suffixes()
     found = {s: find_collections(bids_dir, s, sessions, wanted) for s in labels}
     others = chosen_subjects(bids_dir, [])
     there = [c for s in others for c in find_collections(bids_dir, s, (), wanted)]
@@ -131,6 +150,8 @@ def bids(
     everything = [collection for series in subjects.values() for collection in series]
     if not everything:
         raise ValueError(_nothing(bids_dir, labels, sessions, wanted))
+    models = {c.model.name: c.model for c in everything}.values()
+    options["fit"] = take_fit_options(options, lambda: models)
     settings = _settings(bids_dir, output_dir, **options)
     work.check_settings(settings, everything)
     prepare(output_dir, bids_dir)
@@ -168,25 +189,28 @@ def _split(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
     from relaxnet.bids.run import Settings
-    from relaxnet.fitting.options import weight_of
-    from relaxnet.io.bids_repetition import repetition_time
 
-    networks, kind = _networks(options["models"])
+    networks, kind = _networks(options["networks"])
     return Settings(
         root=bids_dir,
         out=output_dir,
         method=options["method"] or kind or "rim",
         networks=networks,
         mask=options["mask"],
-        tr=repetition_time(options["tr"]),
-        likelihood=options["likelihood"],
-        lambda_b=weight_of(options["lambda_b"]),
+        sigma=read_sigma(options["sigma"], pattern=True),
+        fit=options["fit"],
         skip_first=options["skip_first"],
-        report=options["report"],
+        report=_write_report if options["report"] else None,
         overwrite=options["overwrite"],
         command=shlex.join(["relaxnet", *sys.argv[1:]]),
         before_network=import_tensorflow,
     )
+
+
+def _write_report(folder: Path, file: Path) -> Path:
+    from relaxnet.report.page import write_report
+
+    return write_report(folder, file)
 
 
 def _networks(names: tuple[str, ...]) -> tuple[dict[str, str], str]:
@@ -218,7 +242,7 @@ def _nothing(root: Path, labels: list[str], sessions: Any, suffixes: Any) -> str
 
 
 def _report(outcomes: Any, count: int) -> list[str]:
-    """Say what becomes of each series, and return the lines of those that failed."""
+    """Print what becomes of each series, and return the lines of those that failed."""
     from tqdm import tqdm
 
     from relaxnet.bids.run import FAILED
@@ -227,7 +251,7 @@ def _report(outcomes: Any, count: int) -> list[str]:
     states: dict[str, int] = {}
     with tqdm(total=count, unit="series", disable=None, leave=False) as bar:
         for outcome in outcomes:
-            line = f"{outcome.name}: {outcome.words}"
+            line = in_flags(f"{outcome.name}: {outcome.words}")
             states[outcome.state] = states.get(outcome.state, 0) + 1
             with tqdm.external_write_mode():
                 if outcome.state == FAILED:
@@ -236,7 +260,7 @@ def _report(outcomes: Any, count: int) -> list[str]:
                 else:
                     click.echo(line)
                 for note in outcome.notes:
-                    click.echo(f"  note: {note}")
+                    click.echo(in_flags(f"  note: {note}"))
             bar.update()
     click.echo(", ".join(f"{number} {state}" for state, number in sorted(states.items())))
     return failed

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from relaxnet.cli.fit_options import fit_options, read_sigma, take_fit_options
 from relaxnet.cli.tensorflow_import import import_tensorflow
-from relaxsim.core.errors import one_line_errors
+from relaxsim.core.errors import in_flags, one_line_errors
+
+if TYPE_CHECKING:
+    from relaxsim.models.signal_model import SignalModel
 
 
 @click.command()
@@ -54,29 +58,7 @@ from relaxsim.core.errors import one_line_errors
     help="Data carry the signal's sign, or not.  [default: found from the data]",
     show_default=False,
 )
-@click.option(
-    "--bounds",
-    type=click.Path(path_type=Path),
-    help='JSON file of bounds for mle, such as {"T1": [50, 5000], "B": [1, 2.1]}; T in ms, A '
-    "relative to the voxel's largest sample.",
-)
-@click.option(
-    "--likelihood",
-    type=click.Choice(["gaussian", "rician"]),
-    help="Of mle.  [default: rician for magnitudes of SNR below 75, else gaussian]",
-)
-@click.option(
-    "--lambda-b",
-    metavar="X|auto",
-    help="mle: Laplacian penalty on B in the mask (the paper's weight: 500).",
-)
-@click.option("--fix-b", type=float, help="mle: B is known (with --tr: the efficiency).")
-@click.option("--share-b", is_flag=True, help="mle: one B for the mask.")
-@click.option(
-    "--tr",
-    metavar="MS|sidecar",
-    help="mle: repetition time; B then depends on T1 and an inversion efficiency.",
-)
+@fit_options
 @click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
 @click.option("--look-locker", is_flag=True, help="mle: T1 of a Look-Locker readout, T1* (B - 1).")
 @click.option(
@@ -102,7 +84,6 @@ def predict(
     model: str,
     method: str | None,
     sigma: str,
-    bounds: Path | None,
     verbose: bool,
     **options: Any,
 ) -> None:
@@ -123,15 +104,11 @@ def predict(
     """  # noqa: D301
     from tqdm import tqdm
 
-    from relaxnet.fitting.options import FitOptions, weight_of
-    from relaxnet.io.bids_repetition import repetition_time
     from relaxnet.prediction.files import Listener, predict_files
 
-    fit = {name: options.pop(name) for name in _FIT_OPTIONS}
-    fit["lambda_b"] = weight_of(fit["lambda_b"])
-    fit["tr"] = repetition_time(fit["tr"])
-    limits = None if bounds is None else _bounds(bounds, _times(series, options), fit["tr"])
-    options["fit"] = FitOptions(bounds=limits, **fit)
+    options["fit"] = take_fit_options(options, lambda: [_model(series, options)])
+    if options["report"]:
+        options["complete"] = _write_report
     with contextlib.ExitStack() as bars:
 
         def progress(total: int, unit: str) -> Callable[[int], object]:
@@ -140,69 +117,30 @@ def predict(
 
         def say(line: str) -> None:
             with tqdm.external_write_mode():
-                click.echo(line)
+                click.echo(in_flags(line))
 
         told = Listener(say=say, progress=progress, before_network=import_tensorflow)
         predict_files(
             series,
             method=method,
             model=model,
-            sigma=_sigma(sigma),
+            sigma=read_sigma(sigma),
             command=shlex.join(["relaxnet", *sys.argv[1:]]),
             listener=replace(told, detail=say) if verbose else told,
             **options,
         )
 
 
-#: Options of the maximum-likelihood fit, by their names in `relaxnet.fitting.options.FitOptions`.
-_FIT_OPTIONS = ("likelihood", "lambda_b", "fix_b", "share_b", "tr")
+def _write_report(folder: Path) -> Path:
+    from relaxnet.report.page import write_report
+
+    return write_report(folder)
 
 
-def _sigma(text: str) -> float | str | None:
-    """Number, file or None for auto."""
-    if text == "auto":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        if Path(text).is_file():
-            return text
-        raise ValueError(
-            f"--sigma {text}: expected a number, a NIfTI file or auto; there is no such file."
-        ) from None
+def _model(series: tuple[str, ...], options: dict[str, Any]) -> SignalModel:
+    """Signal model of the columns that are given, otherwise of the sidecars."""
+    from relaxnet.io.bids_times import series_model
+    from relaxsim.models.registry import chosen_model, column_options
 
-
-def _times(series: tuple[str, ...], options: dict[str, Any]) -> str:
-    """``tis`` or ``tes``: as given, otherwise by the sidecars."""
-    from relaxnet.io.bids_times import series_kind
-
-    named = [times for times in ("tis", "tes") if options[times] is not None]
-    return named[0] if named else series_kind(series)
-
-
-#: Upper bounds of T1 and T2 below these, in ms, are in another unit.
-_LEAST_BOUND = {"tis": 20.0, "tes": 10.0}
-
-
-def _bounds(path: Path, times: str, tr: float | Literal["sidecar"] | None) -> dict[str, Any]:
-    """Bounds that a JSON file names; with a repetition time the parameters are M0, e and T1."""
-    import json
-
-    from relaxnet.fitting.options import FitOptions
-    from relaxsim.models.registry import model_of
-
-    model = FitOptions(tr=tr).fitted_model(model_of(times))
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f'{path}: expected JSON such as {{"T1": [50, 5000]}}.') from None
-    for name, (low, high) in pairs.items():
-        if name not in model.parameters or not low < high:
-            raise ValueError(
-                f"{path}: {name} from {low:g} to {high:g}; expected low < high for some of "
-                f"{', '.join(model.parameters)}."
-            )
-        if name == model.parameters[-1] and high < _LEAST_BOUND[times]:
-            raise ValueError(f"{path}: {name} from {low:g} to {high:g} looks like s; expected ms.")
-    return pairs
+    given = {name: options[name] for name in column_options() if options.get(name) is not None}
+    return chosen_model(given) if given else series_model(series)

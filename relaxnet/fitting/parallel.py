@@ -13,6 +13,21 @@ CHUNK_BYTES = 1 << 19
 #: Tile of a matrix product: rows, and multiplications in all.
 TILE, TILE_PRODUCT = 64, 250_000
 
+#: Threads of this process's fits; None for as many as there are cores.
+_threads: int | None = None
+
+
+def limit_threads(number: int) -> None:
+    """Let the fits of this process run in at most so many threads."""
+    global _threads
+    _threads = number
+
+
+def num_threads() -> int:
+    """Threads that a fit runs in."""
+    cores = os.cpu_count() or 1
+    return cores if _threads is None else min(_threads, cores)
+
 
 def in_chunks(
     work: Callable[[np.ndarray], None],
@@ -34,7 +49,7 @@ def in_chunks(
     """
     size = max(256, CHUNK_BYTES // (8 * num_images))
     chunks = [voxels[i : i + size] for i in range(0, len(voxels), size)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads()) as pool:
         for chunk, _ in zip(chunks, pool.map(work, chunks), strict=True):
             if progress is not None:
                 progress(len(chunk))

@@ -1,10 +1,14 @@
-"""Times of a series from its sidecars: the border at which seconds become ms."""
+"""Protocol of a series from its sidecars: the border at which their units become the model's.
+
+Which suffix belongs to which signal model, and which field to which column of its protocol, stands
+in the models' borders (`relaxsim.models.border`).
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +23,13 @@ from relaxnet.io.bids_names import (
     parse_name,
     read_sidecar,
 )
-from relaxnet.io.bids_repetition import find_repetition_time, number, same_time
-from relaxsim.models.protocols import Protocol, check_times
-from relaxsim.models.registry import model_of
+from relaxnet.io.bids_repetition import find_repetition_time, number, same_number
+from relaxsim.models.border import ColumnBorder
+from relaxsim.models.protocols import Protocol, check_column
+from relaxsim.models.registry import MODELS, model_of_suffix
+from relaxsim.models.signal_model import SignalModel
 
-#: Suffixes of file collections that fit a signal model, and the option of the model's times.
-SUFFIXES = {"IRT1": "tis", "MESE": "tes"}
-#: Field that varies in a collection, and the entity that counts its files.
-FIELDS = {"tis": "InversionTime", "tes": "EchoTime"}
-INDEX = {"tis": "inv", "tes": "echo"}
-#: Other collections of the specification, and why they are not mapped.
+#: Collections of the specification that no signal model may be there for, and why.
 _OTHER = {
     "MEGRE": "decays with T2*, which relaxnet does not map",
     "MP2RAGE": "needs the MP2RAGE signal model, which relaxnet lacks",
@@ -37,8 +38,6 @@ _OTHER = {
     "MTS": "varies the magnetisation transfer, which relaxnet does not model",
     "MTR": "varies the magnetisation transfer, which relaxnet does not model",
 }
-#: Seconds: a list without a time above the first, or with one above the second, is in no seconds.
-_PLAUSIBLE = {"tis": (0.02, 100.0), "tes": (0.001, 10.0)}
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,14 @@ class Acquisition:
     Attributes
     ----------
     paths : tuple of str
-        Files; several are in the order of their times if these come from sidecars.
+        Files; several are in the order of the protocol if this comes from sidecars.
     protocol : Protocol
     tr : float or None
         Repetition time in ms that the fit shall take.
     constants : dict
         Fields that all sidecars share.
+    fields : mapping
+        All fields of the first image.
     notes : tuple of str
     """
 
@@ -61,6 +62,7 @@ class Acquisition:
     protocol: Protocol
     tr: float | None = None
     constants: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def without_first(self, number: int) -> Acquisition:
@@ -70,20 +72,25 @@ class Acquisition:
         return replace(self, paths=paths, protocol=protocol)
 
 
+def mapped_suffixes() -> tuple[str, ...]:
+    """BIDS suffixes of series that a signal model is there for."""
+    return tuple(m.border.bids_suffix for m in MODELS.values() if m.border.bids_suffix)
+
+
 def read_acquisition(
     series: Sequence[str],
     given: Protocol | None = None,
     tr: float | Literal["sidecar"] | None = None,
     fitted: bool = False,
 ) -> Acquisition:
-    """Times of a series: those given, checked against the sidecars, or those of the sidecars.
+    """Protocol of a series: the given one, checked against the sidecars, or that of the sidecars.
 
     Parameters
     ----------
     series : sequence of str
-        One 4-D file, or one file for each time.
+        One 4-D file, or one file for each image.
     given : Protocol, optional
-        Times in the order of `series`.
+        In the order of `series`.
     tr : float or "sidecar", optional
         Repetition time in ms, or the wish for that of the sidecars.
     fitted : bool
@@ -102,39 +109,41 @@ def read_acquisition(
     names = [parse_name(path) for path in series]
     _check_one_series(series, names)
     sidecars = [read_sidecar(path) for path in series]
+    paths, order = tuple(map(str, series)), np.arange(len(series))
     if given is None:
-        times = _kind(series, names, sidecars)
-        tau = _times_of(series, sidecars, times)
-        order = np.argsort(tau, kind="stable") if len(series) > 1 else range(1)
-        paths = tuple(str(series[n]) for n in order)
-        tau = tau[order] if len(series) > 1 else tau
-        tau = check_times(tau, times, sidecars[0].name)
-        protocol = Protocol(
-            _protocol_name(names[0], times, sidecars[0]), model_of(times), tau[:, None]
-        )
+        model = _model(series, names, sidecars)
+        table = _table(series, sidecars, model)
+        if len(series) > 1:
+            order = np.lexsort(table.T[::-1])  # by the first column, then by the others
+            paths, table = tuple(paths[n] for n in order), table[order]
+        protocol = Protocol(_protocol_name(names[0], model, sidecars[0]), model, table)
     else:
         _check_given(series, names, sidecars, given)
         _check_order(series, sidecars, given)
-        paths, protocol = tuple(map(str, series)), given
+        protocol = given
     constants = _constants(sidecars)
-    longest = float(protocol.tau.max())
-    if protocol.model.times != "tis":
-        if tr == "sidecar":
-            raise BidsError("--tr sidecar goes with inversion times; a T2 decay takes no TR.")
-        return Acquisition(paths, protocol, tr, constants)
-    found, notes = find_repetition_time(constants, sidecars, longest, tr, fitted)
-    return Acquisition(paths, protocol, found, constants, notes)
+    found = Acquisition(paths, protocol, None, constants, dict(sidecars[order[0]].fields))
+    if protocol.model.finite_tr is not None:
+        used, notes = find_repetition_time(constants, sidecars, protocol, tr, fitted)
+        return replace(found, tr=used, notes=notes)
+    if tr == "sidecar":
+        title = protocol.model.border.title
+        takers = [m.border.title for m in MODELS.values() if m.finite_tr is not None]
+        raise BidsError(
+            f"`tr` sidecar: {title} takes no repetition time; it goes with {', '.join(takers)}."
+        )
+    return replace(found, tr=tr)
 
 
-def series_kind(series: Sequence[str]) -> str:
-    """``tis`` or ``tes``, as the files' suffix or the sidecars' varying field says.
+def series_model(series: Sequence[str]) -> SignalModel:
+    """Signal model of a series, by its files' suffix or by the fields of the sidecars that vary.
 
     Raises
     ------
     BidsError
-        If neither tells.
+        If neither tells, or several models fit.
     """
-    return _kind(series, [parse_name(p) for p in series], [read_sidecar(p) for p in series])
+    return _model(series, [parse_name(p) for p in series], [read_sidecar(p) for p in series])
 
 
 def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -> None:
@@ -147,10 +156,11 @@ def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -
                 "only, such as *_part-mag_*."
             )
     first = names[0]
-    if first is None or first.suffix not in SUFFIXES:
+    model = None if first is None else model_of_suffix(first.suffix)
+    if first is None or model is None:
         return
-    index = INDEX[SUFFIXES[first.suffix]]
-    seen: dict[int, str] = {}
+    index = model.border.bids_entity
+    numbered: dict[int, str] = {}
     for path, name in zip(series, names, strict=True):
         if name is None or (name.without(index, "part"), name.suffix) != (
             first.without(index, "part"),
@@ -163,12 +173,12 @@ def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -
         if len(series) == 1:
             return
         number = _index(path, name, index)
-        if number in seen:
+        if number in numbered:
             raise BidsError(
-                f"{seen[number]} and {Path(path).name} have the same index {index}-{number}; "
+                f"{numbered[number]} and {Path(path).name} have the same index {index}-{number}; "
                 "expected one file for each."
             )
-        seen[number] = Path(path).name
+        numbered[number] = Path(path).name
 
 
 def _index(path: str, name: BidsName, index: str) -> int:
@@ -178,32 +188,45 @@ def _index(path: str, name: BidsName, index: str) -> int:
     return int(text)
 
 
-def _kind(
+def _model(
     series: Sequence[str], names: Sequence[BidsName | None], sidecars: Sequence[Sidecar]
-) -> str:
-    """``tis`` or ``tes``: by the suffix, otherwise by the field that varies."""
-    name, first = names[0], Path(series[0]).name
-    suffix = name.suffix if name is not None else ""
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
+) -> SignalModel:
+    """Signal model: by the suffix, otherwise by the fields that vary."""
+    suffix = names[0].suffix if names[0] is not None else ""
+    if (model := model_of_suffix(suffix)) is not None:
+        return model
     if suffix in _OTHER:
         raise BidsError(
-            f"{first} is {suffix}, which {_OTHER[suffix]}. Mapped are: {', '.join(SUFFIXES)}."
+            f"{Path(series[0]).name} is {suffix}, which {_OTHER[suffix]}. Mapped are: "
+            f"{', '.join(mapped_suffixes())}."
         )
-    varied = [times for times in FIELDS if _varies(sidecars, FIELDS[times])]
-    if len(varied) == 1:
-        return varied[0]
-    card = next((c for c in sidecars if not c.files), sidecars[0])
-    first = Path(series[sidecars.index(card)]).name
-    if Path(series[0]).is_dir():
-        raise BidsError(f"{series[0]} is a folder; give its files, in the order of their times.")
-    if varied:
-        why = f"in {card.name} both InversionTime and EchoTime vary"
-    elif card.files:
-        why = f"{card.name} holds no list of InversionTime or EchoTime"
-    else:
-        why = f"{first} has no sidecar {card.name} to read them from"
-    raise BidsError(f"give inversion times with --tis or echo times with --tes: {why}.")
+    fitting = _models_of_fields(sidecars)
+    if len(fitting) == 1:
+        return fitting[0]
+    raise BidsError(_why_no_model(series, sidecars, fitting))
+
+
+def _models_of_fields(sidecars: Sequence[Sidecar]) -> list[SignalModel]:
+    """Models whose columns vary in the sidecars, less those that leave a column out of account."""
+    found = [m for m in _named_by_fields() if _fits(m, sidecars)]
+    return [m for m in found if not any(_varying(m) < _varying(other) for other in found)]
+
+
+def _named_by_fields() -> list[SignalModel]:
+    return [m for m in MODELS.values() if not m.border.only_by_name]
+
+
+def _varying(model: SignalModel) -> set[str]:
+    """Fields of the columns that vary from image to image."""
+    return {column.bids_field for column in model.border.columns if column.varies}
+
+
+def _fits(model: SignalModel, sidecars: Sequence[Sidecar]) -> bool:
+    """Whether all varying columns of a model vary, and the others are there or have a default."""
+    constant = [c.bids_field for c in model.border.columns if not c.varies and c.default is None]
+    return all(_varies(sidecars, key) for key in _varying(model)) and all(
+        key in card.fields for key in constant for card in sidecars
+    )
 
 
 def _varies(sidecars: Sequence[Sidecar], key: str) -> bool:
@@ -213,57 +236,120 @@ def _varies(sidecars: Sequence[Sidecar], key: str) -> bool:
     return None not in values and any(value != values[0] for value in values)
 
 
-def _times_of(series: Sequence[str], sidecars: Sequence[Sidecar], times: str) -> np.ndarray:
-    """Times in ms, in the order of the files or of the list in the only sidecar."""
-    key = FIELDS[times]
-    values = [_value(path, card, key) for path, card in zip(series, sidecars, strict=True)]
+def _why_no_model(
+    series: Sequence[str], sidecars: Sequence[Sidecar], fitting: Sequence[SignalModel]
+) -> str:
+    """Why the sidecars do not say which signal model a series belongs to."""
+    if Path(series[0]).is_dir():
+        return f"{series[0]} is a folder; give its files, in the order of their times."
+    card = next((c for c in sidecars if not c.files), sidecars[0])
+    if fitting:
+        fields = dict.fromkeys(key for model in fitting for key in sorted(_varying(model)))
+        why = f"in {card.name} both {' and '.join(fields)} vary"
+    elif card.files:
+        fields = dict.fromkeys(key for m in _named_by_fields() for key in sorted(_varying(m)))
+        why = f"{card.name} holds no list of {' or '.join(fields)}"
+    else:
+        image = Path(series[sidecars.index(card)]).name
+        why = f"{image} has no sidecar {card.name} to read them from"
+    ways = dict.fromkeys(
+        " and ".join(f"{c.words} with `{c.option}`" for c in m.border.columns if c.default is None)
+        for m in _named_by_fields()
+    )
+    return f"give {' or '.join(ways)}: {why}."
+
+
+def _table(series: Sequence[str], sidecars: Sequence[Sidecar], model: SignalModel) -> np.ndarray:
+    """Protocol (N, D), in the order of the files or of the lists in the only sidecar."""
+    borders = model.border.columns
+    columns = [_column(series, sidecars, column, len(borders) > 1) for column in borders]
+    N = max(len(values) for values in columns) if len(series) == 1 else len(series)
+    for column, values in zip(borders, columns, strict=True):
+        if len(values) not in (1, N):
+            raise BidsError(
+                f"{sidecars[0].name}: {column.bids_field} lists {len(values)} {column.words}, but "
+                f"there are {N} images; expected one number for each, or one for all."
+            )
+    table = np.stack([np.broadcast_to(values, N) for values in columns], axis=-1)
+    if len(series) == 1 and N == 1 and not any(_is_list(sidecars, c.bids_field) for c in borders):
+        fields = " or ".join(sorted(_varying(model)))
+        raise BidsError(f"{sidecars[0].name}: {fields} {_SINGLE}")
+    return table
+
+
+_SINGLE = (
+    "is a single number; one 4-D file needs a list of them, otherwise give one file for each image."
+)
+
+
+def _is_list(sidecars: Sequence[Sidecar], key: str) -> bool:
+    return any(isinstance(card.fields.get(key), list) for card in sidecars)
+
+
+def _column(
+    series: Sequence[str], sidecars: Sequence[Sidecar], column: ColumnBorder, one_of_several: bool
+) -> np.ndarray:
+    """Values of a column in its unit; one value where it holds for all images."""
+    key = column.bids_field
+    if column.default is not None and not any(key in card.fields for card in sidecars):
+        return np.array([column.default])
+    values = [_value(path, card, column) for path, card in zip(series, sidecars, strict=True)]
     if len(series) > 1:
         for card, value in zip(sidecars, values, strict=True):
             if isinstance(value, list) and len(value) != 1:
                 raise BidsError(
-                    f"{card.name}: {key} lists {len(value)} times for one of {len(series)} files; "
-                    "expected one number."
+                    f"{card.name}: {key} lists {len(value)} {_kind(column)} for one of "
+                    f"{len(series)} files; expected one number."
                 )
-        flat = [value[0] if isinstance(value, list) else value for value in values]
+        listed = [value[0] if isinstance(value, list) else value for value in values]
     elif isinstance(values[0], list):
-        flat = values[0]
+        listed = values[0]
+    elif one_of_several:
+        listed = [values[0]]
     else:
+        raise BidsError(f"{sidecars[0].name}: {key} {_SINGLE}")
+    cards = sidecars if len(sidecars) > 1 else list(sidecars) * len(listed)
+    found = [_in_unit(card, column, value) for card, value in zip(cards, listed, strict=True)]
+    low = column.plausible_largest[0]
+    if column.is_time and found and max(found) < low:
         raise BidsError(
-            f"{sidecars[0].name}: {key} is a single number; one 4-D file needs a list of times, "
-            "otherwise give one file for each time."
+            f"{sidecars[0].name}: all {key} are below {low:g} ms (up to "
+            f"{max(found) / column.bids_factor:g} s); expected seconds."
         )
-    cards = sidecars if len(sidecars) > 1 else list(sidecars) * len(flat)
-    tau = np.array([_ms(card, key, v, times) for card, v in zip(cards, flat, strict=True)])
-    low = 1000 * _PLAUSIBLE[times][0]
-    if len(tau) and tau.max() < low:
-        raise BidsError(
-            f"{sidecars[0].name}: all {key} are below {low:g} ms (up to {tau.max() / 1000:g} s); "
-            "expected seconds."
-        )
-    return tau
+    return check_column(np.array(found), column, sidecars[0].name)
 
 
-def _value(path: str, card: Sidecar, key: str) -> Any:
+def _kind(column: ColumnBorder) -> str:
+    return "times" if column.is_time else column.words
+
+
+def _value(path: str, card: Sidecar, column: ColumnBorder) -> Any:
+    key, image = column.bids_field, Path(path).name
     if not card.files:
         raise BidsError(
-            f"{Path(path).name} has no sidecar ({card.expected.name}), from which its {key} would "
-            "be read."
+            f"{image} has no sidecar ({card.expected.name}), from which its {key} would be read."
         )
     if key not in card.fields:
-        raise BidsError(f"{card.name} has no {key}, which {Path(path).name} needs (in seconds).")
+        unit = " (in seconds)" if column.is_time else ""
+        raise BidsError(f"{card.name} has no {key}, which {image} needs{unit}.")
     return card.fields[key]
 
 
-def _ms(card: Sidecar, key: str, value: Any, times: str) -> float:
-    """One time in ms, refused if it is no positive number of seconds."""
-    seconds = number(value)
-    if seconds is None or not seconds > 0:
-        raise BidsError(f"{card.name}: {key} is {value!r}; expected a positive number of seconds.")
-    if seconds > _PLAUSIBLE[times][1]:
+def _in_unit(card: Sidecar, column: ColumnBorder, value: Any) -> float:
+    """One value in the column's unit, refused if it is not plausible in the field's unit."""
+    key, found = column.bids_field, number(value)
+    unit = "seconds" if column.is_time else column.words
+    if found is None or not found > 0:
+        what = "a positive number of seconds" if column.is_time else f"positive {column.words}"
+        raise BidsError(f"{card.name}: {key} is {value!r}; expected {what}.")
+    low, high = (limit / column.bids_factor for limit in column.plausible)
+    if column.is_time and found > high:
+        raise BidsError(f"{card.name}: {key} is {found:g}, which looks like ms; expected {unit}.")
+    if not low <= found <= high:
         raise BidsError(
-            f"{card.name}: {key} is {seconds:g}, which looks like ms; expected seconds."
+            f"{card.name}: {key} is {found:g}; expected {unit} from {low:g} to {high:g}."
         )
-    return round(seconds * 1000.0, 6)
+    return round(found * column.bids_factor, 6)
 
 
 def _check_given(
@@ -272,32 +358,46 @@ def _check_given(
     sidecars: Sequence[Sidecar],
     given: Protocol,
 ) -> None:
-    """Refuse times given that the sidecars contradict; sidecars that are silent do not."""
+    """Refuse a given protocol that the sidecars contradict; sidecars that are silent do not."""
     suffix = names[0].suffix if names[0] is not None else ""
-    if SUFFIXES.get(suffix, given.model.times) != given.model.times:
+    expected = model_of_suffix(suffix)
+    first = given.model.border.columns[0]
+    if expected is not None and first.option not in {c.option for c in expected.border.columns}:
+        column = expected.border.columns[0]
         raise BidsError(
-            f"{Path(series[0]).name} is {suffix}: give its times with --{SUFFIXES[suffix]}, not "
-            f"--{given.model.times}."
+            f"{Path(series[0]).name} is {suffix}: give its {column.words} with `{column.option}`, "
+            f"not `{first.option}`."
         )
-    key = FIELDS[given.model.times]
-    if len(series) == 1:
+    for d, column in enumerate(given.model.border.columns):
+        _check_given_column(sidecars, given, d, column)
+
+
+def _check_given_column(
+    sidecars: Sequence[Sidecar], given: Protocol, d: int, column: ColumnBorder
+) -> None:
+    key = column.bids_field
+    if len(sidecars) == 1:
         listed = sidecars[0].fields.get(key)
         if not isinstance(listed, list):
             return
         if len(listed) != given.num_images:
             raise BidsError(
-                f"{sidecars[0].name} lists {len(listed)} times ({key}), {given.name} "
-                f"{given.num_images}. Leave --{given.model.times} out or mend one of them."
+                f"{sidecars[0].name} lists {len(listed)} {_kind(column)} ({key}), {given.name} "
+                f"{given.num_images}. Leave `{column.option}` out or mend one of them."
             )
         found = [(sidecars[0], value) for value in listed]
     else:
         found = [(card, card.fields.get(key)) for card in sidecars]
-    for n, ((card, value), tau) in enumerate(zip(found, given.tau, strict=False)):
-        seconds = number(value[0] if isinstance(value, list) and len(value) == 1 else value)
-        if seconds is not None and not same_time(seconds * 1000, tau):
+    if given.by_slice:  # sidecars list one protocol for all slices
+        return
+    word, unit, theirs = ("time", " ms", " s") if column.is_time else (column.symbol, "", "")
+    values = given.table[:, d]
+    for n, ((card, value), own) in enumerate(zip(found, values, strict=False)):
+        stated = number(value[0] if isinstance(value, list) and len(value) == 1 else value)
+        if stated is not None and not same_number(stated * column.bids_factor, own):
             raise BidsError(
-                f"{card.name}: {key} is {seconds:g} s, but time {n + 1} of {given.name} is "
-                f"{tau:g} ms. Files are taken in the order given; leave --{given.model.times} out "
+                f"{card.name}: {key} is {stated:g}{theirs}, but {word} {n + 1} of {given.name} is "
+                f"{own:g}{unit}. Files are taken in the order given; leave `{column.option}` out "
                 "or mend one of them."
             )
 
@@ -307,7 +407,10 @@ def _check_order(series: Sequence[str], sidecars: Sequence[Sidecar], given: Prot
 
     Only where the sidecars do not say the times: they would have been compared.
     """
-    if all(number(card.fields.get(FIELDS[given.model.times])) is not None for card in sidecars):
+    column = given.model.border.columns[0]
+    if given.by_slice or not column.is_time:
+        return
+    if all(number(card.fields.get(column.bids_field)) is not None for card in sidecars):
         return
     numbered = sorted(series, key=_number_key)
     moved = [n for n, path in enumerate(series) if path != numbered[n]]
@@ -330,16 +433,17 @@ def _number_key(path: str) -> list[tuple[int, float, str]]:
 
 
 def _constants(sidecars: Sequence[Sidecar]) -> dict[str, Any]:
-    """Fields with one value in all sidecars; the list of a 4-D file's times is none.
+    """Fields with one value in all sidecars; the list of a 4-D file's protocol is none.
 
     What JSON does not know, such as an infinite number, is left out.
     """
     first = sidecars[0].fields
+    columns = {column.bids_field for model in MODELS.values() for column in model.border.columns}
     return {
         key: value
         for key, value in first.items()
         if all(key in card.fields and card.fields[key] == value for card in sidecars)
-        and not (key in FIELDS.values() and isinstance(value, list))
+        and not (key in columns and isinstance(value, list))
         and _is_json(value)
     }
 
@@ -353,8 +457,8 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _protocol_name(name: BidsName | None, times: str, card: Sidecar) -> str:
-    """Name of the series' times for messages and sidecars."""
+def _protocol_name(name: BidsName | None, model: SignalModel, card: Sidecar) -> str:
+    """Name of the series' protocol for messages and sidecars."""
     if name is None or not name.entities:
         return card.name
-    return entity_name(name.without(INDEX[times], "part"), name.suffix)
+    return entity_name(name.without(model.border.bids_entity, "part"), name.suffix)

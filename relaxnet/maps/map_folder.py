@@ -5,15 +5,52 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from relaxnet.io.nifti import Series, save_map
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import roi_columns, roi_csv
 from relaxnet.maps.status import levels
 from relaxsim.core.folders import check_writable, nearest_existing, written_by
+
+
+def _same_name(stem: str) -> str:
+    return stem
+
+
+def _same_unit(stem: str, unit: str) -> tuple[str, float]:
+    return unit, 1.0
+
+
+def _same_card(stem: str, card: Mapping[str, Any]) -> Mapping[str, Any]:
+    return card
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """What the files of a run are called and what their JSON files say, by the stems of the maps.
+
+    The default is that of ``relaxnet predict``: stems as names, units of the signal model.
+
+    Attributes
+    ----------
+    name : callable
+        ``name(stem)``: file name without ending.
+    unit : callable
+        ``unit(stem, unit)``: unit in the files and the factor to it, of the unit in memory.
+    sidecar : callable
+        ``sidecar(stem, card)``: content of the JSON file; `card` is that of ``relaxnet predict``,
+        with the unit in the files.
+    """
+
+    name: Callable[[str], str] = _same_name
+    unit: Callable[[str, str], tuple[str, float]] = _same_unit
+    sidecar: Callable[[str, Mapping[str, Any]], Mapping[str, Any]] = _same_card
 
 
 def check_out(
@@ -70,7 +107,8 @@ def write_maps(
     series: Series,
     shared: Mapping[str, Any],
     rois: Sequence[Mapping[str, Any]] = (),
-    report: bool = False,
+    layout: MapLayout | None = None,
+    complete: Callable[[Path], object] | None = None,
 ) -> None:
     """Write all files to a temporary folder on the target's disk, then move them there.
 
@@ -86,31 +124,42 @@ def write_maps(
         What all JSON files say.
     rois : sequence of mappings
         Rows of the table of regions; without any there is no table.
-    report : bool
-        Also write report.html.
+    layout : MapLayout, optional
+        Names, units and JSON files.
+    complete : callable
+        ``complete(folder)`` adds what is made from the files, such as a report, while the folder is
+        still the temporary one.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written; the target is as it was then.
     """
+    out = out.resolve()  # a link may lead to another disk
     out.parent.mkdir(parents=True, exist_ok=True)
-    place = out if out.is_dir() else out.parent
-    with tempfile.TemporaryDirectory(dir=place, prefix=".maps-") as temporary:
-        folder = Path(temporary) / "maps"
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
+        folder = Path(place) / "maps"
         folder.mkdir()
-        _write_files(folder, maps, series, shared)
+        _write_files(folder, maps, series, shared, layout or MapLayout())
         if rois:
             _write_table(folder, maps, shared, rois)
-        if report:
-            from relaxnet.report.page import write_report
+        if complete is not None:
+            complete(folder)
+        _move(folder, out)
 
-            write_report(folder)
-        if not out.exists():
-            folder.replace(out)
-            return
-        new = sorted(folder.iterdir())
-        replaced = {path.name for path in new}
-        stale = [path for path in earlier_files(out) if path.name not in replaced]
-        for path in new:
-            path.replace(out / path.name)
-        for path in stale:
-            path.unlink()
+
+def _move(folder: Path, out: Path) -> None:
+    """Rename a folder to another one or, where that is there, its files into it."""
+    if not out.exists():
+        folder.replace(out)
+        return
+    new = sorted(folder.iterdir())
+    replaced = {path.name for path in new}
+    stale = [path for path in earlier_files(out) if path.name not in replaced]
+    for path in new:
+        path.replace(out / path.name)
+    for path in stale:
+        path.unlink()
 
 
 def earlier_files(out: Path) -> list[Path]:
@@ -130,17 +179,34 @@ def _is_ours(report: Path) -> bool:
         return b'content="relaxnet ' in file.read(1000)
 
 
-def _write_files(folder: Path, maps: Maps, series: Series, shared: Mapping[str, Any]) -> None:
+def _write_files(
+    folder: Path, maps: Maps, series: Series, shared: Mapping[str, Any], layout: MapLayout
+) -> None:
     for stem, (values, unit) in maps.named().items():
-        sidecar = {"Units": unit, **shared}
-        if stem == "status":
-            sidecar["Levels"] = levels()
+        extra: dict[str, Any] = {"Levels": levels()} if stem == "status" else {}
         if stem.endswith("std"):
-            sidecar["NotIdentifiable"] = "inf"
-        save_map(folder / f"{stem}.nii.gz", values, series, sidecar)
+            extra["NotIdentifiable"] = "inf"
+        _write_map(folder, stem, values, unit, series, {**shared, **extra}, layout)
     if maps.predicted is not None:
-        sidecar = {"Units": "a.u.", "Content": "signal of the estimates, in the series' order"}
-        save_map(folder / "fit.nii.gz", maps.predicted, series, {**sidecar, **shared})
+        extra = {"Content": "signal of the estimates, in the series' order"}
+        unit = maps.model.units[0]
+        _write_map(folder, "fit", maps.predicted, unit, series, {**extra, **shared}, layout)
+
+
+def _write_map(
+    folder: Path,
+    stem: str,
+    values: np.ndarray,
+    unit: str,
+    series: Series,
+    card: Mapping[str, Any],
+    layout: MapLayout,
+) -> None:
+    unit, factor = layout.unit(stem, unit)
+    if factor != 1.0:
+        values = np.asarray(values, np.float32) * np.float32(factor)
+    sidecar = layout.sidecar(stem, {"Units": unit, **card})
+    save_map(folder / f"{layout.name(stem)}.nii.gz", values, series, sidecar)
 
 
 def _write_table(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxnet.io.bids_names import DESCRIPTION, BidsError, dataset_root, read_json
 from relaxnet.io.nifti import Series, axis_codes, by, load_map
 from relaxnet.maps.status import LEGEND, OUTSIDE, WITHOUT_ESTIMATE
 from relaxsim.models.registry import MODELS
@@ -23,9 +24,12 @@ _NAME = re.compile(
     r"(?P<entities>(?:[a-z]+-[A-Za-z0-9]+_)+)?"
     r"(?P<stem>[A-Za-z][A-Za-z0-9]*(?:map|std)|residual|status)\.nii\.gz$"
 )
-_UNITS = {"T1": "ms", "T2": "ms", "B": "1"}
+#: Start of the BIDS URI of a file of the raw dataset.
+_RAW = "bids:raw:"
 #: Factor from one unit of time to another.
 _FACTORS = {("s", "ms"): 1000.0, ("ms", "s"): 0.001}
+#: Place of a map among those of a run: what the sequence measures, the amplitude, other parameters.
+_MAIN, _AMPLITUDE, _PARAMETER, _UNKNOWN = range(4)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def read_run(folder: str | Path) -> Run:
         folder=folder,
         series="_".join(_without_desc(files[parameters[0]].name.split("_")[:-1])),
         maps=maps,
-        sidecar=cards[parameters[0]],
+        sidecar=_like_predict(cards[parameters[0]], files[parameters[0]]),
         legend=_legend(cards.get("status", {})),
         slice_axis=first.slice_axis,
         codes=axis_codes(first),
@@ -176,19 +180,46 @@ def in_one_unit(runs: Sequence[Run]) -> list[Run]:
     """
     units: dict[str, str] = {}
     for run in runs:
-        for stem, own in run.maps.items():
-            units.setdefault(stem, own.unit)
+        for stem, found in run.maps.items():
+            units.setdefault(stem, found.unit)
     return [
-        replace(run, maps={stem: _in_unit(own, units[stem]) for stem, own in run.maps.items()})
+        replace(run, maps={s: _in_unit(found, units[s]) for s, found in run.maps.items()})
         for run in runs
     ]
 
 
-def _in_unit(own: RunMap, unit: str) -> RunMap:
-    factor = _FACTORS.get((own.unit, unit))
+def in_model_units(run: Run) -> Run:
+    """A run with its maps in the units of its signal model, those of ``relaxnet predict``.
+
+    Without a known signal model it stays as it is.
+    """
+    if run.model is None:
+        return run
+    return replace(run, maps={s: _of_model(found, run.model) for s, found in run.maps.items()})
+
+
+def _of_model(found: RunMap, model: SignalModel) -> RunMap:
+    """A map in the model's unit, of that in a BIDS derivative."""
+    for border, unit in zip(model.border.maps, model.units, strict=True):
+        if border.stem == _parameter(found.stem) and found.unit == border.bids_unit:
+            values = found.values
+            if border.bids_factor != 1.0:
+                values = values * np.float32(1.0 / border.bids_factor)
+            return replace(found, values=values, unit=unit)
+    amplitude = model.border.maps[0]
+    return replace(found, unit=model.units[0]) if found.unit == amplitude.bids_unit else found
+
+
+def _in_unit(found: RunMap, unit: str) -> RunMap:
+    factor = _FACTORS.get((found.unit, unit))
     if factor is None:
-        return own
-    return replace(own, values=own.values * np.float32(factor), unit=unit)
+        return found
+    return replace(found, values=found.values * np.float32(factor), unit=unit)
+
+
+def _parameter(stem: str) -> str:
+    """Stem of a parameter, of that of its map or its standard deviation."""
+    return stem[:-3]
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -199,8 +230,9 @@ def _files(path: Path) -> dict[str, Path]:
     groups: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.glob(f"*{_ENDING}")):
         if found := _NAME.match(file.name):
-            series = _series_of(found["entities"] or "", found["stem"])
-            groups.setdefault(series, {})[found["stem"]] = file
+            series = _series_of(found["entities"] or "", found["stem"], file)
+            stem = _stem_of_suffix(found["stem"]) if found["entities"] else found["stem"]
+            groups.setdefault(series, {})[stem] = file
     groups = {key: files for key, files in groups.items() if any(s.endswith("map") for s in files)}
     if path != folder:
         groups = {key: files for key, files in groups.items() if path in files.values()}
@@ -218,12 +250,30 @@ def _files(path: Path) -> dict[str, Path]:
     return next(iter(groups.values()))
 
 
-def _series_of(entities: str, stem: str) -> str:
-    """Series of a BIDS map: its entities, and the suffix that ``desc-`` or the map itself tells."""
+def _series_of(entities: str, suffix: str, file: Path) -> str:
+    """Series of a BIDS map: its entities, and the raw suffix that ``desc-`` or the map tells."""
     parts = [part for part in entities.split("_") if part]
     desc = [part.removeprefix("desc-") for part in parts if part.startswith("desc-")]
-    main = {"T1map": "IRT1", "T2map": "MESE"}.get(stem, "") if parts else ""
-    return "_".join([*_without_desc(parts), desc[0] if desc else main])
+    raw = _raw_suffix(suffix, file) if parts and not desc else ""
+    return "_".join([*_without_desc(parts), desc[0] if desc else raw])
+
+
+def _raw_suffix(suffix: str, file: Path) -> str:
+    """Suffix of the series that a main map was made of; of several by the map's sidecar."""
+    models = [m for m in MODELS.values() if m.border.maps[-1].derivative_suffix == suffix]
+    models = [m for m in models if m.border.bids_suffix]
+    if len(models) > 1:
+        named = _card(_beside(file)).get("SignalModel")
+        models = [m for m in models if m.name == named] or models
+    return models[0].border.bids_suffix if models else ""
+
+
+def _stem_of_suffix(suffix: str) -> str:
+    """Stem of a map, of its suffix in a BIDS derivative."""
+    for border in (border for model in MODELS.values() for border in model.border.maps):
+        if border.derivative_suffix == suffix:
+            return f"{border.stem}map"
+    return suffix
 
 
 def _without_desc(entities: Sequence[str]) -> list[str]:
@@ -245,15 +295,32 @@ def _load(path: Path) -> Series:
 
 
 def _rank(stem: str) -> tuple[int, str]:
-    """Relaxation times first, then M0, then what else there is."""
-    order = {"T1": 0, "T2": 0, "M0": 1, "B": 2}
-    return order.get(stem[:-3], 3), stem
+    """Main parameters first, then amplitudes, then what else there is."""
+    ranks = [_rank_in(model, _parameter(stem)) for model in MODELS.values()]
+    return min(ranks, default=_UNKNOWN), stem
+
+
+def _rank_in(model: SignalModel, parameter: str) -> int:
+    """Place of a parameter's map among those of a model."""
+    stems = [border.stem for border in model.border.maps]
+    if parameter not in stems:
+        return _UNKNOWN
+    if parameter == stems[-1]:
+        return _MAIN
+    return _AMPLITUDE if parameter == stems[0] else _PARAMETER
 
 
 def _unit(stem: str) -> str:
+    """Unit of a map whose sidecar names none, as ``relaxnet predict`` writes it."""
     if stem == "residual":
         return "sigma"
-    return "1" if stem == "status" else _UNITS.get(stem[:-3], "a.u.")
+    if stem == "status":
+        return "1"
+    for model in MODELS.values():
+        for border, unit in zip(model.border.maps, model.units, strict=True):
+            if border.stem == _parameter(stem):
+                return unit
+    return "a.u."
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -266,6 +333,45 @@ def _card(path: Path) -> dict[str, Any]:
         return {}
     inner = content.get("Relaxnet")  # of relaxnet bids: what is no field of BIDS
     return {**content, **inner} if isinstance(inner, dict) else content
+
+
+def _like_predict(card: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Sidecar with the fields of ``relaxnet predict``, of that of a map in a BIDS derivative.
+
+    The protocol gets the units of the signal model, and sources become paths.
+    """
+    model = MODELS.get(str(card.get("SignalModel")))
+    if "Relaxnet" not in card or model is None:
+        return card
+    columns = {
+        column.sidecar_field: [round(v * column.bids_factor, 6) for v in values]
+        for column in model.border.columns
+        if (values := _numbers(card.get(column.derivative_field)))
+    }
+    sources = card.get("Sources")
+    if not isinstance(sources, list):
+        return {**columns, **card}
+    return {**columns, **card, "Sources": _paths_of(sources, file)}
+
+
+def _numbers(values: Any) -> list[float]:
+    """A list of numbers; empty if it is none."""
+    is_list = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+    return values if is_list else []
+
+
+def _paths_of(sources: Sequence[Any], file: Path) -> list[str]:
+    """Files of the raw dataset that a derivative links to, of their BIDS URIs."""
+    root = dataset_root(file)
+    try:
+        raw = read_json(Path(root or file.parent) / DESCRIPTION)["DatasetLinks"]["raw"]
+    except (BidsError, KeyError, TypeError):
+        return [str(source) for source in sources]
+    place = (Path(root or file.parent).resolve() / str(raw)).resolve()
+    return [
+        str(place / str(source).removeprefix(_RAW)) if str(source).startswith(_RAW) else str(source)
+        for source in sources
+    ]
 
 
 def _legend(card: dict[str, Any]) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Sidecars: what the JSON files beside maps say, and what those beside a series say."""
+"""Sidecars: what the JSON files beside maps say."""
 
 from __future__ import annotations
 
@@ -11,20 +11,11 @@ from typing import Any
 import numpy as np
 
 from relaxnet import __version__
-from relaxnet.io.bids_names import read_sidecar
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.status import shares
 
 #: Method -> what its maps of standard deviations are.
 STD_SOURCE = {"mle": "Cramer-Rao bound", "rim": "error head, calibrated"}
-
-
-def input_sidecar(paths: Sequence[Path]) -> dict[str, Any]:
-    """Fields of the first image's sidecars, as BIDS inherits them; empty if none can be read."""
-    try:
-        return dict(read_sidecar(paths[0]).fields)
-    except (OSError, ValueError):
-        return {}
 
 
 def sidecar_of(

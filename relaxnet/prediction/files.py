@@ -15,7 +15,7 @@ from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.io.nifti import Series, by
 from relaxnet.maps.look_locker import check_method
-from relaxnet.maps.map_folder import check_out, check_space, write_maps
+from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_name
 from relaxnet.maps.roi import roi_rows
 from relaxnet.maps.sidecar import sidecar_of
@@ -83,6 +83,7 @@ def predict_files(
     method: str | None = None,
     model: str | Path = "",
     listener: Listener | None = None,
+    complete: Callable[[Path], object] | None = None,
     **options: Any,
 ) -> Maps:
     """Read a series from NIfTI, estimate its maps and write them to a folder.
@@ -104,6 +105,9 @@ def predict_files(
         Network; default: the one shipped for the times.
     listener : Listener, optional
         Whom to tell how it goes.
+    complete : callable, optional
+        ``complete(folder)`` adds what is made from the files while the folder is still a temporary
+        one: `relaxnet.report.page.write_report` for a report, with the option `report`.
     **options
         Others of `Request`, by name: `mask`, `sigma`, `signed`, `fit`, `skip_first`, `overwrite`,
         `compare`, `look_locker`, `save_fit`, `rois`, `roi_names`, `force`, `report`; and `tr`,
@@ -148,18 +152,29 @@ def predict_files(
         network=str(model),
         fit=replace(fit, tr=taken.tr),
         notes=taken.notes,
+        sidecar=taken.fields,
         **options,
     )
-    return predict_request(request, listener)
+    return predict_request(request, listener, complete=complete)
 
 
-def predict_request(request: Request, listener: Listener | None = None) -> Maps:
+def predict_request(
+    request: Request,
+    listener: Listener | None = None,
+    *,
+    layout: MapLayout | None = None,
+    complete: Callable[[Path], object] | None = None,
+) -> Maps:
     """Read a series, estimate its maps and write them.
 
     Parameters
     ----------
     request : Request
     listener : Listener, optional
+    layout : MapLayout, optional
+        Names, units and sidecars of the files.
+    complete : callable, optional
+        ``complete(folder)`` adds what is made from the files, such as a report.
 
     Returns
     -------
@@ -198,7 +213,8 @@ def predict_request(request: Request, listener: Listener | None = None) -> Maps:
         data.series,
         sidecar_of(maps, data.tau, *words, extra),
         rows,
-        request.report,
+        layout,
+        complete,
     )
     _say_what(tell, request, maps, data, len(rows))
     tell.detail(f"took {time.perf_counter() - begin:.1f} s")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.inputs import load_labels, load_mask, load_series, load_sigma
 from relaxnet.io.nifti import Series, by
 from relaxnet.maps.roi import read_names
-from relaxnet.maps.sidecar import input_sidecar
 from relaxnet.series.foreground import RULES, mask_and_rule
 from relaxsim.models.protocols import Protocol
 
@@ -57,9 +57,11 @@ class Request:
     force : bool
         Take a network far outside its envelope.
     report : bool
-        Also write report.html.
+        The folder will also hold report.html, which `complete` of `predict_request` writes.
     notes : tuple of str
         What a user should know of the request, a line each.
+    sidecar : mapping
+        Fields of the first image's JSON file (`relaxnet.io.bids_times.Acquisition`).
     """
 
     series: tuple[str, ...]
@@ -82,6 +84,7 @@ class Request:
     force: bool = False
     report: bool = False
     notes: tuple[str, ...] = ()
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
@@ -145,7 +148,7 @@ def read_input(request: Request) -> RunInput:
         sigma,
         load_labels(request.rois, series) if request.rois else None,
         read_names(request.roi_names) if request.roi_names else None,
-        input_sidecar(series.paths),
+        dict(request.sidecar),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relaxnet import __version__
-from relaxnet.maps.reader import Run, read_run
+from relaxnet.maps.reader import Run, in_model_units, read_run
 from relaxnet.report.facts import Facts, facts_of, main_stem
 from relaxnet.report.methods import bibtex, methods
 from relaxnet.report.results import (
@@ -60,7 +60,7 @@ def write_report(
     OSError
         If the report cannot be written.
     """
-    run = read_run(maps_dir)
+    run = in_model_units(read_run(maps_dir))
     if facts_of(run).protocol is None:
         raise ValueError(
             f"{run.folder}: the JSON files beside the maps name no signal model and protocol. "

@@ -97,6 +97,11 @@ class MapBorder:
     bids_factor: float = 1.0
     trained: Mapping[str, tuple[float, float]] | None = None
 
+    @property
+    def derivative_suffix(self) -> str:
+        """Suffix of its files in a BIDS derivative: that of the specification, else the stem's."""
+        return self.bids_suffix or f"{self.stem}map"
+
 
 @dataclass(frozen=True)
 class KnownBorder:
@@ -135,12 +140,16 @@ class Caution:
         or None, bool (...).
     of_sidecar : callable, optional
         ``of_sidecar(fields)``: a note about what a raw sidecar says.
+    of_readout : callable, optional
+        ``of_readout(fields)``: a note where a fit with a repetition time assumes another readout
+        than a raw sidecar names.
     """
 
     of_series: Callable[[np.ndarray, np.ndarray, np.ndarray, float], str | None] | None = None
     of_protocol: Callable[[np.ndarray], str | None] | None = None
     of_estimate: Callable[[np.ndarray, np.ndarray | None, np.ndarray], str | None] | None = None
     of_sidecar: Callable[[Mapping[str, Any]], str | None] | None = None
+    of_readout: Callable[[Mapping[str, Any]], str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,8 @@ class Border:
     known : tuple of KnownBorder
     bids_suffix, bids_entity : str
         Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
+    echo_train : bool
+        Whether the images of a series are echoes of one train, of which the first may be left out.
     default_network : str
         Shipped network; empty if there is none.
     only_by_name : bool
@@ -229,6 +240,7 @@ class Border:
     known: tuple[KnownBorder, ...] = ()
     bids_suffix: str = ""
     bids_entity: str = ""
+    echo_train: bool = False
     default_network: str = ""
     only_by_name: bool = False
     signal_only: str = ""

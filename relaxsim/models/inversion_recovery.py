@@ -215,6 +215,16 @@ def _named_look_locker(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _other_readout(fields: Mapping[str, Any]) -> str | None:
+    """Sentence if a sidecar names a readout other than one of 90 degrees a repetition time."""
+    if fields.get("LookLocker") is True:
+        return "`tr` assumes one 90-degree readout a TR; the sidecars say LookLocker"
+    angle = fields.get("FlipAngle")
+    if isinstance(angle, int | float) and 0 <= angle <= 360 and abs(angle - 90) > 10:
+        return f"`tr` assumes a 90-degree readout; the sidecars say FlipAngle {angle:g}"
+    return None
+
+
 _BORDER = Border(
     sequence="ir",
     title="inversion recovery",
@@ -238,6 +248,7 @@ _BORDER = Border(
         MapBorder(
             "M0",
             "Amplitude A of the signal model, in the unit of the images",
+            bids_suffix="M0map",
             bids_unit="arbitrary",
         ),
         MapBorder(
@@ -281,7 +292,12 @@ _BORDER = Border(
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
         papers=(_DEICHMANN,),
     ),
-    caution=Caution(of_protocol=_even_times, of_estimate=_large_b, of_sidecar=_named_look_locker),
+    caution=Caution(
+        of_protocol=_even_times,
+        of_estimate=_large_b,
+        of_sidecar=_named_look_locker,
+        of_readout=_other_readout,
+    ),
 )
 
 MODEL = SignalModel(

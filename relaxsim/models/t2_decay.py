@@ -139,6 +139,7 @@ _BORDER = Border(
         MapBorder(
             "M0",
             "Amplitude A of the signal model, in the unit of the images",
+            bids_suffix="M0map",
             bids_unit="arbitrary",
         ),
         MapBorder(
@@ -158,6 +159,7 @@ _BORDER = Border(
     fit_papers=(SABIDUSSI,),
     bids_suffix="MESE",
     bids_entity="echo",
+    echo_train=True,
     default_network="rim-t2",
     caution=Caution(of_series=_stimulated_echoes),
 )

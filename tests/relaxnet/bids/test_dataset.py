@@ -8,7 +8,7 @@ from relaxnet.bids.dataset import (
     check_dataset,
     chosen_subjects,
     find_collections,
-    find_mask,
+    find_match,
     other_suffixes,
 )
 from relaxnet.io.bids_names import BidsError
@@ -58,7 +58,7 @@ def test_ten_and_more_images_count_by_number(root):
 def test_subjects_by_label(root):
     assert chosen_subjects(root, []) == ["01", "02"]
     assert chosen_subjects(root, ["sub-02", "02"]) == ["02"]
-    with pytest.raises(BidsError, match=r"--participant-label 9: .* no sub-9 \(01, 02\)"):
+    with pytest.raises(BidsError, match=r"`participants` 9: .* no sub-9 \(01, 02\)"):
         chosen_subjects(root, ["9"])
 
 
@@ -134,7 +134,8 @@ class TestMasks:
             write_json(root / "derivatives/brain/x" / name)
 
     def of(self, root, subject, n=0):
-        return find_mask(self.pattern, root, find_collections(root, subject)[n]).name
+        collection = find_collections(root, subject)[n]
+        return find_match(self.pattern, root, collection, "mask").name
 
     def test_of_subject_and_session(self, root):
         self.place(
@@ -161,5 +162,6 @@ class TestMasks:
 
     def test_absolute_patterns(self, root):
         self.place(root, "sub-01_mask.nii.gz")
-        found = find_mask(f"{root}/{self.pattern}", root.parent, find_collections(root, "01")[0])
+        (first, _) = find_collections(root, "01")
+        found = find_match(f"{root}/{self.pattern}", root.parent, first, "mask")
         assert found.name == "sub-01_mask.nii.gz"

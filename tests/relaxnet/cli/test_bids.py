@@ -171,19 +171,19 @@ def test_goes_on_after_what_fails_and_lists_it(raw):
 
 def test_nothing_of_a_series_whose_maps_were_half_written_is_published(place, monkeypatch):
     """A full disk, say: neither half of the new maps nor new ones among those of another method."""
-    from relaxnet.bids import derivative as bids_derivative
+    from relaxnet.maps import map_folder
 
     out = place / "ds/derivatives/relaxnet"
     before = {p: p.read_bytes() for p in out.rglob("sub-*") if p.is_file()}
-    whole = bids_derivative.rescale_map
+    whole = map_folder.save_map
 
-    def full(image, target, *more):
+    def full(target, *more):
         if "sub-02_ses-a_desc-IRT1_T1std" in str(target):
             target.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        whole(image, target, *more)
+        whole(target, *more)
 
-    monkeypatch.setattr(bids_derivative, "rescale_map", full)
+    monkeypatch.setattr(map_folder, "save_map", full)
     one = ("--participant-label", "02", "--session-label", "a")
     said = call(*MLE, *one, "--overwrite", "--lambda-b", "50", code=1)
     assert "No space left on device" in said

@@ -19,6 +19,7 @@ from relaxnet.networks.registry import checksum, shipped_models
 from relaxnet.networks.rim import RIM
 from relaxnet.prediction.files import _output_names, predict_request
 from relaxnet.prediction.request import Request
+from relaxnet.report.page import write_report
 from relaxsim.models.protocols import Protocol
 from relaxsim.models.registry import model_of
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -387,7 +388,7 @@ def test_every_file_is_one_that_was_looked_for_before(folder, times):
         rois="labels.nii.gz",
         report=True,
     )
-    predict_request(request)
+    predict_request(request, complete=write_report)
     written = {path.name for path in Path("maps").iterdir() if path.suffix != ".json"}
     assert written == set(_output_names(request, model_of(times)))
 

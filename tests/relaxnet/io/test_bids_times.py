@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from small_bids import TE, write_json, write_series
 from small_series import TAU
+from toy_models import add_toys, remove_toys
 
 from relaxnet.io.bids_names import BidsError
-from relaxnet.io.bids_times import read_acquisition, series_kind
+from relaxnet.io.bids_times import read_acquisition, series_model
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol
+from relaxsim.models.registry import signal_model
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
@@ -39,7 +41,7 @@ def test_seconds_become_ms_and_files_are_in_the_order_of_times(files):
     found = read_acquisition(files)
     np.testing.assert_allclose(found.protocol.tau, TAU)
     assert found.paths == tuple(reversed(files))
-    assert found.protocol.model.times == "tis"
+    assert found.protocol.model is INVERSION_RECOVERY
     assert found.protocol.name == "sub-01_IRT1"
     assert read_acquisition(sorted(files)).paths == found.paths
 
@@ -47,7 +49,7 @@ def test_seconds_become_ms_and_files_are_in_the_order_of_times(files):
 def test_echo_times_of_mese(tmp_path):
     files = [str(path) for path in write_series(tmp_path, "sub-01", "MESE")]
     found = read_acquisition(files)
-    assert found.protocol.model.times == series_kind(files) == "tes"
+    assert found.protocol.model is series_model(files) is T2_DECAY
     np.testing.assert_allclose(found.protocol.tau, TE)
 
 
@@ -58,7 +60,7 @@ def test_a_list_keeps_the_order_of_the_images(tmp_path):
 
 def test_names_that_say_nothing_are_known_by_the_field_that_varies(tmp_path):
     write_json(tmp_path / "rep-1_series.json", InversionTime=[0.1, 0.9], EchoTime=0.01)
-    assert series_kind([str(tmp_path / "rep-1_series.nii.gz")]) == "tis"
+    assert series_model([str(tmp_path / "rep-1_series.nii.gz")]) is INVERSION_RECOVERY
     for n in (1, 2):
         write_json(tmp_path / f"x_e{n}.json", EchoTime=0.02 * n, InversionTime=0.1)
     files = [str(tmp_path / f"x_e{n}.nii.gz") for n in (2, 1)]
@@ -96,7 +98,7 @@ def test_a_missing_sidecar_or_field_is_named(files, tmp_path):
     (tmp_path / card(files[2])).unlink()
     with pytest.raises(BidsError, match=r"inv-3_IRT1.nii.gz has no sidecar \(sub-01_inv-3_IRT1"):
         read_acquisition(files)
-    with pytest.raises(BidsError, match=r"--tis or .* --tes: series.nii.gz has no sidecar"):
+    with pytest.raises(BidsError, match=r"`tis` or .* `tes`: series.nii.gz has no sidecar"):
         read_acquisition([str(tmp_path / "series.nii.gz")])
 
 
@@ -135,7 +137,7 @@ def test_given_times_contradict_a_list_by_number_too(tmp_path):
     files = listed(tmp_path, InversionTime=[0.1, 0.5])
     with pytest.raises(BidsError, match=r"sub-01_IRT1.json lists 2 times .*, mine 3"):
         read_acquisition(files, tis(100, 500, 900))
-    with pytest.raises(BidsError, match="is IRT1: give its times with --tis, not --tes"):
+    with pytest.raises(BidsError, match="is IRT1: give its inversion times with `tis`, not `tes`"):
         read_acquisition(files, Protocol("mine", T2_DECAY, np.array([[10.0], [20.0]])))
 
 
@@ -221,7 +223,7 @@ class TestRepetitionTime:
 
     def test_between_readouts_is_none(self, tmp_path):
         files = self.files(tmp_path, RepetitionTime=0.007)
-        with pytest.raises(BidsError, match="shorter than the longest inversion time"):
+        with pytest.raises(BidsError, match="shorter than the longest of the inversion times"):
             read_acquisition(files, None, "sidecar")
         assert read_acquisition(files, None, 4000.0).tr == 4000  # no contradiction
 
@@ -236,7 +238,7 @@ class TestRepetitionTime:
     def test_given_must_not_contradict(self, tmp_path):
         files = self.files(tmp_path, RepetitionTime=5)
         assert read_acquisition(files, None, 5010.0).tr == 5010
-        with pytest.raises(BidsError, match=r"--tr 4000 contradicts .*RepetitionTime is 5 s"):
+        with pytest.raises(BidsError, match=r"`tr` 4000 contradicts .*RepetitionTime is 5 s"):
             read_acquisition(files, None, 4000.0)
 
     def test_warns_of_another_readout(self, tmp_path):
@@ -245,5 +247,80 @@ class TestRepetitionTime:
 
     def test_goes_with_inversion_times(self, tmp_path):
         files = [str(path) for path in write_series(tmp_path, "sub-01", "MESE")]
-        with pytest.raises(BidsError, match="--tr sidecar goes with inversion times"):
+        with pytest.raises(
+            BidsError, match=r"`tr` sidecar: T2 decay takes no .* goes with inversion recovery"
+        ):
             read_acquisition(files, None, "sidecar")
+
+
+class TestSeveralColumns:
+    """Protocols of two columns, each from its own field."""
+
+    TABLE = np.array([[20.0, 500.0], [40.0, 500.0], [60.0, 500.0]])
+    BOTH_VARY = np.array([[30.0, 200.0], [60.0, 200.0], [60.0, 600.0], [40.0, 3000.0]])
+
+    @pytest.fixture(autouse=True)
+    def model(self, monkeypatch):
+        known = add_toys(monkeypatch)
+        yield signal_model("spoiled_echo")
+        remove_toys(known)
+
+    def files(self, tmp_path, stem, table, field="RepetitionTimeExcitation"):
+        """One sidecar an image, the last row first."""
+        paths = []
+        for n, (angle, tr) in enumerate(table[::-1], start=1):
+            path = tmp_path / f"{stem.format(n)}.json"
+            write_json(path, FlipAngle=angle, **({field: tr / 1000} if tr else {}))
+            paths.append(str(path).replace(".json", ".nii.gz"))
+        return paths
+
+    def test_one_sidecar_an_image(self, tmp_path, model):
+        for table in (self.TABLE, self.BOTH_VARY):
+            files = self.files(tmp_path, "sub-01_flip-{}_SET1", table)
+            found = read_acquisition(files)
+            assert found.protocol.model is model
+            order = np.lexsort(table.T[::-1])
+            np.testing.assert_allclose(found.protocol.table, table[order])
+            assert found.paths == tuple(files[::-1][n] for n in order)
+            assert found.fields["FlipAngle"] == table[order[0], 0]
+
+    def test_lists_and_one_constant_in_the_only_sidecar(self, tmp_path):
+        files = [str(tmp_path / "sub-01_SET1.nii.gz")]
+        angles = {"FlipAngle": self.TABLE[:, 0].tolist()}
+        write_json(tmp_path / "sub-01_SET1.json", **angles, RepetitionTimeExcitation=0.5)
+        found = read_acquisition(files)
+        np.testing.assert_allclose(found.protocol.table, self.TABLE)
+        assert found.constants == {"RepetitionTimeExcitation": 0.5}
+        write_json(tmp_path / "sub-01_SET1.json", **angles, RepetitionTimeExcitation=[0.5, 0.6])
+        with pytest.raises(BidsError, match="lists 2 repetition times, but there are 3 images"):
+            read_acquisition(files)
+        write_json(tmp_path / "sub-01_SET1.json", FlipAngle=20, RepetitionTimeExcitation=0.5)
+        with pytest.raises(BidsError, match="FlipAngle is a single number"):
+            read_acquisition(files)
+
+    def test_by_the_fields_where_the_names_say_nothing(self, tmp_path, model):
+        assert series_model(self.files(tmp_path, "x_{}", self.TABLE)) is model
+        with pytest.raises(BidsError, match="flip angles with `fas` and repetition times with `tr"):
+            series_model(self.files(tmp_path, "y_{}", self.TABLE, field="Gain"))
+        write_json(tmp_path / "z.json", SaturationTime=[0.1, 0.5], FlipAngle=90)
+        assert series_model([str(tmp_path / "z.nii")]).name == "saturation_recovery"
+        write_json(tmp_path / "z.json", SaturationTime=[0.1, 0.5], InversionTime=[0.1, 0.5])
+        with pytest.raises(BidsError, match="both InversionTime and SaturationTime vary"):
+            series_model([str(tmp_path / "z.nii")])
+
+    def test_each_column_is_checked(self, tmp_path, model):
+        files = self.files(tmp_path, "sub-01_flip-{}_SET1", self.TABLE)
+        given = Protocol("mine", model, self.TABLE[::-1])
+        assert read_acquisition(files, given).protocol is given
+        for d, words in enumerate(["FlipAngle is 60, but FA 1 of", "0.5 s, but time 1 of mine is"]):
+            table = self.TABLE[::-1].copy()
+            table[0, d] += 30
+            with pytest.raises(BidsError, match=words):
+                read_acquisition(files, Protocol("mine", model, table))
+        path = Path(card(files[0]))
+        write_json(path, FlipAngle=200, RepetitionTimeExcitation=0.5)
+        with pytest.raises(BidsError, match="FlipAngle is 200; expected flip angles from 0 to 180"):
+            read_acquisition(files)
+        write_json(path, FlipAngle=60)
+        with pytest.raises(BidsError, match="has no RepetitionTimeExcitation"):
+            read_acquisition(files)

@@ -1,0 +1,63 @@
+"""Processes that share a machine: each starts as many threads as there are cores for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from relaxnet.fitting.parallel import limit_threads
+
+#: Variables that libraries read once, when they are imported.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+@contextmanager
+def worker_pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Processes that take work, each with its share of the machine's cores.
+
+    The environment is set before a process starts, since numpy and TensorFlow read it as they are
+    imported. Variables that the user has set stay.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes.
+
+    Yields
+    ------
+    submit : callable
+        ``submit(function, *arguments)``: a future, as that of an executor.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), limit_threads, (threads,))
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with _environment(threads):  # a process may start here
+            return pool.submit(function, *arguments)
+
+    try:
+        yield submit
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """Numbers of threads for the processes that start meanwhile."""
+    added = [name for name in THREAD_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, str(threads)))
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
