@@ -19,6 +19,7 @@ from relaxnet.bids.output import publish
 from relaxnet.bids.run import Settings, map_subject, run
 from relaxnet.cli.group import main
 from relaxnet.networks.rim import RIM
+from relaxnet.report.page import write_report
 from relaxsim.models.protocols import read_protocol
 
 EVERYTHING = ["sub-01_IRT1", "sub-01_MESE", "sub-02_ses-a_IRT1", "sub-02_ses-b_IRT1"]
@@ -272,6 +273,80 @@ def test_penalty_on_b(raw):
     assert said["T2"]["Relaxnet"]["Fit"].endswith("voxel-wise")
     call(*MLE, "--lambda-b", "50", "--participant-label", "01", out="new", code=1)
     refused("lambda_b must be a number >= 0", *MLE, "--lambda-b", "-1")
+
+
+class TestOptionsOfTheFit:
+    """Those that `relaxnet predict` has; each series takes those that its model has a use for."""
+
+    out = Path("new/sub-01/anat")
+
+    def maps(self, *options):
+        """T1 and T2 in s and B in the disc, and the sidecars of T1 and T2."""
+        call(*MLE, *options, "--participant-label", "01", "--overwrite", out="new")
+        _, disc = truth(SHAPE)
+        names = ("sub-01_T1map", "sub-01_T2map", "sub-01_desc-IRT1_Bmap")
+        values = [volume(self.out / f"{name}.nii.gz")[disc] for name in names]
+        return values, [card(self.out / f"{name}.json")["Relaxnet"] for name in names[:2]]
+
+    def test_known_and_shared_b(self, raw):
+        (*_, B), (t1, t2) = self.maps("--fix-b", "1.9")
+        np.testing.assert_allclose(B, 1.9, rtol=1e-6)
+        assert t1["Settings"]["FixB"] == 1.9
+        assert t2["Settings"]["FixB"] is None
+        (*_, B), (t1, t2) = self.maps("--share-b")
+        assert np.ptp(B) == 0
+        assert np.median(B) == pytest.approx(
+            np.median(truth(SHAPE)[0][truth(SHAPE)[1]][:, 1]), 0.03
+        )
+        assert t1["Settings"]["ShareB"] is True
+        assert t2["Settings"]["ShareB"] is None
+        again = ("--participant-label", "01")
+        assert call(*MLE, "--share-b", *again, out="new").splitlines()[-1] == "2 skipped"
+        assert "other settings" in call(*MLE, *again, out="new", code=1)
+
+    def test_bounds_of_both_models_in_one_file(self, raw):
+        write_json(raw / "bounds.json", T1=[100, 600], T2=[20, 70])
+        (T1, T2, _), (t1, t2) = self.maps("--bounds", "bounds.json")
+        assert T1.max() == pytest.approx(0.6, rel=1e-5)
+        assert T2.max() == pytest.approx(0.07, rel=1e-5)
+        assert t1["Settings"]["Bounds"] == {"T1": [100, 600]}
+        assert t2["Settings"]["Bounds"] == {"T2": [20, 70]}
+        again = ("--bounds", "bounds.json", "--participant-label", "01")
+        assert call(*MLE, *again, out="new").splitlines()[-1] == "2 skipped"
+        write_json(raw / "bounds.json", R1=[1, 2])
+        refused("R1 from 1 to 2; expected low < high for some of A, B, T1, T2", *MLE, *again[:2])
+        write_json(raw / "bounds.json", T2=[0.02, 0.07])
+        refused("T2 from 0.02 to 0.07 looks like s; expected ms", *MLE, *again[:2])
+        write_json(raw / "bounds.json", e=[0.9, 1.05])
+        self.maps("--bounds", "bounds.json", "--tr", "sidecar")
+
+    def test_sigma_by_number_and_by_maps(self, raw):
+        _, cards = self.maps("--sigma", "5")
+        assert [c["Sigma"] for c in cards] == [5, 5]
+        save(raw / "ds/derivatives/noise/sub-01/sub-01_desc-noise_sigma.nii", np.full(SHAPE, 6.0))
+        pattern = "derivatives/noise/*/*_sigma.nii"
+        _, cards = self.maps("--sigma", pattern)
+        assert [c["Sigma"] for c in cards] == [6, 6]
+        assert {Path(c["SigmaFile"]).name for c in cards} == {"sub-01_desc-noise_sigma.nii"}
+        lines = call(*MLE, "--sigma", pattern, "--participant-label", "02", out="new", code=1)
+        assert f"--sigma {pattern}: no match for sub-02_ses-a_IRT1" in lines
+
+    def test_exclude_each_other_and_networks(self, raw):
+        refused("exclude each other", *MLE, "--share-b", "--fix-b", "1.9")
+        for options in (("--share-b",), ("--fix-b", "1.9"), ("--likelihood", "rician")):
+            refused("are options of the fit: give --method mle", *options)
+
+
+def test_reports_have_bids_names_and_show_the_series(raw):
+    call(*MLE, "--report", "--participant-label", "01", "--suffix", "IRT1", out="new")
+    page = Path("new/sub-01/anat/sub-01_desc-IRT1_report.html").read_text()
+    assert "Samples and fitted curve" in page  # read from the raw dataset
+    assert "T1 (ms)" in page
+    assert page.count("sub-01_IRT1") >= 1  # the protocol
+    assert not list(Path("new").rglob("report.html"))
+    again = Path("again.html")
+    write_report("new/sub-01/anat", again)
+    assert again.read_text().split("<main")[1] == page.split("<main")[1]
 
 
 def test_labels(raw):
