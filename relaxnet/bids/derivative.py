@@ -21,12 +21,9 @@ from relaxsim.models.signal_model import SignalModel
 _MEANING = {
     "residual": "Root mean square of the fit's residuals, in units of the noise",
     "status": "What became of each voxel",
-    "Amap": "Amplitude A of the signal model at the given repetition time",
 }
-#: What the map of the amplitude holds where a fit knows the repetition time.
-_EQUILIBRIUM = "Equilibrium magnetisation M0, in the unit of the images"
 #: Stems of other files of a series that the specification has no suffix for.
-_OTHER_STEMS = ("Amap", "residual", "status", "fit")
+_OTHER_STEMS = ("residual", "status", "fit")
 #: Stem of the report.
 REPORT = "report"
 #: Estimation algorithm by `Method` of the sidecars.
@@ -42,7 +39,7 @@ _OF_IMAGES = (
     "BasedOn",
 )
 #: Fields of the sidecars of ``relaxnet predict`` that BIDS names otherwise, but for the protocol's.
-_RENAMED = ("Units", "Sources", "Levels")
+_RENAMED = ("Units", "Sources", "Levels", "Description")
 
 
 def map_name(collection: Collection, stem: str) -> str:
@@ -78,11 +75,16 @@ def main_suffixes() -> tuple[str, ...]:
 
 
 def ignored_patterns() -> tuple[str, ...]:
-    """Patterns of the files that the specification has no suffix for, for ``.bidsignore``."""
-    borders = [b for m in MODELS.values() if m.border.bids_suffix for b in m.border.maps]
+    """Patterns of the files that the specification has no suffix for, for ``.bidsignore``.
+
+    A fit with a repetition time maps the amplitude of the signal by its own name beside M0.
+    """
+    models = [model for model in MODELS.values() if model.border.bids_suffix]
+    borders = [border for model in models for border in model.border.maps]
+    amplitudes = [model.parameters[0] for model in models if model.finite_tr is not None]
     specified = {border.bids_suffix for border in borders if border.bids_suffix}
-    maps = [border.derivative_suffix for border in borders]
-    stds = [f"{border.stem}std" for border in borders]
+    maps = [border.derivative_suffix for border in borders] + [f"{a}map" for a in amplitudes]
+    stds = [f"{stem}std" for stem in (*(border.stem for border in borders), *amplitudes)]
     stems = dict.fromkeys([*maps, *stds, *_OTHER_STEMS])
     return (*(f"*_{s}.*" for s in stems if s not in specified), f"*_{REPORT}.html")
 
@@ -149,13 +151,16 @@ def _sidecar(
     model, protocol = acquisition.protocol.model, acquisition.protocol
     columns = model.border.columns
     renamed = {*_RENAMED, *(column.sidecar_field for column in columns)}
+    kept = {key: value for key, value in card.items() if key not in renamed}
+    if "KnownMaps" in kept:
+        kept["KnownMaps"] = {k: bids_uri(v, root) for k, v in kept["KnownMaps"].items()}
     return {
         **{k: v for k, v in acquisition.constants.items() if k not in _OF_IMAGES},
-        "Description": _description(stem, model, acquisition.tr is not None),
+        "Description": _description(stem, model, card),
         "Units": card["Units"],
         **({"Levels": card["Levels"]} if "Levels" in card else {}),
         "SkullStripped": skull_stripped,
-        "Sources": [_uri(path, root) for path in acquisition.paths],
+        "Sources": [bids_uri(path, root) for path in acquisition.paths],
         **{
             column.derivative_field: (protocol.table[..., d] / column.bids_factor).tolist()
             for d, column in enumerate(columns)
@@ -164,18 +169,17 @@ def _sidecar(
         "EstimationReference": _reference(card, model),
         "SoftwareName": "relaxnet",
         "SoftwareVersion": __version__,
-        "Relaxnet": {k: v for k, v in card.items() if k not in renamed}
-        | {"Settings": dict(settings)},
+        "Relaxnet": {**kept, "Settings": dict(settings)},
     }
 
 
-def _description(stem: str, model: SignalModel, knows_tr: bool) -> str:
+def _description(stem: str, model: SignalModel, card: Mapping[str, Any]) -> str:
     if stem.endswith("std"):
         return f"Standard deviation of {stem.removesuffix('std')}; inf where not identifiable"
+    if "Description" in card:
+        return str(card["Description"])
     border = _border_of(stem, model)
-    if border is None:
-        return _MEANING.get(stem, stem)
-    return _EQUILIBRIUM if knows_tr and border is model.border.maps[0] else border.meaning
+    return _MEANING.get(stem, stem) if border is None else border.meaning
 
 
 def _algorithm(card: Mapping[str, Any]) -> str:
@@ -192,8 +196,8 @@ def _reference(card: Mapping[str, Any], model: SignalModel) -> str:
     return "; ".join(model.border.references)
 
 
-def _uri(path: str, root: Path) -> str:
-    """BIDS URI of a raw file."""
+def bids_uri(path: str | Path, root: Path) -> str:
+    """BIDS URI of a file of the raw dataset."""
     relative = PurePosixPath(os.path.relpath(path, root).replace(os.sep, "/"))
     return f"bids:raw:{relative}"
 

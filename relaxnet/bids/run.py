@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from relaxnet.bids.dataset import Collection, find_match
-from relaxnet.bids.derivative import REPORT, derivative_layout, made_with, map_name
+from relaxnet.bids.derivative import REPORT, bids_uri, derivative_layout, made_with, map_name
 from relaxnet.bids.output import collect, publish, remove_maps
 from relaxnet.bids.processes import worker_pool
 from relaxnet.fitting.options import VOXELWISE, FitOptions
+from relaxnet.io.bids_known import find_known_maps
 from relaxnet.io.bids_names import BidsError, parse_name
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.maps.maps import Maps
@@ -103,11 +104,13 @@ class Settings:
             fit = replace(self.fit, bounds=None, tr=tr)
         return replace(fit, bounds=_bounds_of(self.fit, model))
 
-    def record(self, model: SignalModel) -> dict[str, Any]:
+    def record(self, collection: Collection) -> dict[str, Any]:
         """What decides the maps of a series, to be compared with those in place.
 
         Options that earlier versions lacked are None where they are not given.
         """
+        model = collection.model
+        known = {k: bids_uri(path, self.root) for k, path in self.known(collection).items()}
         if self.method == "mle":
             fit = self.fit_of(model)
             bounds = _bounds_of(fit, model) or {}
@@ -126,8 +129,16 @@ class Settings:
             **decides,
             "Mask": self.mask,
             "Sigma": self.sigma,
+            "KnownMaps": known or None,
             "SkipFirst": self.skipped(model) or None,
         }
+
+    def known(self, collection: Collection) -> dict[str, str]:
+        """Files of known maps beside a series, by the options of the signal model."""
+        if not collection.images:
+            return {}
+        found = find_known_maps(collection.images[0], collection.model)
+        return {option: str(path) for option, path in found.items()}
 
     def skipped(self, model: SignalModel) -> int:
         """Images of a series to leave out: echoes of a train."""
@@ -288,7 +299,7 @@ def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) 
     name = collection.name
     try:
         if not settings.overwrite and (there := made_with(settings.out, collection)) is not None:
-            return _compare(there, settings.record(collection.model), name)
+            return _compare(there, settings.record(collection), name)
         begin = time.perf_counter()
         maps, notes = _map(settings, collection, place / name, tree)
         return Outcome(name, DONE, _words(maps, time.perf_counter() - begin), notes)
@@ -304,7 +315,7 @@ def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) 
 def _overtaken(settings: Settings, collection: Collection) -> Outcome:
     """Outcome of a series whose maps another run has put into place."""
     there = made_with(settings.out, collection) or {}
-    outcome = _compare(there, settings.record(collection.model), collection.name)
+    outcome = _compare(there, settings.record(collection), collection.name)
     if outcome.state == FAILED:
         return outcome
     return replace(outcome, words="another run put its maps into place in the meantime")
@@ -344,6 +355,7 @@ def _map(
         network=settings.network(model),
         mask=mask,
         sigma=_sigma(settings, collection),
+        known=settings.known(collection),
         fit=replace(fit, tr=acquisition.tr) if fitted else VOXELWISE,
         skip_first=skipped,
         command=settings.command,
@@ -354,7 +366,7 @@ def _map(
     if settings.before_network is not None:
         listener = Listener(before_network=settings.before_network)
     mapped = acquisition.without_first(skipped)
-    record = settings.record(model)
+    record = settings.record(collection)
     layout = derivative_layout(settings.root, collection, mapped, record, stripped)
     maps = predict_request(
         request, listener, layout=layout, complete=_reporter(settings, collection)

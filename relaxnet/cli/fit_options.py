@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 Bounds = dict[str, tuple[float, float]]
 
-#: Upper bounds of a time below this share of the signal model's own are in s: 5 s of 5000 ms.
+#: Upper bounds of a time below this share of the signal model's are in s: 5 s of 5000 ms.
 _SMALLEST_SHARE = 1 / 500
 #: Declarations of the options of a fit; `take_fit_options` makes `FitOptions` of their values.
 _DECLARED = (

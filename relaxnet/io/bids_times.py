@@ -141,7 +141,7 @@ def series_model(series: Sequence[str]) -> SignalModel:
     Raises
     ------
     BidsError
-        If neither tells, or several models fit.
+        If neither names one, or several models fit.
     """
     return _model(series, [parse_name(p) for p in series], [read_sidecar(p) for p in series])
 
@@ -392,13 +392,13 @@ def _check_given_column(
         return
     word, unit, theirs = ("time", " ms", " s") if column.is_time else (column.symbol, "", "")
     values = given.table[:, d]
-    for n, ((card, value), own) in enumerate(zip(found, values, strict=False)):
+    for n, ((card, value), given_value) in enumerate(zip(found, values, strict=False)):
         stated = number(value[0] if isinstance(value, list) and len(value) == 1 else value)
-        if stated is not None and not same_number(stated * column.bids_factor, own):
+        if stated is not None and not same_number(stated * column.bids_factor, given_value):
             raise BidsError(
                 f"{card.name}: {key} is {stated:g}{theirs}, but {word} {n + 1} of {given.name} is "
-                f"{own:g}{unit}. Files are taken in the order given; leave `{column.option}` out "
-                "or mend one of them."
+                f"{given_value:g}{unit}. Files are taken in the order given; leave "
+                f"`{column.option}` out or mend one of them."
             )
 
 

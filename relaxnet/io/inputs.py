@@ -14,7 +14,7 @@ from relaxnet.io.nifti import (
     by,
     image_shape,
     image_values,
-    lie_apart,
+    lie_elsewhere,
     open_image,
     same_place,
 )
@@ -100,7 +100,7 @@ def check_grid(name: str, maps: Series, other: Series) -> None:
             f"{words} has shape {by(maps.shape)}, {reference} has {by(other.shape)}; they must "
             "lie on one grid."
         )
-    if lie_apart(maps, other):
+    if lie_elsewhere(maps, other):
         raise NiftiError(
             f"{words} lies elsewhere in space than {reference} (their affines differ); they "
             "must lie on one grid."
@@ -246,7 +246,7 @@ def _on_grid(
             f"{kind} {path.name} has shape {by(found)}, the series {by(shape)}. "
             f"Give a {kind} on the grid of the series."
         )
-    if series is not None and lie_apart(image, series):
+    if series is not None and lie_elsewhere(image, series):
         raise NiftiError(
             f"{kind} {path.name} lies elsewhere in space than the series (their affines "
             f"differ). Give a {kind} on the grid of the series."

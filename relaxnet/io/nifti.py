@@ -164,32 +164,6 @@ def save_map(
     path.with_name(f"{name}.json").write_text(text, encoding="utf-8")
 
 
-def rescale_map(
-    source: str | Path, target: str | Path, factor: float, sidecar: Mapping[str, Any]
-) -> None:
-    """Write a map again under another name, its values times a factor, with another sidecar.
-
-    Parameters
-    ----------
-    source : path
-        3-D.
-    target : path
-        Ends in ``.nii.gz``.
-    factor : float
-    sidecar : mapping
-        JSON-serialisable.
-
-    Raises
-    ------
-    NiftiError
-        If `source` cannot be read.
-    """
-    source = Path(source)
-    image = open_image(source)
-    values = image_values(source, image, image_shape(source, image)) * np.float32(factor)
-    save_map(target, values, Series(values, image.affine, image.header, (source,)), sidecar)
-
-
 def axis_codes(series: Series) -> tuple[str, str, str] | None:
     """Where each axis points, such as ``("R", "A", "S")``; None if the header does not say."""
     if not is_placed(series.header):
@@ -203,7 +177,7 @@ def is_placed(header: Any) -> bool:
     return bool(header["qform_code"] or header["sform_code"])
 
 
-def lie_apart(one: Any, other: Any) -> bool:
+def lie_elsewhere(one: Any, other: Any) -> bool:
     """Whether two images or series say where they lie in space, and not in the same place."""
     placed = is_placed(one.header) and is_placed(other.header)
     return placed and not same_place(one.affine, other.affine)

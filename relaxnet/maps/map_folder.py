@@ -76,14 +76,14 @@ def check_out(
     if not out.is_dir():
         return
     if not overwrite and any(out.glob("*map.nii.gz")):
-        raise ValueError(f"{out} holds maps. Give --overwrite or another --out.")
+        raise ValueError(f"{out} holds maps. Give `overwrite` or another `out`.")
     there = [path for name in names if (path := out / name).exists()]
     lost = {path.resolve() for path in [*there, *earlier_files(out)]}
     for path in inputs:
         if path.resolve() in lost:
-            raise ValueError(f"{path} is read, and would be replaced. Give another --out.")
+            raise ValueError(f"{path} is read, and would be replaced. Give another `out`.")
     if there and not overwrite:
-        raise ValueError(f"{there[0]} is there. Give --overwrite or another --out.")
+        raise ValueError(f"{there[0]} is there. Give `overwrite` or another `out`.")
 
 
 def check_space(out: Path, num_values: int) -> None:
@@ -107,8 +107,8 @@ def write_maps(
     series: Series,
     shared: Mapping[str, Any],
     rois: Sequence[Mapping[str, Any]] = (),
-    layout: MapLayout | None = None,
     complete: Callable[[Path], object] | None = None,
+    layout: MapLayout | None = None,
 ) -> None:
     """Write all files to a temporary folder on the target's disk, then move them there.
 
@@ -124,11 +124,11 @@ def write_maps(
         What all JSON files say.
     rois : sequence of mappings
         Rows of the table of regions; without any there is no table.
-    layout : MapLayout, optional
-        Names, units and JSON files.
-    complete : callable
+    complete : callable, optional
         ``complete(folder)`` adds what is made from the files, such as a report, while the folder is
         still the temporary one.
+    layout : MapLayout, optional
+        Names, units and JSON files.
 
     Raises
     ------

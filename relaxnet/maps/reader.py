@@ -130,8 +130,8 @@ def read_run(folder: str | Path) -> Run:
     Parameters
     ----------
     folder : path
-        That `relaxnet predict` wrote, or one of `relaxnet bids` with a single series; of several
-        series one map's file tells which. Other maps are taken if they are named alike.
+        That `relaxnet predict` wrote, or one of `relaxnet bids` with a single series; the file of
+        a map names one of several series. Other maps are taken if they are named alike.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 def _series_of(entities: str, suffix: str, file: Path) -> str:
-    """Series of a BIDS map: its entities, and the raw suffix that ``desc-`` or the map tells."""
+    """Series of a BIDS map: its entities, and the raw suffix, of ``desc-`` or of the main map."""
     parts = [part for part in entities.split("_") if part]
     desc = [part.removeprefix("desc-") for part in parts if part.startswith("desc-")]
     raw = _raw_suffix(suffix, file) if parts and not desc else ""

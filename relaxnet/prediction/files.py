@@ -213,8 +213,8 @@ def predict_request(
         data.series,
         sidecar_of(maps, data.tau, *words, extra),
         rows,
-        layout,
         complete,
+        layout,
     )
     _say_what(tell, request, maps, data, len(rows))
     tell.detail(f"took {time.perf_counter() - begin:.1f} s")

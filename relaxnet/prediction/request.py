@@ -37,6 +37,8 @@ class Request:
     sigma : float or str, optional
         Number, or file of a map; found in the data without it.
     signed : bool, optional
+    known : mapping of str to str
+        Files of known maps by the options of the model's border, such as ``b1``.
     fit : FitOptions
     skip_first : int
         Images to leave out.
@@ -72,6 +74,7 @@ class Request:
     mask: str = "auto"
     sigma: float | str | None = None
     signed: bool | None = None
+    known: Mapping[str, str] = field(default_factory=dict)
     fit: FitOptions = VOXELWISE
     skip_first: int = 0
     overwrite: bool = False

@@ -88,7 +88,7 @@ def test_suffixes_are_offered_and_ignored_by_the_registry(root):
 def test_files_without_a_suffix_of_the_specification_are_ignored():
     series = Collection((("sub", "01"),), "SET1", ())
     assert map_name(series, "T1vmap") == "sub-01_T1vmap"
-    ignored = {"Bmap", "T1vstd", "Amap", "residual", "status", "fit"}
+    ignored = {"Bmap", "T1vstd", "Amap", "Astd", "residual", "status", "fit"}
     for stem in ignored | {"T1map", "T2map", "M0map", "T1vmap"}:
         name = f"{map_name(series, stem)}.nii.gz"
         found = any(fnmatch.fnmatch(name, pattern) for pattern in ignored_patterns())
