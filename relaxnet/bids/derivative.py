@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -202,13 +202,41 @@ def bids_uri(path: str | Path, root: Path) -> str:
     return f"bids:raw:{relative}"
 
 
+def check_name_is_free(folders: Iterable[Path], collection: Collection) -> None:
+    """Refuse a series whose main map has the name of that of a series of another signal model.
+
+    Parameters
+    ----------
+    folders : iterable of pathlib.Path
+        Datasets in which that map may be.
+    collection : Collection
+
+    Raises
+    ------
+    BidsError
+    """
+    for folder in folders:
+        maker = _card_of_main(folder, collection).get("Relaxnet", {}).get("SignalModel")
+        if maker not in (None, collection.model.name):
+            title = MODELS[maker].border.title if maker in MODELS else maker
+            raise BidsError(
+                f"{main_map(folder, collection).name} is the map of a series of {title}; map "
+                f"{collection.suffix} series into another folder."
+            )
+
+
 def made_with(out: Path, collection: Collection) -> Mapping[str, Any] | None:
     """Settings of the maps of a collection that are in place; None if there are none."""
-    main = main_map(out, collection)
-    if not main.exists():
+    if not main_map(out, collection).exists():
         return None
+    return dict(_card_of_main(out, collection).get("Relaxnet", {}).get("Settings") or {})
+
+
+def _card_of_main(out: Path, collection: Collection) -> Mapping[str, Any]:
+    """JSON file of the main map; without fields if it cannot be read or is none of ours."""
+    main = main_map(out, collection)
     try:
         card = read_json(main.with_name(main.name.replace(".nii.gz", ".json")))
-        return dict(card["Relaxnet"]["Settings"])
-    except (BidsError, KeyError, TypeError, ValueError):
+    except BidsError:
         return {}
+    return card if isinstance(card.get("Relaxnet"), Mapping) else {}

@@ -165,11 +165,21 @@ def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) 
 
 
 def collect(folder: Path, tree: Path, collection: Collection) -> None:
-    """Move the files of a series from a folder of their own into a tree on the same disk."""
+    """Move the files of a series, which are alone in a folder, into a tree on the same disk.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be moved; no file of the series is in the tree then.
+    """
     target = tree / collection.folder
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        path.rename(target / path.name)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.iterdir()):
+            path.rename(target / path.name)
+    except OSError:
+        remove_maps(tree, collection)
+        raise
 
 
 def remove_maps(root: Path, collection: Collection) -> None:

@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 
 from relaxnet.bids.dataset import Collection, find_match
-from relaxnet.bids.derivative import REPORT, bids_uri, derivative_layout, made_with, map_name
-from relaxnet.bids.output import collect, publish, remove_maps
+from relaxnet.bids.derivative import (
+    REPORT,
+    bids_uri,
+    check_name_is_free,
+    derivative_layout,
+    made_with,
+    map_name,
+)
+from relaxnet.bids.output import collect, publish
 from relaxnet.bids.processes import worker_pool
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.bids_known import find_known_maps
@@ -287,10 +294,8 @@ def map_subject(settings: Settings, collections: Sequence[Collection]) -> list[O
 
 
 def _attempt(settings: Settings, collection: Collection, place: Path, tree: Path) -> Outcome:
-    """Map one series into `tree`, or say why not and leave nothing of it there."""
+    """Map one series into `tree`; files of one that cannot be mapped do not get there."""
     outcome = _tried(settings, collection, place, tree)
-    if outcome.state == FAILED:
-        remove_maps(tree, collection)
     shutil.rmtree(place / collection.name, ignore_errors=True)  # the disk may be small
     return outcome
 
@@ -298,6 +303,7 @@ def _attempt(settings: Settings, collection: Collection, place: Path, tree: Path
 def _tried(settings: Settings, collection: Collection, place: Path, tree: Path) -> Outcome:
     name = collection.name
     try:
+        check_name_is_free((tree, settings.out), collection)
         if not settings.overwrite and (there := made_with(settings.out, collection)) is not None:
             return _compare(there, settings.record(collection), name)
         begin = time.perf_counter()

@@ -2,18 +2,21 @@
 
 import fnmatch
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from small_bids import save, write_json
+from small_bids import save, write_json, write_series
 from toy_models import add_toys, remove_toys
 
 from relaxnet.bids.dataset import Collection, find_collections
 from relaxnet.bids.derivative import ignored_patterns, map_name
+from relaxnet.bids.run import Settings
 from relaxnet.cli.group import main
 from relaxnet.maps.reader import in_model_units, read_run
+from relaxsim.models import registry
 from relaxsim.models.registry import signal_model
 
 TIMES = np.array([100.0, 300.0, 700.0, 1500.0, 4000.0])
@@ -94,6 +97,33 @@ def test_files_without_a_suffix_of_the_specification_are_ignored():
         found = any(fnmatch.fnmatch(name, pattern) for pattern in ignored_patterns())
         assert found == (stem in ignored), stem
     assert map_name(series, "Amap") == "sub-01_desc-SET1_Amap"
+
+
+def test_two_models_do_not_write_the_same_map(root):
+    write_series(root, "sub-01")
+    model = signal_model("saturation_recovery")
+    maps = (model.border.maps[0], replace(model.border.maps[1], bids_suffix="T1map"))
+    twin = replace(model, border=replace(model.border, maps=maps))
+    registry.MODELS[model.name] = twin
+    options = ("--method", "mle", "--mask", "none")
+    why = "sub-01_T1map.nii.gz is the map of a series of inversion recovery; map SRT1 series into"
+    for more in ((), ("--overwrite",)):
+        said, out = call(root, *options, *more, code=1)
+        assert f"sub-01_SRT1: {why}" in said
+        assert json.loads((out / "sub-01_T1map.json").read_text())["InversionTimes"]
+
+
+def test_known_maps_beside_a_series_are_taken(root, tmp_path):
+    for n in (1, 2, 3):
+        save(root / f"sub-02/anat/sub-02_flip-{n}_SET1.nii.gz", np.ones(SHAPE))
+    (series,) = find_collections(root, "02")
+    settings = Settings(root, tmp_path / "out", method="mle")
+    assert settings.known(series) == {}
+    assert settings.record(series)["KnownMaps"] is None
+    path = save(root / "sub-02/fmap/sub-02_TB1map.nii.gz", np.ones(SHAPE))
+    assert settings.known(series) == {"b1": str(path)}
+    uri = "bids:raw:sub-02/fmap/sub-02_TB1map.nii.gz"
+    assert settings.record(series)["KnownMaps"] == {"b1": uri}
 
 
 def test_files_of_two_columns_are_one_series(root):
