@@ -156,9 +156,8 @@ def _bounds_of(fit: FitOptions, model: SignalModel) -> dict[str, tuple[float, fl
     """Those of the bounds that a signal model has parameters for."""
     if not isinstance(fit.bounds, Mapping):
         return None
-    if fit.tr is not None and model.finite_tr is not None:
-        model = model.finite_tr.model(1.0 if fit.tr == "sidecar" else float(fit.tr))
-    return {name: fit.bounds[name] for name in fit.bounds if name in model.parameters} or None
+    fitted = model if model.finite_tr is None else fit.fitted_model(model)
+    return {name: fit.bounds[name] for name in fit.bounds if name in fitted.parameters} or None
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
         if settings.networks:
             raise BidsError("`networks` go with a network; `method` mle takes none.")
         for model in models:
-            settings.fit_of(model)
+            settings.fit_of(model).check(model)
         return
     if settings.fit != VOXELWISE:
         raise BidsError(

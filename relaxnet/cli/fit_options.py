@@ -75,14 +75,27 @@ def take_fit_options(
     ValueError
         If a value is none of its option's, or options exclude each other.
     """
-    from relaxnet.fitting.options import FitOptions, weight_of
+    from relaxnet.fitting.options import FitOptions
 
     given = {name: options.pop(name) for name in _NAMES}
-    given["lambda_b"] = weight_of(given["lambda_b"])
+    given["lambda_b"] = penalty_weight(given["lambda_b"])
     given["tr"] = repetition_time(given["tr"])
     if given["bounds"] is not None:
         given["bounds"] = read_bounds(given["bounds"], models(), given["tr"])
     return FitOptions(**given)
+
+
+def penalty_weight(text: str | None) -> float | str | None:
+    """Value of the option ``--lambda-b``: a number, ``auto``, or None where it is not given.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    from relaxnet.fitting.options import check_weight
+
+    return text if text is None or text == "auto" else check_weight(text)
 
 
 def repetition_time(text: str | None) -> float | Literal["sidecar"] | None:
@@ -165,9 +178,9 @@ def read_bounds(
 
 def _fitted(model: SignalModel, tr: float | Literal["sidecar"] | None) -> SignalModel:
     """Model whose parameters a fit has: with a repetition time those that do not depend on it."""
-    if tr is None or model.finite_tr is None:
-        return model
-    return model.finite_tr.model(1.0 if tr == "sidecar" else tr)
+    from relaxnet.fitting.options import FitOptions
+
+    return model if model.finite_tr is None else FitOptions(tr=tr).fitted_model(model)
 
 
 def _in_seconds(high: float, model: SignalModel) -> bool:

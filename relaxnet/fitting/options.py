@@ -227,19 +227,6 @@ def check_weight(lambda_b: float | str) -> float | None:
     return weight
 
 
-def weight_of(text: str | None) -> float | str | None:
-    """Weight that a command line names: a number, ``auto``, or None where none is given.
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
-    """
-    if text is None or text == "auto":
-        return text
-    return check_weight(text)
-
-
 def shared_words(model: SignalModel) -> str:
     """What messages call the model's shared parameter; "no parameter" if it has none."""
     shared = model.shared

@@ -272,7 +272,7 @@ def test_penalty_on_b(raw):
     assert said["T1"]["Relaxnet"]["Fit"].endswith("B regularised, lambda 500.0")
     assert said["T2"]["Relaxnet"]["Fit"].endswith("voxel-wise")
     call(*MLE, "--lambda-b", "50", "--participant-label", "01", out="new", code=1)
-    refused("lambda_b must be a number >= 0", *MLE, "--lambda-b", "-1")
+    refused("--lambda-b must be a number >= 0", *MLE, "--lambda-b", "-1")
 
 
 class TestOptionsOfTheFit:
