@@ -7,23 +7,23 @@ is used, and TensorFlow not before a network is.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from relaxsim import __version__
-
 if TYPE_CHECKING:
+    from relaxnet.api import predict_files
     from relaxnet.fitting.options import FitOptions
     from relaxnet.maps.maps import Maps
     from relaxnet.prediction.arrays import predict
-    from relaxnet.prediction.files import predict_files
     from relaxnet.series.foreground import automatic_mask
+    from relaxsim.core.version import __version__
 
 __all__ = ["FitOptions", "Maps", "__version__", "automatic_mask", "predict", "predict_files"]
 
 _HOMES = {
+    "__version__": "relaxsim.core.version",
     "FitOptions": "relaxnet.fitting.options",
     "Maps": "relaxnet.maps.maps",
     "automatic_mask": "relaxnet.series.foreground",
     "predict": "relaxnet.prediction.arrays",
-    "predict_files": "relaxnet.prediction.files",
+    "predict_files": "relaxnet.api",
 }
 
 

@@ -36,11 +36,12 @@ from relaxnet.networks.rim import RIM
 from relaxnet.series.scale import patch_scale
 from relaxnet.training.dataset import PURE, Batch, load_batch, read_infos
 from relaxnet.training.loop import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
+from relaxsim.core.snr import snr_of
 from relaxsim.shards.layout import Shard, ShardInfo, read_shard
 
 #: What the cell sees of the likelihood -> channels a parameter.
 CHANNELS = {"whitened": 1, "information": 2, "newton": 3}
-#: Classes of SNR = 0.75 / sigma that are told apart.
+#: Classes of SNR that the errors are listed for.
 SNR_CLASSES = {"SNR 3-10": (0.0, 10.0), "SNR 10-30": (10.0, 30.0), "SNR > 30": (30.0, np.inf)}
 #: Labels of grey and white matter, and of the brain.
 TISSUE, BRAIN = (2, 3), (1, 2, 3, 8)
@@ -273,7 +274,7 @@ def errors_of_patches(
     tissues = [pure & (labels == label) for label in TISSUE]
     brain = pure & np.isin(labels, BRAIN)
     return [
-        (0.75 / sigma, [error[k][used[k]] for used in tissues], error[k][brain[k]])
+        (snr_of(sigma), [error[k][used[k]] for used in tissues], error[k][brain[k]])
         for k, sigma in enumerate(shard.sigma[rows])
     ]
 

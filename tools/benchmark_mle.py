@@ -27,6 +27,7 @@ from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.regularised import LAMBDA_B, fit_regularised, fit_shared
 from relaxnet.fitting.separable import make_problem
 from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxsim.core.snr import sigma_of
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.registry import signal_model
@@ -51,7 +52,7 @@ def phantom(
         kappa = [A, B, np.choose(tissue, [780.0, 1400.0, 3500.0]) * spread]
     else:
         kappa = [A, np.choose(tissue, [80.0, 110.0, 300.0]) * spread]
-    sigma = 0.75 / SNR
+    sigma = sigma_of(SNR)
     S = model.forward(np.stack(kappa, axis=-1), tau).astype(np.float32)
     S += sigma * rng.standard_normal(S.shape, dtype=np.float32)
     return S, sigma, x**2 + y**2 < 1

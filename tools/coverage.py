@@ -27,6 +27,7 @@ from relaxnet.fitting.crlb import clustered_share
 from relaxnet.series.noise import is_rician
 from relaxnet.series.scale import patch_scale
 from relaxsim.core.options import Range
+from relaxsim.core.snr import sigma_of
 from relaxsim.models.protocols import Protocol
 from relaxsim.shards.generate import Settings
 from relaxsim.simulation.noise import add_noise
@@ -93,7 +94,7 @@ def measure(
     counted = (labels > 0) & (patches["purity"] >= purity)
     draws = np.broadcast_to(np.arange(len(labels))[:, None, None], labels.shape)
     for snr in snrs:
-        sigma = 0.75 / snr
+        sigma = sigma_of(snr)
         rng = np.random.default_rng([settings.seed, round(100 * snr)])
         S = add_noise(clean, np.float32(sigma), rng, settings.noise)
         for method, estimate in estimators.items():

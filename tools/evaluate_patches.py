@@ -23,6 +23,7 @@ from relaxnet.series.noise import is_rician
 from relaxnet.series.scale import patch_scale
 from relaxsim.cli.group import chosen_anatomies
 from relaxsim.core.options import Range
+from relaxsim.core.snr import sigma_of
 from relaxsim.models.protocols import Protocol, random_protocol, read_protocol
 from relaxsim.shards.generate import Settings, draw_mixture, shard_rng
 from relaxsim.simulation.noise import add_noise
@@ -100,7 +101,7 @@ def evaluate(
     pure = (labels > 0) & (patches["purity"] > 0.999)
     draws = np.broadcast_to(np.arange(len(labels))[:, None, None], labels.shape)[pure]
     for snr in snrs:
-        sigma = np.full(len(clean), 0.75 / snr, np.float32)
+        sigma = np.full(len(clean), sigma_of(snr), np.float32)
         rng = np.random.default_rng([settings.seed, round(100 * snr)])
         estimates: dict[str, list[np.ndarray]] = {name: [] for name in estimators}
         for _ in range(repeats):

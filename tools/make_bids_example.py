@@ -22,8 +22,9 @@ import click
 import nibabel as nib
 import numpy as np
 
-from relaxsim import __version__
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head
+from relaxsim.core.snr import sigma_of
+from relaxsim.core.version import __version__
 from relaxsim.models.registry import signal_model
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.simulation.tissues import read_tissues
@@ -115,7 +116,7 @@ def write_series(out: Path, visit: Visit, suffix: str, clean: Phantom, snr: floa
     for run in visit.runs if suffix == "IRT1" else visit.runs[:1]:
         prefix = visit.prefix(run if suffix == "IRT1" else "")
         seed = [visit.head, suffix == "IRT1", int(visit.session or 0), int(run or 0)]
-        series = noisy_series(clean, 0.75 / snr, np.random.default_rng(seed), "rician")
+        series = noisy_series(clean, sigma_of(snr), np.random.default_rng(seed), "rician")
         images = np.clip(np.round(UNIT * series), 0, 32767).astype(np.int16)
         for n, time in enumerate(clean.tau):
             name = f"{prefix}_{index}-{n + 1}_{suffix}"

@@ -23,6 +23,7 @@ from relaxnet.series.foreground import automatic_mask
 from relaxnet.series.noise import Noise, find_noise
 from relaxnet.series.scale import series_scale
 from relaxsim.anatomy.anatomy import builtin_head, load_anatomy
+from relaxsim.core.snr import sigma_of
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel
@@ -84,7 +85,7 @@ def cases(
             phantom = brain_phantom(head, tau, model, table, rng, voxel_size=edge, matrix=matrix)
             for noise in NOISES if model.magnitude else NOISES[:2]:
                 for snr in SNRS[::2] if quick else SNRS:
-                    sigma = 0.75 / snr
+                    sigma = sigma_of(snr)
                     S = series_of(phantom, noise, sigma, rng)
                     bare = np.where(phantom.mask[..., None], S, np.float32(0))
                     masks = automatic_mask(S), phantom.mask

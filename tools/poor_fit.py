@@ -24,6 +24,7 @@ from relaxnet.networks.registry import DEFAULT_NETWORK, load_network
 from relaxnet.prediction.arrays import predict
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.snr import sigma_of
 from relaxsim.models.registry import MODELS
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.simulation.tissues import read_tissues
@@ -32,8 +33,6 @@ TIMES = {
     "inversion_recovery": np.array([350.0, 500, 650, 800, 950, 1100, 1250, 1400, 1700]),
     "t2_decay": np.array([10.0, 20, 40, 80, 160, 320]),
 }
-#: Mean signal of grey and white matter: SNR = 0.75 / sigma.
-SIGNAL = 0.75
 #: Relative error of the relaxation time that counts as an outlier.
 OUTLIER = 0.2
 
@@ -62,8 +61,8 @@ def fit_rows(
             phantom = slice_of(anatomy, name, crisp, rng)
             for noise in ("gaussian", "rician"):
                 for snr in snrs:
-                    S = noisy_series(phantom, SIGNAL / snr, rng, noise)
-                    for sigma in (SIGNAL / snr, None):
+                    S = noisy_series(phantom, sigma_of(snr), rng, noise)
+                    for sigma in (sigma_of(snr), None):
                         maps = predict(S, phantom.tau, name, "mle", mask=phantom.mask, sigma=sigma)
                         yield {
                             "model": name,
@@ -83,8 +82,8 @@ def network_rows(
     for name, network in DEFAULT_NETWORK.items():
         phantom, loaded = slice_of(anatomy, name, False, rng), load_network(network)
         for snr in snrs:
-            S = noisy_series(phantom, SIGNAL / snr, rng)
-            options = {"network": loaded, "mask": phantom.mask, "sigma": SIGNAL / snr}
+            S = noisy_series(phantom, sigma_of(snr), rng)
+            options = {"network": loaded, "mask": phantom.mask, "sigma": sigma_of(snr)}
             maps = predict(S, phantom.tau, name, **options)
             flagged = _flagged(maps, phantom)
             truth = phantom.kappa[phantom.mask][:, -1]

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from relaxnet import __version__
 from relaxnet.bids.dataset import Collection
 from relaxnet.io.bids_names import BidsError, entity_name, read_json
 from relaxnet.io.bids_times import Acquisition

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relaxnet import __version__
 from relaxnet.bids.dataset import Collection
 from relaxnet.bids.derivative import ignored_patterns, main_map, main_suffixes, map_name
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
+from relaxsim.core.version import __version__
 
 BIDS_VERSION = "1.10.0"
 LOCK = ".relaxnet-lock"

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from relaxnet import __version__
 from relaxnet.cli.bids import bids
 from relaxnet.cli.calibrate import calibrate
 from relaxnet.cli.evaluate import evaluate
@@ -18,10 +17,11 @@ from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.cli.view import view
 from relaxsim.core.errors import one_line_errors
 from relaxsim.core.options import Number
+from relaxsim.core.version_option import version_option
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(__version__, prog_name="relaxnet")
+@version_option("relaxnet")
 def main() -> None:
     """T1 and T2 maps from weighted MR series, by network or by maximum likelihood."""
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet import __version__
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.status import shares
+from relaxsim.core.version import __version__
 
 #: Method -> what its maps of standard deviations are.
 STD_SOURCE = {"mle": "Cramer-Rao bound", "rim": "error head, calibrated"}

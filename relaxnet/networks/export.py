@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet import __version__
 from relaxnet.networks.registry import ModelError, checksum, find_model, load_network, read_card
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE, knows_sign
+from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 from relaxsim.models.registry import signal_model
 

@@ -17,6 +17,7 @@ from relaxnet.networks.registry import (
     shipped_models,
 )
 from relaxnet.networks.training_domain import Envelope, envelope_of
+from relaxsim.core.snr import snr_of
 from relaxsim.models.registry import MODELS
 
 
@@ -100,7 +101,7 @@ def _envelope_rows(card: Mapping[str, Any], signal: str) -> Iterator[tuple[str, 
 
 def _envelope_words(envelope: Envelope) -> str:
     few, many = envelope.num_images
-    best, worst = (0.75 / s for s in envelope.sigma)
+    best, worst = map(snr_of, envelope.sigma)
     words = [
         f"{few} images" if few == many else f"{few} to {many} images",
         "times of {:g} to {:g} ms".format(*envelope.tau_ms),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxsim.core.snr import snr_of
 from relaxsim.models.protocols import bundled_protocols
 from relaxsim.models.signal_model import SignalModel
 
@@ -143,8 +144,8 @@ def check_series(envelope: Envelope, tau: np.ndarray, sigma: float) -> Verdict:
     elif _is_another_list(envelope, tau):
         warnings.append(f"other times than those of {envelope.protocols[0]}, trained for these")
     if not envelope.sigma[0] * 0.999 <= sigma <= envelope.sigma[1]:
-        best, worst = (0.75 / s for s in envelope.sigma)
-        words = f"an SNR of about {0.75 / sigma:.3g}, trained for {worst:.0f} to {best:.0f}"
+        best, worst = map(snr_of, envelope.sigma)
+        words = f"an SNR of about {snr_of(sigma):.3g}, trained for {worst:.0f} to {best:.0f}"
         (refusals if sigma > FAR * envelope.sigma[1] else warnings).append(words)
     return Verdict(tuple(warnings), tuple(refusals))
 

@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from relaxnet import __version__
 from relaxnet.maps.reader import Run, in_model_units, read_run
 from relaxnet.report.facts import Facts, facts_of, main_stem
 from relaxnet.report.methods import bibtex, methods
@@ -29,6 +28,7 @@ from relaxnet.report.words import (
     noise_words,
 )
 from relaxsim.core.files import write_whole
+from relaxsim.core.version import __version__
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _PACKAGES = ("numpy", "scipy", "nibabel", "keras", "tensorflow")

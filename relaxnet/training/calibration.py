@@ -17,13 +17,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet import __version__
 from relaxnet.networks.error_head import ErrorHead, head_inputs
 from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.registry import card_path, find_model, load_network, read_card
 from relaxnet.networks.rim import RIM
 from relaxnet.training.dataset import check_finite, load_batch, read_infos
 from relaxnet.training.run_folder import TrainingError, make_folder
+from relaxsim.core.snr import snr_of
+from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
 #: Errors are not told apart below this, in the network's coordinates.
@@ -131,7 +132,7 @@ def groups(labels: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     tissue = np.full(labels.shape, len(TISSUES), np.int32)
     for i, label in enumerate(TISSUES):
         tissue[labels == label] = i
-    level = np.digitize(0.75 / sigma, SNR_EDGES).astype(np.int32)
+    level = np.digitize(snr_of(sigma), SNR_EDGES).astype(np.int32)
     return tissue * (len(SNR_EDGES) + 1) + level[:, None, None]
 
 

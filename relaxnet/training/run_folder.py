@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet import __version__
 from relaxnet.networks.registry import card_path, with_policy
 from relaxnet.training.history import EVENTS
 from relaxsim.core.folders import check_writable
+from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from relaxsim import __version__
 from relaxsim.cli.options import (
     VOXEL_RANGE,
     IndexRange,
@@ -24,10 +23,11 @@ from relaxsim.cli.phantom import phantom
 from relaxsim.core.errors import in_flags, one_line_errors
 from relaxsim.core.options import FILE, LateCommand, Number, Range, available_cores, options
 from relaxsim.core.snr import SIGMAS
+from relaxsim.core.version_option import version_option
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(__version__, prog_name="relaxsim")
+@version_option("relaxsim")
 def main() -> None:
     """Simulate training and evaluation data for MR relaxometry."""
     # Parallelism is by process; threads of numpy's matrix products in each would compete.

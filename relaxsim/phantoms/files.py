@@ -12,9 +12,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from relaxsim import __version__
 from relaxsim.core.folders import written_by
-from relaxsim.core.snr import snr_of
+from relaxsim.core.snr import sigma_of
+from relaxsim.core.version import __version__
 from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel
 from relaxsim.phantoms.phantoms import Phantom, noisy_series
@@ -79,7 +79,7 @@ def write_phantom(
             _write_truth(part, root)
             for repeat in range(1, repeats + 1):
                 rng = np.random.default_rng([seed, repeat, 77])
-                series = noisy_series(part, snr_of(snr), rng, noise)
+                series = noisy_series(part, sigma_of(snr), rng, noise)
                 sidecar = _sidecar(part, snr, noise, seed, repeat) | dict(provenance)
                 _save(root / f"rep-{repeat}_series.nii.gz", series, part, sidecar)
         _move(Path(temporary), folder, overwrite)
@@ -198,7 +198,7 @@ def _sidecar(phantom: Phantom, snr: float, noise: str, seed: int, repeat: int) -
     return sidecar | {
         "SignalModel": phantom.model.name,
         "NoiseModel": noise,
-        "Sigma": snr_of(snr),
+        "Sigma": sigma_of(snr),
         "SNR": snr,
         "Seed": seed,
         "Repeat": repeat,

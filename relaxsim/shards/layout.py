@@ -32,8 +32,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from relaxsim import __version__
 from relaxsim.core.files import write_whole
+from relaxsim.core.version import __version__
 from relaxsim.models.registry import signal_model
 from relaxsim.models.signal_model import SignalModel
 

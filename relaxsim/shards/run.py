@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from relaxsim import __version__
 from relaxsim.core.folders import check_writable, nearest_existing
+from relaxsim.core.version import __version__
 from relaxsim.models.registry import find_models, model_folders
 from relaxsim.shards.generate import Settings, make_shard
 from relaxsim.shards.layout import (

@@ -22,11 +22,10 @@ from methods import Method
 from slices import Scene
 
 from relaxnet.evaluation.metrics import Moments
+from relaxsim.core.snr import SIGNAL
 from relaxsim.phantoms.phantoms import Phantom
 from relaxsim.simulation.noise import add_noise
 
-#: Mean signal of grey and white matter, in units of CSF's A: SNR = 0.75 / sigma.
-SIGNAL = 0.75
 #: Seconds after which a cell that is not done is saved.
 SAVE_EVERY = 30.0
 

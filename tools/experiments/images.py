@@ -16,12 +16,13 @@ from any_protocol import ANY
 from figures import PAGE, write_rows
 from kept import Rows
 from methods import Method, fit_method, networks_for
-from patches import MEAN_A, Patches
+from patches import Patches
 from sweep import Panel, Setup, draw_panels, score_table
 from sweep_command import Sweep, sweep_command
 from text_tables import write_markdown
 
 from relaxnet.fitting.crlb import crlb
+from relaxsim.core.snr import SIGNAL as MEAN_A
 from relaxsim.models.registry import model_of
 
 #: First time, longest time where the number varies, number where the longest time varies, in ms.

@@ -22,12 +22,13 @@ from any_protocol import methods_of, protocols_of
 from figures import COLUMN, legend_below, save_figure, subplots, write_rows
 from kept import Rows
 from methods import Method
-from patches import MEAN_A, Patches
+from patches import Patches
 from sweep import Setup
 from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
 from relaxnet.fitting.crlb import crlb
+from relaxsim.core.snr import SIGNAL as MEAN_A
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.simulation.tissue_maps import TissueValues
 

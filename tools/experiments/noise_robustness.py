@@ -21,7 +21,7 @@ import click
 import numpy as np
 from accuracy_text import B_WORDS
 from bounds import relative_bounds
-from cells import SIGNAL, Cell, run_cells
+from cells import Cell, run_cells
 from figures import (
     FIVE,
     PAGE,
@@ -42,6 +42,7 @@ from text_tables import write_markdown
 
 from relaxnet.evaluation.metrics import Moments
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.snr import SIGNAL
 from relaxsim.phantoms.phantoms import Phantom
 
 METRICS = ("bias", "cv", "rmse")

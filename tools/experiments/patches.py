@@ -12,6 +12,7 @@ from slices import BUILTIN_SUBJECTS
 
 from relaxnet.evaluation.metrics import Summary, by_tissue
 from relaxsim.anatomy.anatomy import BUILTIN, file_checksum
+from relaxsim.core.snr import SIGNAL as MEAN_A
 from relaxsim.models.signal_model import SignalModel
 from relaxsim.shards.generate import Settings, draw_mixture, shard_rng
 from relaxsim.simulation.noise import add_noise
@@ -27,8 +28,6 @@ SIZE = 96
 QUICK_SIZE = 24
 #: Groups of labels that are reported.
 TISSUES = {"CSF": (1,), "GM": (2,), "WM": (3,), "GM and WM": (2, 3)}
-#: Mean A of grey and white matter: SNR = 0.75 / sigma.
-MEAN_A = 0.75
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from methods import (
     networks_for,
     parse_files,
 )
-from patches import MEAN_A
 from plates import SPHERE_COLUMNS, SUMMARY, compare_plates, draw_plates, summary_rows
 from real_data import Plate, load_plates
 from slices import quick_option, seed_option
@@ -39,6 +38,7 @@ from text_tables import table, write_markdown
 
 from relaxnet.evaluation.metrics import coefficient_of_variation, relative_bias, relative_rmse
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.snr import SIGNAL as MEAN_A
 from relaxsim.models.protocols import Protocol, read_protocol
 from relaxsim.models.registry import model_of
 from relaxsim.phantoms.phantoms import Phantom, noisy_series, plate_phantom
