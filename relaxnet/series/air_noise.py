@@ -1,20 +1,21 @@
-"""Noise in the air around an object: found, told apart by its distribution, and tested.
+"""Noise in the air around an object: found, recognised by its distribution, and tested.
 
 Air shows the noise alone: of a magnitude image it is Rayleigh distributed (one receiver channel or
 an adaptive combination), of a real image Gaussian around zero, of the modulus of a real image half
 normal. Many scanners and tools leave something else there: zeros, a threshold's remains, ghosts,
 several channels' root of squares, a filter's ripple. None of that says what the noise is, so the
-air counts only if it passes every test of `background_noise`.
+air counts only if it passes every test of `air_noise`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from scipy import ndimage, special
 
-#: Voxels that are looked at, at most: evenly spaced slices.
+#: Voxels in which air is looked for, at most: evenly spaced slices.
 MOST_VOXELS = 500_000
 #: Air must hold at least this many voxels, and this share of those that are not zero.
 LEAST_VOXELS, LEAST_SHARE = 300, 0.02
@@ -46,9 +47,20 @@ KINDS = {"Rayleigh": 2, "Gaussian": 1, "half-normal": 1}
 DENSITY = {2: np.exp(-0.5), 1: np.sqrt(2 / np.pi) * np.exp(-0.5)}
 
 
+class Unusable(Enum):
+    """Why the air around an object does not show the noise; the value goes into sidecars."""
+
+    ZEROS = "zeros"
+    FEW_VOXELS = "few voxels"
+    LITTLE_AIR = "little air"
+    UNSTEADY = "unsteady"
+    OTHER_DISTRIBUTION = "other distribution"
+    VARIES_IN_SPACE = "varies in space"
+
+
 @dataclass(frozen=True)
-class Background:
-    """What the air around an object says of the noise.
+class AirNoise:
+    """Noise of the air around an object.
 
     Attributes
     ----------
@@ -59,17 +71,38 @@ class Background:
         real data); empty if not usable.
     voxels : int
         Voxels that it was found from.
-    words : str
-        The same in words, or why the air is not usable.
+    unusable : Unusable, optional
+        Why there is no sigma.
     """
 
-    sigma: float | None
-    kind: str
-    voxels: int
-    words: str
+    sigma: float | None = None
+    kind: str = ""
+    voxels: int = 0
+    unusable: Unusable | None = None
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        if self.unusable is not None:
+            return f"background not usable: {_REASONS[self.unusable]}"
+        return f"background, {self.kind}, {self.voxels} voxels of air"
 
 
-def background_noise(S: np.ndarray) -> Background:
+_REASONS = {
+    Unusable.ZEROS: "zeros (masked or thresholded images)",
+    Unusable.FEW_VOXELS: "too few voxels",
+    Unusable.LITTLE_AIR: "too few voxels of air",
+    Unusable.UNSTEADY: "it changes from image to image (tissue or ghosts)",
+    Unusable.OTHER_DISTRIBUTION: (
+        "it is neither Rayleigh nor Gaussian (filtered or several channels)"
+    ),
+    Unusable.VARIES_IN_SPACE: (
+        "its noise varies in space (ghosts, parallel imaging, interpolation)"
+    ),
+}
+
+
+def air_noise(S: np.ndarray) -> AirNoise:
     """Noise of the air around an object, if there is clean air.
 
     Air is found without a mask. For noise of standard deviation sigma the mean power of a square
@@ -91,7 +124,7 @@ def background_noise(S: np.ndarray) -> Background:
 
     Returns
     -------
-    Background
+    AirNoise
 
     References
     ----------
@@ -102,7 +135,7 @@ def background_noise(S: np.ndarray) -> Background:
     --------
     >>> rng = np.random.default_rng(0)
     >>> air = np.hypot(*rng.normal(0, 5, (2, 40, 40, 1, 8)))
-    >>> found = background_noise(air)
+    >>> found = air_noise(air)
     >>> found.kind, round(found.sigma, 1)
     ('Rayleigh', 5.0)
     """
@@ -110,23 +143,19 @@ def background_noise(S: np.ndarray) -> Background:
     S = S[:, :, :: -(-S.shape[2] // layers)]
     power, nearby = _power(S)
     valid = np.isfinite(nearby)
-    reasons = ["zeros (masked or thresholded images)"] if (power == 0).mean() > MASKED else []
+    reasons = [Unusable.ZEROS] if (power == 0).mean() > MASKED else []
     if valid.sum() < LEAST_VOXELS:
-        return _unusable(*reasons, "too few voxels")
+        return AirNoise(unusable=[*reasons, Unusable.FEW_VOXELS][0])
     samples, power, nearby = S[valid].astype(np.float64), power[valid], nearby[valid]
     kinds = tuple(KINDS) if (samples < 0).any() else ("Rayleigh", "half-normal")
     for level in np.quantile(nearby, BEGIN):
         for kind in kinds:
             found = _of_kind(samples, power, nearby, level, kind)
-            if isinstance(found, Background):
+            if found.unusable is None:
                 return found
-            reasons.append(found)
-    return _unusable(*reasons, "too few voxels of air")
-
-
-def _unusable(*reasons: str) -> Background:
-    why = next(filter(None, reasons))
-    return Background(None, "", 0, f"background not usable: {why}")
+            if found.unusable is not Unusable.LITTLE_AIR:
+                reasons.append(found.unusable)
+    return AirNoise(unusable=[*reasons, Unusable.LITTLE_AIR][0])
 
 
 def _power(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +176,7 @@ def _power(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_kind(
     samples: np.ndarray, power: np.ndarray, nearby: np.ndarray, level: float, kind: str
-) -> Background | str:
+) -> AirNoise:
     """Air of a kind whose power is near `level`, or why there is none."""
     per_sample = KINDS[kind]
     dof = per_sample * samples.shape[1]
@@ -161,25 +190,25 @@ def _of_kind(
         inside, level = now, power[now].mean()
     air, sigma = samples[inside], float(np.sqrt(level / per_sample))
     if len(air) < max(LEAST_VOXELS, LEAST_SHARE * len(samples)):
-        return ""
+        return AirNoise(unusable=Unusable.LITTLE_AIR)
     half_grain = 0.5 * _grain(air) / sigma
     if (air == 0).mean() > ZEROS + special.chdtr(per_sample, half_grain**2):
-        return "zeros (masked or thresholded images)"
+        return AirNoise(unusable=Unusable.ZEROS)
     levels = np.sqrt((air**2).mean(axis=0) / per_sample) / sigma
     if np.abs(levels - 1).max() > STEADY + 3 / np.sqrt(2 * len(air)):
-        return "it changes from image to image (tissue or ghosts)"
+        return AirNoise(unusable=Unusable.UNSTEADY)
     pooled = np.sort(air.reshape(-1)[:: max(1, air.size // 50_000)]) / sigma
     signed = kind == "Gaussian"
     expected = special.ndtr(pooled) if signed else special.chdtr(per_sample, pooled**2)
     if _distance(expected) > SHAPE + half_grain * DENSITY[per_sample]:
-        return "it is neither Rayleigh nor Gaussian (filtered or several channels)"
+        return AirNoise(unusable=Unusable.OTHER_DISTRIBUTION)
     spread = 0.5 * np.diff(np.quantile(nearby[inside], [0.16, 0.84]))[0] / level / deviation
     shares = special.chdtr(dof, np.sort(power[inside]) * samples.shape[1] / sigma**2)
     end = 1 + high + low + high
     crowd = ((nearby > (1 + high) * level) & (nearby < end * level)).sum() / len(air)
     if spread > SPREAD or crowd > CROWD or _distance(shares) > POWER:
-        return "its noise varies in space (ghosts, parallel imaging, interpolation)"
-    return Background(sigma, kind, len(air), f"background, {kind}, {len(air)} voxels of air")
+        return AirNoise(unusable=Unusable.VARIES_IN_SPACE)
+    return AirNoise(sigma, kind, len(air))
 
 
 def _distance(values: np.ndarray) -> float:

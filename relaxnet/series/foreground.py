@@ -1,12 +1,15 @@
-"""Masks: which voxels of a series show tissue."""
+"""The mask of a series: which voxels are mapped, and how they were chosen."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from scipy import ndimage, special
 
-from relaxnet.series.air_noise import KINDS, background_noise
-from relaxnet.series.scale import largest_modulus
+from relaxnet.series.air_noise import KINDS
+from relaxnet.series.images import Images
 
 #: Upper end of the histogram, in per cent of the voxels; objects that are larger than the rest of
 #: them part from the background there.
@@ -26,31 +29,88 @@ NEAR = 3
 #: What is above the air but fainter than this share of Otsu's upper class, in the mean, is left
 #: out: it may be that one's ghost.
 FAINTEST = 0.15
-#: What a mask was found by, in words.
+#: Parts that are smaller than this share of the largest one are dropped.
+SMALLEST_PART = 0.1
+
+
+class MaskRule(Enum):
+    """What an automatic mask was found by; the value goes into sidecars."""
+
+    OTSU = "otsu"
+    BOTH = "both"
+    AIR = "air"
+    ALL = "all"
+
+
+class MaskSource(Enum):
+    """Where a mask comes from; the value goes into sidecars."""
+
+    NONE = "none"
+    AUTO = "auto"
+    FILE = "file"
+    ARRAY = "array"
+
+
+@dataclass(frozen=True)
+class MaskKind:
+    """Which voxels are mapped, and how they were chosen.
+
+    Attributes
+    ----------
+    source : MaskSource
+        ``NONE`` for every voxel.
+    rule : MaskRule, optional
+        Of an automatic mask.
+    file : str
+        Name of a mask's file.
+    probabilities : bool
+        A file of probabilities, of which those from 0.5 up count.
+    share : float
+        Share of voxels in the mask.
+    """
+
+    source: MaskSource
+    rule: MaskRule | None = None
+    file: str = ""
+    probabilities: bool = False
+    share: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        if self.source is MaskSource.NONE:
+            return "no mask"
+        words = "mask"
+        if self.source is MaskSource.FILE:
+            words = f"mask {self.file}{' from 0.5 up' if self.probabilities else ''}"
+        if self.rule is not None:
+            words = f"automatic mask, {RULES[self.rule.value]}"
+        return f"{words} ({100 * self.share:.0f} % of voxels)"
+
+
+#: Rules of automatic masks in words, by the values of `MaskRule`.
 RULES = {
     "otsu": "Otsu's threshold",
     "both": "Otsu's threshold, or power above that of the air",
     "air": "power above that of the air",
     "all": "all that is not zero",
 }
-#: Parts that are smaller than this share of the largest one are dropped.
-SMALLEST_PART = 0.1
 
 
 def automatic_mask(S: np.ndarray) -> np.ndarray:
     """Foreground of a series, bool, shape (X, Y, Z); `mask_and_rule` without the rule."""
-    return mask_and_rule(S)[0]
+    return mask_and_rule(Images(S))[0]
 
 
-def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
-    """Foreground of a series, and by which of `RULES` it was found.
+def mask_and_rule(images: Images) -> tuple[np.ndarray, MaskRule]:
+    """Foreground of a series, and the rule by which it was found.
 
     1. The voxel-wise maximum over images, where it is not zero, is parted in two classes by Otsu's
        method (256 bins up to the 99th percentile). The upper one is the foreground if the lower
        one's mean is less than half of its mean (a fifth if a tenth of the box around what is not
        zero is zero and there is no clean air: a background that was cut off leaves tissues alone,
        as bright and dim as CSF and white matter). Two classes leave out what is dim beside what is
-       bright; if there is clean air (`relaxnet.series.air_noise.background_noise`), what stands
+       bright; if there is clean air (`relaxnet.series.air_noise.air_noise`), what stands
        above it as in rule 2 is added, unless its maximum is below 0.15 of the upper class's mean
        (ghosts).
     2. Otherwise the object may be small or faint. If there is clean air, the foreground is what has
@@ -67,52 +127,51 @@ def mask_and_rule(S: np.ndarray) -> tuple[np.ndarray, str]:
 
     Parameters
     ----------
-    S : array, shape (X, Y, Z, N)
-        Weighted images; voxels that are not finite are outside (and may be filled as holes).
+    images : Images
+        Voxels that are not finite are outside (and may be filled as holes).
 
     Returns
     -------
     mask : bool array, shape (X, Y, Z)
-    rule : str
+    rule : MaskRule
 
     Raises
     ------
     ValueError
         If the series is empty (all zero or not finite), or noise alone.
     """
-    mip = largest_modulus(S)
-    mip = np.where(np.isfinite(mip), mip, 0.0)
+    mip = np.where(np.isfinite(images.largest), images.largest, 0.0)
     if not (mip > 0).any():
         raise ValueError("the series is zero or not finite everywhere; there is nothing to map.")
     values = mip[mip > 0]
-    found, rule = _found(S, mip)
+    found, rule = _found(images, mip)
     if found is None:
-        found, rule = mip > otsu_threshold(values, 100.0, FAR_PARTED), "otsu"
+        found, rule = mip > otsu_threshold(values, 100.0, FAR_PARTED), MaskRule.OTSU
         if found.sum() == len(values) or _largest_part(found) < LEAST_OBJECT:
-            found, rule = mip > 0, "all"
+            found, rule = mip > 0, MaskRule.ALL
     mask = _large_parts(found)
     for z in range(mask.shape[2]):
         mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
     return mask, rule
 
 
-def _found(S: np.ndarray, mip: np.ndarray) -> tuple[np.ndarray | None, str]:
+def _found(images: Images, mip: np.ndarray) -> tuple[np.ndarray | None, MaskRule]:
     """Foreground by the first two rules of `mask_and_rule`, and which; None by neither."""
-    air = background_noise(S)
+    air = images.air
     cut_off = air.sigma is None and _share_cut_off(mip) > CUT_OFF
     threshold = otsu_threshold(mip[mip > 0], parted=CUT_PARTED if cut_off else PARTED)
     parted = mip > threshold if threshold > 0 else None
     if air.sigma is None:
-        return (mip > 0, "all") if cut_off and parted is None else (parted, "otsu")
-    alone, above = _above_air(S, air.sigma, KINDS[air.kind])
+        return (mip > 0, MaskRule.ALL) if cut_off and parted is None else (parted, MaskRule.OTSU)
+    alone, above = _above_air(images.S, air.sigma, KINDS[air.kind])
     if parted is not None:
-        return parted | (above & (mip > FAINTEST * mip[parted].mean())), "both"
+        return parted | (above & (mip > FAINTEST * mip[parted].mean())), MaskRule.BOTH
     if _noise_alone(alone):
         raise ValueError(
-            "nothing in the series stands out of its noise; there is nothing to map. Give a mask "
-            "with --mask if there is an object."
+            "nothing in the series stands out of its noise; there is nothing to map. Give a `mask` "
+            "if there is an object."
         )
-    return above, "air"
+    return above, MaskRule.AIR
 
 
 def _share_cut_off(mip: np.ndarray) -> float:

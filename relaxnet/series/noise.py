@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
-from relaxnet.series.air_noise import Background, background_noise
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.series.air_noise import AirNoise
+from relaxnet.series.images import Images
 from relaxnet.series.residual_noise import VOXELS, residual_sigma
-from relaxsim.models.signal_model import SignalModel
+from relaxnet.series.sample import Sample
 
-#: Data are signed if more than this share of samples lies below -5 sigma.
-SIGNED_SHARE = 0.01
+#: Data are signed if more than this share of samples lies below this many sigma.
+SIGNED_SHARE, SIGNED_BELOW = 0.01, -5.0
 #: Least sigma in units of the scale. The likelihood of a noise-free series needs some noise, far
 #: below what matters.
 FLOOR = 1e-4
@@ -22,13 +25,87 @@ NOISE_ALONE = 0.06
 #: Residuals contradict a given sigma if they are this many times larger or smaller; below the least
 #: ratio the data have no noise to speak of, or sigma another unit.
 CONTRADICTED, NOISELESS = 1.4, 0.02
-#: Residuals say that a sigma is too large only if they have this many degrees of freedom a voxel
-#: and in all: of a magnitude with fewer, what fits best takes noise for signal.
+#: Residuals show that a sigma is too large only with this many degrees of freedom a voxel and in
+#: all: of a magnitude with fewer, what fits best takes noise for signal.
 ENOUGH_FREEDOM = (2, 500)
 #: Share of negative samples that magnitudes may have.
 NEGATIVE_SHARE = 1e-3
-#: Voxels that tell such factors; a third of those that sigma itself is found from.
+#: Voxels whose residuals are compared with a given sigma; a third of those that sigma is estimated
+#: from without one.
 FEWER_VOXELS = VOXELS // 3
+
+
+class SigmaSource(Enum):
+    """Where a noise standard deviation comes from; the value goes into sidecars."""
+
+    GIVEN = "given"
+    MAP = "map"
+    AIR = "air"
+    RESIDUALS = "residuals"
+    FLOOR = "floor"
+
+
+class SigmaReason(Enum):
+    """Why the noise of air or residuals was taken; the value goes into sidecars."""
+
+    NO_RESIDUALS = "no residuals"
+    AIR_UNUSABLE = "air unusable"
+    BOTH_AGREE = "both agree"
+    FEW_RESIDUALS = "few residuals"
+    AIR_NOISIER = "air noisier than tissue"
+    NOISE_ALONE = "noise alone"
+    MODEL_MISFIT = "model misfit"
+    CONTRADICTED = "given sigma contradicted"
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """How a noise standard deviation was found.
+
+    Attributes
+    ----------
+    source : SigmaSource
+    reason : SigmaReason, optional
+        Why air or residuals were taken.
+    air : AirNoise, optional
+        Noise of the air, where it was searched for.
+    residual_sigma : float, optional
+        Noise of the residuals of a voxel-wise fit, in the unit of the series.
+    given_sigma : float, optional
+        That of the user, of a map its median, where residuals took its place.
+    """
+
+    source: SigmaSource
+    reason: SigmaReason | None = None
+    air: AirNoise | None = None
+    residual_sigma: float | None = None
+    given_sigma: float | None = None
+
+    def __str__(self) -> str:
+        """Words of it."""
+        if self.source in (SigmaSource.GIVEN, SigmaSource.MAP):
+            return "given"
+        if self.source is SigmaSource.FLOOR:
+            return "none found; 1e-4 of the series' scale"
+        if self.reason is SigmaReason.CONTRADICTED:
+            return f"fit residuals, which contradict the {self.given_sigma:.4g} given"
+        assert self.air is not None
+        if self.reason is SigmaReason.NO_RESIDUALS:
+            return self.air.words
+        if self.reason is SigmaReason.AIR_UNUSABLE:
+            return f"fit residuals; {self.air.words}"
+        if self.reason is SigmaReason.BOTH_AGREE:
+            return f"{self.air.words}; fit residuals say {self.residual_sigma:.4g}"
+        both = f"{self.air.words}: {self.air.sigma:.4g}; fit residuals: {self.residual_sigma:.4g}"
+        return f"{_REASONS[self.reason]}; {both}"
+
+
+_REASONS = {
+    SigmaReason.FEW_RESIDUALS: "background, since residuals of so few samples say little",
+    SigmaReason.AIR_NOISIER: "fit residuals, since the background is noisier than tissue",
+    SigmaReason.NOISE_ALONE: "fit residuals, since noise alone explains them",
+    SigmaReason.MODEL_MISFIT: "background, since the model does not describe all tissue",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +116,7 @@ class Noise:
     ----------
     sigma : array, shape () or (X, Y, Z)
         Standard deviation in the unit of the series.
-    source : str
+    source : NoiseSource
         How it was found.
     signed : bool
         The images carry the signal's sign.
@@ -48,23 +125,49 @@ class Noise:
     """
 
     sigma: np.ndarray
-    source: str
+    source: NoiseSource
     signed: bool
     rician: bool
 
 
+@dataclass(frozen=True)
+class Contradiction:
+    """A given sigma that the residuals of a fit contradict.
+
+    Attributes
+    ----------
+    given, found : float
+        Sigma as given, of a map its median, and that of the residuals; in the series' unit.
+    other_unit : bool
+        The two are so far apart that the given one may be in another unit.
+    kept : bool
+        The given one is used.
+    """
+
+    given: float
+    found: float
+    other_unit: bool
+    kept: bool
+
+    def __str__(self) -> str:
+        """One line to warn with."""
+        words = f"sigma is given as {self.given:.4g}, the residuals of a fit say {self.found:.4g}"
+        if self.other_unit:
+            return f"{words}: is it in the unit of the images? It is used as it is"
+        if self.kept:
+            return f"{words}: estimates and uncertainties suffer if it is wrong (docs/noise.md)"
+        return f"{words}, which is used (docs/noise.md); `force` keeps the given one"
+
+
 def find_noise(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    mask: np.ndarray,
+    series: Measurement,
     scale: float,
-    sigma: np.ndarray | None = None,
     signed: bool | None = None,
+    images: Images | None = None,
 ) -> Noise:
     """What is not given of a series' noise: its standard deviation, and whether it is signed.
 
-    Sigma is looked for in the air around the object (`relaxnet.series.air_noise`) and in the
+    Sigma is estimated from the air around the object (`relaxnet.series.air_noise`) and from the
     residuals of a voxel-wise fit (`relaxnet.series.residual_noise`):
 
     - clean air, and residuals within a factor of 1.25 of it: the air;
@@ -83,19 +186,16 @@ def find_noise(
 
     Parameters
     ----------
-    S : array, shape (X, Y, Z, N)
-        The whole field of view.
-    tau : array, shape (N,)
-        ms.
-    model : SignalModel
-    mask : bool array, shape (X, Y, Z)
-        Voxels that count; their samples are finite.
+    series : Measurement
+        Images (X, Y, Z, N) of the whole field of view, with their protocol and known maps; sigma as
+        given by the user (`checked_sigma`) or None; the mask holds voxels that count, whose samples
+        are finite. Its `signed` has no meaning here.
     scale : float
         Scale of the series.
-    sigma : array, shape () or (X, Y, Z), optional
-        As given by the user (`checked_sigma`).
     signed : bool, optional
         As given by the user.
+    images : Images, optional
+        Those of the series, if something has been found in them before.
 
     Returns
     -------
@@ -107,63 +207,63 @@ def find_noise(
         If sigma is not given, there is no clean air, and the images are no more than the
         parameters; or if data that carry a sign are given as magnitudes.
     """
-    if sigma is not None:
-        limit = _sign_limit(S, tau, model, mask, sigma, signed)
-        signed = _settled_sign(S, model, mask, limit, signed)
-        rician = not signed and _share_below(S, mask, 0.0) <= NEGATIVE_SHARE
-        return Noise(sigma, "given", bool(signed), rician)
-    air = background_noise(S)
-    if S.shape[-1] <= model.num_parameters:
-        return _noise_of_air(S, model, mask, air, signed)
-    sample = S[_thinned(mask, VOXELS)]
-    rician = air.kind == "Rayleigh" if air.kind else is_rician(sample)
+    model, mask = series.model, _mask(series)
+    if series.sigma is not None:
+        sigma = np.asarray(series.sigma)
+        signed = _carries_sign(series, _sign_limit(series, sigma, signed), signed)
+        rician = not signed and _share_below(series.S, mask, 0.0) <= NEGATIVE_SHARE
+        source = NoiseSource(SigmaSource.MAP if sigma.ndim else SigmaSource.GIVEN)
+        return Noise(sigma, source, bool(signed), rician)
+    air = (images or Images(series.S)).air
+    if series.S.shape[-1] <= model.num_parameters:
+        return _noise_of_air(series, air, signed)
+    sample = Sample.of(series, _thinned(mask, VOXELS))
+    rician = air.kind == "Rayleigh" if air.kind else is_rician(sample.S)
     choices = [bool(signed)]
-    if not signed and model.magnitude and (sample < 0).mean() > SIGNED_SHARE:
+    if not signed and model.magnitude and (sample.S < 0).mean() > SIGNED_SHARE:
         choices = [False, True]
-    found = {c: residual_sigma(sample, tau, model, c, rician) for c in choices}
+    found = {c: residual_sigma(sample, c, rician) for c in choices}
     least = min(found.values())
     if len(choices) > 1:
-        limit = np.asarray(-5 * max(least[0], FLOOR * scale))
-        signed = _settled_sign(S, model, mask, limit, signed)
-    level, source = _more_trustworthy(air, *least, _tell_less(sample, model))
+        limit = np.asarray(SIGNED_BELOW * max(least[0], FLOOR * scale))
+        signed = _carries_sign(series, limit, signed)
+    level, source = _more_trustworthy(air, *least, _enough_freedom(sample))
     if level < FLOOR * scale:
-        level, source = FLOOR * scale, "none found; 1e-4 of the series' scale"
+        source = replace(source, source=SigmaSource.FLOOR, reason=None)
+        level = FLOOR * scale
     return Noise(np.asarray(level), source, bool(signed), rician and not signed)
 
 
-def _sign_limit(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    mask: np.ndarray,
-    sigma: np.ndarray,
-    signed: bool | None,
-) -> np.ndarray:
-    """Below which samples tell of a sign: five of the sigma given or, where it is too small, found.
+def _mask(series: Measurement) -> np.ndarray:
+    """Voxels that count."""
+    return np.ones(series.S.shape[:-1], bool) if series.mask is None else series.mask
+
+
+def _sign_limit(series: Measurement, sigma: np.ndarray, signed: bool | None) -> np.ndarray:
+    """Value below which samples carry a sign: five of the sigma given or, if too small, found.
 
     Noise on a modulus goes below five of a sigma that is ten times too small.
     """
-    limit = -5 * sigma
-    known = signed or not model.magnitude or S.shape[-1] <= model.num_parameters
-    if known or _share_below(S, mask, limit) <= SIGNED_SHARE:
+    limit = SIGNED_BELOW * sigma
+    model, mask = series.model, _mask(series)
+    settled = signed or not model.magnitude or series.S.shape[-1] <= model.num_parameters
+    if settled or _share_below(series.S, mask, limit) <= SIGNED_SHARE:
         return limit
-    sample = S[_thinned(mask, VOXELS)]
-    found = [residual_sigma(sample, tau, model, c, is_rician(sample))[0] for c in (False, True)]
-    return np.minimum(limit, -5 * min(found))
+    sample = Sample.of(series, _thinned(mask, VOXELS))
+    found = [residual_sigma(sample, c, is_rician(sample.S))[0] for c in (False, True)]
+    return np.minimum(limit, SIGNED_BELOW * min(found))
 
 
-def _settled_sign(
-    S: np.ndarray, model: SignalModel, mask: np.ndarray, limit: np.ndarray, signed: bool | None
-) -> bool:
+def _carries_sign(series: Measurement, limit: np.ndarray, signed: bool | None) -> bool:
     """Whether data carry a sign: as given, otherwise by the samples below `limit`."""
-    if signed or not model.magnitude:
+    if signed or not series.model.magnitude:
         return bool(signed)
-    share = _share_below(S, mask, limit)
+    share = _share_below(series.S, _mask(series), limit)
     if share > SIGNED_SHARE and signed is not None:
         raise ValueError(
-            f"the data are given as magnitudes (--magnitude), but {100 * share:.0f} % of the "
-            "mask's samples are negative by more than noise: they carry a sign. Leave --magnitude "
-            "out, or give moduli."
+            f"the data are given as magnitudes (`signed` is false), but {100 * share:.0f} % of the "
+            "mask's samples are negative by more than noise: they carry a sign. Leave it out, or "
+            "give moduli."
         )
     return bool(share > SIGNED_SHARE)
 
@@ -174,24 +274,19 @@ def is_rician(samples: np.ndarray) -> bool:
 
 
 def settle_sigma(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    mask: np.ndarray,
-    noise: Noise,
-    keep: bool = False,
-) -> tuple[Noise, str | None]:
+    series: Measurement, noise: Noise, keep: bool = False
+) -> tuple[Noise, Contradiction | None]:
     """The noise to go by where the residuals of a voxel-wise fit contradict a sigma that was given.
 
     It is then scaled to the residuals, unless it is to be kept; half or twice the true sigma costs
     a network up to half of its precision. Larger residuals contradict it only if noise alone
     explains them; else the model is at fault. One that is fifty times too large or more is kept,
-    with a question: it may be in another unit, or the data free of noise. The arguments but `keep`
-    are those of `find_noise`.
+    with a question: it may be in another unit, or the data free of noise.
 
     Parameters
     ----------
-    S, tau, model, mask
+    series : Measurement
+        As for `find_noise`.
     noise : Noise
     keep : bool
         Go by the given one in any case.
@@ -199,37 +294,43 @@ def settle_sigma(
     Returns
     -------
     noise : Noise
-    words : str or None
-        One line to warn with, if the two contradict each other.
+    contradiction : Contradiction or None
     """
-    if noise.source != "given" or S.shape[-1] <= model.num_parameters:
+    given = noise.source.source in (SigmaSource.GIVEN, SigmaSource.MAP)
+    if not given or series.S.shape[-1] <= series.model.num_parameters:
         return noise, None
+    mask = _mask(series)
     voxels = _thinned(mask, FEWER_VOXELS)
     sigma = np.broadcast_to(noise.sigma, mask.shape)[voxels]
     typical = float(np.median(sigma))
+    sample = Sample.of(series, voxels)
     # Of a map of sigma, in units in which it is the same everywhere.
-    sample = S[voxels] * (typical / sigma)[:, None]
-    found, misfit = residual_sigma(sample, tau, model, noise.signed, noise.rician)
+    sample = sample.of_other_images(sample.S * (typical / sigma)[:, None])
+    found, misfit = residual_sigma(sample, noise.signed, noise.rician)
     ratio = found / typical
-    too_large = ratio < 1 / CONTRADICTED and _tell_less(sample, model)
+    too_large = ratio < 1 / CONTRADICTED and _enough_freedom(sample)
     if not too_large and not (ratio > CONTRADICTED and misfit < NOISE_ALONE):
         return noise, None
-    words = f"sigma is given as {typical:.4g}, the residuals of a fit say {found:.4g}"
     if ratio < NOISELESS:
-        noiseless = found < FLOOR * float(np.abs(sample).max())  # as of a simulation
-        asked = f"{words}: is it in the unit of the images? It is used as it is"
-        return noise, None if noiseless else asked
+        noiseless = found < FLOOR * float(np.abs(sample.S).max())  # as of a simulation
+        return noise, None if noiseless else Contradiction(typical, found, True, True)
     if keep:
-        return noise, f"{words}: estimates and uncertainties suffer if it is wrong (docs/noise.md)"
-    source = f"fit residuals, which contradict the {typical:.4g} given"
+        return noise, Contradiction(typical, found, False, True)
+    source = replace(
+        noise.source,
+        source=SigmaSource.RESIDUALS,
+        reason=SigmaReason.CONTRADICTED,
+        residual_sigma=found,
+        given_sigma=typical,
+    )
     settled = replace(noise, sigma=noise.sigma * ratio, source=source)
-    return settled, f"{words}, which is used (docs/noise.md); --force keeps the given one"
+    return settled, Contradiction(typical, found, False, False)
 
 
-def _tell_less(sample: np.ndarray, model: SignalModel) -> bool:
-    """Whether residuals of samples (n, N) are enough to say that there is less noise."""
-    freedom = sample.shape[1] - model.num_parameters
-    return freedom >= ENOUGH_FREEDOM[0] and freedom * len(sample) >= ENOUGH_FREEDOM[1]
+def _enough_freedom(sample: Sample) -> bool:
+    """Whether the residuals of a sample suffice to show that there is less noise."""
+    freedom = sample.num_images - sample.model.num_parameters
+    return freedom >= ENOUGH_FREEDOM[0] and freedom * len(sample.S) >= ENOUGH_FREEDOM[1]
 
 
 def _thinned(mask: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
@@ -238,38 +339,42 @@ def _thinned(mask: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
     return np.unravel_index(voxels[:: -(-len(voxels) // most) or 1], mask.shape)
 
 
-def _noise_of_air(
-    S: np.ndarray, model: SignalModel, mask: np.ndarray, air: Background, signed: bool | None
-) -> Noise:
+def _noise_of_air(series: Measurement, air: AirNoise, signed: bool | None) -> Noise:
     """Noise of a series of no more images than parameters."""
     if air.sigma is None:
         raise ValueError(
-            f"{S.shape[-1]} images leave no residuals to estimate the noise from, since "
-            f"{model.name} has {model.num_parameters} parameters ({air.words}). "
-            "Give the noise with --sigma."
+            f"{series.S.shape[-1]} images leave no residuals to estimate the noise from, since "
+            f"{series.model.name} has {series.model.num_parameters} parameters ({air.words}). "
+            "Give the noise with `sigma`."
         )
-    signed = _settled_sign(S, model, mask, np.asarray(-5 * air.sigma), signed)
+    signed = _carries_sign(series, np.asarray(SIGNED_BELOW * air.sigma), signed)
     rician = air.kind == "Rayleigh" and not signed
-    return Noise(np.asarray(air.sigma), air.words, bool(signed), rician)
+    source = NoiseSource(SigmaSource.AIR, SigmaReason.NO_RESIDUALS, air)
+    return Noise(np.asarray(air.sigma), source, bool(signed), rician)
 
 
 def _more_trustworthy(
-    air: Background, residual: float, misfit: float, tell_less: bool
-) -> tuple[float, str]:
+    air: AirNoise, residual: float, misfit: float, many_residuals: bool
+) -> tuple[float, NoiseSource]:
     """Sigma and its source, by the rule of `find_noise`."""
+
+    def of(source: SigmaSource, reason: SigmaReason) -> tuple[float, NoiseSource]:
+        level = residual if source is SigmaSource.RESIDUALS else air.sigma
+        assert level is not None
+        return level, NoiseSource(source, reason, air, residual)
+
     if air.sigma is None:
-        return residual, f"fit residuals; {air.words}"
-    both = f"{air.words}: {air.sigma:.4g}; fit residuals: {residual:.4g}"
+        return of(SigmaSource.RESIDUALS, SigmaReason.AIR_UNUSABLE)
     ratio = residual / air.sigma
     if 1 / AGREE <= ratio <= AGREE:
-        return air.sigma, f"{air.words}; fit residuals say {residual:.4g}"
-    if ratio < 1 and not tell_less:
-        return air.sigma, f"background, since residuals of so few samples say little; {both}"
+        return of(SigmaSource.AIR, SigmaReason.BOTH_AGREE)
+    if ratio < 1 and not many_residuals:
+        return of(SigmaSource.AIR, SigmaReason.FEW_RESIDUALS)
     if ratio < 1:
-        return residual, f"fit residuals, since the background is noisier than tissue; {both}"
+        return of(SigmaSource.RESIDUALS, SigmaReason.AIR_NOISIER)
     if misfit < NOISE_ALONE:
-        return residual, f"fit residuals, since noise alone explains them; {both}"
-    return air.sigma, f"background, since the model does not describe all tissue; {both}"
+        return of(SigmaSource.RESIDUALS, SigmaReason.NOISE_ALONE)
+    return of(SigmaSource.AIR, SigmaReason.MODEL_MISFIT)
 
 
 def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Phase images: told from magnitude by name, by sidecar or by their values, if there is no doubt.
+"""Phase images: refused where name, sidecar or values leave no doubt that they are no magnitude.
 
-A phase that is taken for a magnitude gives maps that look like maps. It is told apart by
+A phase that is taken for a magnitude gives maps that look like maps. It is recognised by
 
 - ``part-phase`` or ``part-imag`` in the file's name (BIDS),
 - ``P``, ``PHASE`` or ``IMAGINARY`` in ``ImageType`` of the JSON file beside it,
@@ -27,7 +27,7 @@ RANGES = (
 )
 #: Largest distance of the values' distribution from a uniform one.
 UNIFORM = 0.12
-#: Values that are looked at, at most, and at least.
+#: Most values that are compared, and fewest that decide.
 MOST_VALUES, LEAST_VALUES = 50_000, 1_000
 
 _WORDS = {"P", "PHASE", "PHASE MAP", "IMAGINARY"}

@@ -12,10 +12,8 @@ from functools import cache
 import numpy as np
 from scipy.special import chdtr, chdtri, i0e, i1e
 
-from relaxnet.fitting.inputs import Measurement
-from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.result import AT_BOUND, NO_SIGNAL, Fit
-from relaxnet.fitting.voxelwise import fit_voxelwise
+from relaxnet.series.sample import Sample
 from relaxsim.models.signal_model import SignalModel
 
 #: Voxels that are fitted at most, evenly spaced: three degrees of freedom a voxel give sigma to
@@ -35,9 +33,7 @@ SETTLED = 5e-3
 NARROWED = 0.02
 
 
-def residual_sigma(
-    sample: np.ndarray, tau: np.ndarray, model: SignalModel, signed: bool, rician: bool
-) -> tuple[float, float]:
+def residual_sigma(sample: Sample, signed: bool, rician: bool) -> tuple[float, float]:
     """Noise standard deviation from the residuals of a voxel-wise fit.
 
     The mean of the voxels' sums of squares, each over its degrees of freedom, below a cut that
@@ -52,11 +48,8 @@ def residual_sigma(
 
     Parameters
     ----------
-    sample : array, shape (n, N)
+    sample : Sample
         Voxels of tissue, finite.
-    tau : array, shape (N,)
-        ms.
-    model : SignalModel
     signed : bool
         The samples carry the signal's sign.
     rician : bool
@@ -70,21 +63,20 @@ def residual_sigma(
         Kolmogorov-Smirnov distance of the voxels' sums of squares from chi squared: small if
         noise is all that the model leaves, and the same noise everywhere.
     """
-    sample = sample[:: -(-len(sample) // VOXELS)]
-    fit = fit_voxelwise(Measurement(sample, tau, model, signed=signed and model.magnitude))
-    sigma, misfit = _pooled(fit, _squares(sample, fit), sample, model, signed)
+    sample = sample.every(-(-len(sample.S) // VOXELS))
+    fit = sample.fit(signed=signed and sample.model.magnitude)
+    sigma, misfit = _pooled(fit, _squares(sample, fit), sample, signed)
     if not rician or signed or not sigma > 0:
         return sigma, misfit
-    kappa = fit.kappa[fit.status < NO_SIGNAL].astype(np.float64)
-    curve = np.abs(model.forward(kappa, tau))
+    fitted = fit.status < NO_SIGNAL
+    curve = np.abs(sample.part(fitted).forward(fit.kappa[fitted].astype(np.float64)))
     if np.mean(rice_moments(curve / sigma)[1]) > 1 - NARROWED:
         return sigma, misfit
-    dof = sample.shape[1] - model.num_parameters
-    sample = sample[:: -(-len(sample) * dof // RICIAN_FREEDOM)]
+    dof = sample.num_images - sample.model.num_parameters
+    sample = sample.every(-(-len(sample.S) * dof // RICIAN_FREEDOM))
     for _ in range(FEW_STEPS if dof < FEW else RICIAN_STEPS):
-        rician_fit = FitOptions(likelihood="rician")
-        fit = fit_voxelwise(Measurement(sample, tau, model, sigma), rician_fit)
-        better, misfit = _rician_step(sample, tau, model, fit, sigma)
+        fit = sample.fit(sigma, likelihood="rician")
+        better, misfit = _rician_step(sample, fit, sigma)
         before, sigma = sigma, better or sigma
         if abs(sigma / before - 1) < SETTLED:
             break
@@ -119,35 +111,33 @@ def _rice_table() -> tuple[np.ndarray, np.ndarray]:
     return grid, np.sqrt(np.pi / 8) * ((2 + grid**2) * i0e(x) + grid**2 * i1e(x))
 
 
-def _squares(sample: np.ndarray, fit: Fit) -> np.ndarray:
+def _squares(sample: Sample, fit: Fit) -> np.ndarray:
     """Sum of squared residuals of each voxel."""
-    dof = max(sample.shape[1] - fit.kappa.shape[-1], 1)
+    dof = max(sample.num_images - fit.kappa.shape[-1], 1)
     return fit.residual.astype(np.float64) ** 2 * dof
 
 
-def _rician_step(
-    sample: np.ndarray, tau: np.ndarray, model: SignalModel, fit: Fit, sigma: float
-) -> tuple[float, float]:
+def _rician_step(sample: Sample, fit: Fit, sigma: float) -> tuple[float, float]:
     """Sigma from the residuals of a Rician fit that was made with another one."""
-    mean, variance = rice_moments(model.forward(fit.kappa.astype(np.float64), tau) / sigma)
-    squares = ((sample - sigma * mean) ** 2).sum(axis=-1) / variance.mean(axis=-1)
-    return _pooled(fit, squares, sample, model)
+    mean, variance = rice_moments(sample.forward(fit.kappa.astype(np.float64)) / sigma)
+    squares = ((sample.S - sigma * mean) ** 2).sum(axis=-1) / variance.mean(axis=-1)
+    return _pooled(fit, squares, sample)
 
 
 def _pooled(
-    fit: Fit, squares: np.ndarray, sample: np.ndarray, model: SignalModel, signed: bool = False
+    fit: Fit, squares: np.ndarray, sample: Sample, signed: bool = False
 ) -> tuple[float, float]:
     """Sigma from the voxels' sums of squares, and their distance from chi squared."""
-    dof = sample.shape[1] - model.num_parameters
+    dof = sample.num_images - sample.model.num_parameters
     fitted = fit.status < NO_SIGNAL
     if dof < 1 or not fitted.any():
         return 0.0, 1.0
     if signed:
-        dofs = dof + _held(fit.kappa[fitted], sample[fitted], model)
+        dofs = dof + _num_at_bounds(fit.kappa[fitted], sample.S[fitted], sample.model)
     else:
         dofs = dof + (fit.status[fitted] == AT_BOUND)
     squares = squares[fitted]
-    cut = chdtri(np.arange(dof, sample.shape[1] + 1), 1 - CUT)[dofs - dof]
+    cut = chdtri(np.arange(dof, sample.num_images + 1), 1 - CUT)[dofs - dof]
     mean = dofs * chdtr(dofs + 2, cut) / CUT
     variance = float(np.median(squares / dofs))
     for _ in range(200):
@@ -164,14 +154,14 @@ def _pooled(
     return float(np.sqrt(variance)), float(np.abs(shares - steps).max())
 
 
-def _held(kappa: np.ndarray, sample: np.ndarray, model: SignalModel) -> np.ndarray:
+def _num_at_bounds(kappa: np.ndarray, S: np.ndarray, model: SignalModel) -> np.ndarray:
     """Parameters of each voxel that take no degree of freedom.
 
     Those at a bound; all of them where the amplitude is zero.
     """
     low, high = np.array(model.bounds).T
-    scale = np.where(np.array(model.units) == "a.u.", np.abs(sample).max(-1, keepdims=True), 1.0)
+    scale = np.where(np.array(model.units) == "a.u.", np.abs(S).max(-1, keepdims=True), 1.0)
     near = 1e-6 * (high - low)
     values = kappa / np.maximum(scale, np.finfo(np.float32).tiny)
-    held = ((values <= low + near) | (values >= high - near)).sum(-1)
-    return np.where(values[:, 0] <= low[0] + near[0], model.num_parameters, held)
+    at_bounds = ((values <= low + near) | (values >= high - near)).sum(-1)
+    return np.where(values[:, 0] <= low[0] + near[0], model.num_parameters, at_bounds)

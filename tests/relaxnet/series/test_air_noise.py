@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaxnet.series.air_noise import background_noise
+from relaxnet.series.air_noise import air_noise
 
 SIGMA = 4.0
 
@@ -27,7 +27,7 @@ def noisy(kind, S=None, sigma=SIGMA, seed=0):
 @pytest.mark.parametrize("kind", ["Rayleigh", "Gaussian", "half-normal"])
 @pytest.mark.parametrize("shape", [(64, 64, 2, 6), (48, 48, 1, 31), (40, 50, 12, 3)])
 def test_kind_and_sigma(kind, shape):
-    found = background_noise(noisy(kind, object_(shape[:3], shape[3])))
+    found = air_noise(noisy(kind, object_(shape[:3], shape[3])))
     assert found.kind == kind
     assert found.sigma == pytest.approx(SIGMA, rel=0.03)
     assert kind in found.words
@@ -41,13 +41,13 @@ def test_kind_and_sigma(kind, shape):
 )
 def test_unit_of_the_images_does_not_matter(kind, exponent, seed):
     S = noisy(kind, seed=seed)
-    found = background_noise(S * 10.0**exponent)
+    found = air_noise(S * 10.0**exponent)
     assert found.sigma == pytest.approx(SIGMA * 10.0**exponent, rel=0.04)
 
 
 @pytest.mark.parametrize("kind", ["Rayleigh", "Gaussian"])
 def test_rounding_does_no_harm(kind):
-    found = background_noise(np.round(noisy(kind)).astype(np.int16))
+    found = air_noise(np.round(noisy(kind)).astype(np.int16))
     assert found.kind == kind
     assert found.sigma == pytest.approx(SIGMA, rel=0.03)
 
@@ -56,11 +56,11 @@ def test_bad_voxels_and_a_zeroed_corner_do_no_harm():
     S = noisy("Rayleigh")
     S[5, 5, 0, 2], S[7, 9, 1] = np.nan, np.inf
     S[:12, :12] = 0
-    assert background_noise(S).sigma == pytest.approx(SIGMA, rel=0.03)
+    assert air_noise(S).sigma == pytest.approx(SIGMA, rel=0.03)
 
 
 def refused(S, match):
-    found = background_noise(S)
+    found = air_noise(S)
     assert found.sigma is None
     assert match in found.words
 
@@ -74,7 +74,7 @@ def test_zeroed_and_thresholded_surroundings_are_not_used():
 def test_ghosts_are_not_taken_for_noise():
     clean = object_()
     ghost = sum(0.03 * np.roll(clean, shift, 0) for shift in (-28, -14, 14, 28))
-    found = background_noise(noisy("Rayleigh", clean + ghost))
+    found = air_noise(noisy("Rayleigh", clean + ghost))
     assert found.sigma is None or found.sigma == pytest.approx(SIGMA, rel=0.1)
 
 

@@ -3,7 +3,8 @@ import pytest
 from scipy import ndimage
 from small_series import TAU, series
 
-from relaxnet.series.foreground import automatic_mask, mask_and_rule, otsu_threshold
+from relaxnet.series.foreground import MaskRule, automatic_mask, mask_and_rule, otsu_threshold
+from relaxnet.series.images import Images
 from relaxsim.anatomy.anatomy import builtin_head
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
@@ -67,8 +68,8 @@ def test_a_brain_cut_out_of_its_series_is_inside_altogether(head, outside):
     csf = brain & (S.max(-1) > np.percentile(S.max(-1)[brain], 90))
     S[csf] *= 3.0
     S[~brain] = outside
-    mask, rule = mask_and_rule(S)
-    assert rule == "all"
+    mask, rule = mask_and_rule(Images(S))
+    assert rule is MaskRule.ALL
     assert overlap(mask, brain) > 0.95
     S[tuple(np.argwhere(brain)[100])] *= 100  # a vessel, say
     assert overlap(automatic_mask(S), brain) > 0.95
@@ -176,8 +177,8 @@ def echoes(objects, snr, ghost=0.0):
 def test_dim_tubes_beside_bright_ones_are_inside(kappas, snr):
     tubes = circle(28, 28, 12), circle(28, 68, 12), circle(66, 48, 12)
     S = echoes([(tube, *kappa) for tube, kappa in zip(tubes, kappas, strict=True)], snr)
-    mask, rule = mask_and_rule(S)
-    assert rule == "both"
+    mask, rule = mask_and_rule(Images(S))
+    assert rule is MaskRule.BOTH
     assert min(mask[tube].mean() for tube in tubes) > 0.99
     assert mask[~np.logical_or.reduce(tubes)].mean() < 0.002
 
@@ -193,8 +194,8 @@ def test_disc_in_air_is_inside_at_any_snr_and_has_no_rim(snr):
 
 def test_ghosts_in_clean_air_are_outside():
     disc = circle(24, 48, 16)
-    mask, rule = mask_and_rule(echoes([(disc, 1.0, 100.0)], 100, ghost=0.05))
-    assert rule == "both"
+    mask, rule = mask_and_rule(Images(echoes([(disc, 1.0, 100.0)], 100, ghost=0.05)))
+    assert rule is MaskRule.BOTH
     assert overlap(mask, disc) > 0.99
 
 

@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 
-from relaxnet.series.air_noise import background_noise
-from relaxnet.series.noise import checked_sigma, find_noise, settle_sigma
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.series.air_noise import air_noise
+from relaxnet.series.noise import (
+    checked_sigma,
+    find_noise,
+    settle_sigma,
+)
 from relaxnet.series.residual_noise import residual_sigma, rice_moments
+from relaxnet.series.sample import Sample
 from relaxnet.series.scale import series_scale
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
@@ -34,8 +40,15 @@ def noisy(kind, snr, tau=TIS, model=IR, bare=False, seed=0):
     return (np.where(disc[..., None], S, np.float32(0)) if bare else S), disc
 
 
-def found(S, tau, model, disc, **given):
-    return find_noise(S, tau, model, disc, series_scale(S, disc), **given)
+def found(S, tau, model, disc, sigma=None, signed=None):
+    series = Measurement(S, tau, model, sigma, disc)
+    return find_noise(series, series_scale(S, disc), signed)
+
+
+def settled(S, tau, model, disc, noise, **options):
+    """`settle_sigma`, the contradiction in words."""
+    noise, contradiction = settle_sigma(Measurement(S, tau, model, mask=disc), noise, **options)
+    return noise, None if contradiction is None else str(contradiction)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "rician", "real"])
@@ -45,7 +58,7 @@ def test_sigma_of_inversion_recovery(kind, snr, bare):
     S, disc = noisy(kind, snr, bare=bare)
     noise = found(S, TIS, IR, disc)
     assert float(noise.sigma) == pytest.approx(0.75 / snr, rel=0.1)
-    assert noise.source.startswith("fit residuals" if bare else "background")
+    assert str(noise.source).startswith("fit residuals" if bare else "background")
     assert noise.signed == (kind == "real" and snr > 3)
 
 
@@ -59,17 +72,17 @@ def test_sigma_of_echoes(kind, snr, bare):
 
 def test_source_says_both():
     S, disc = noisy("rician", 20)
-    assert "Rayleigh" in found(S, TIS, IR, disc).source
-    assert "fit residuals say" in found(S, TIS, IR, disc).source
+    assert "Rayleigh" in str(found(S, TIS, IR, disc).source)
+    assert "fit residuals say" in str(found(S, TIS, IR, disc).source)
     S, disc = noisy("rician", 20, bare=True)
-    assert "zeros" in found(S, TIS, IR, disc).source
+    assert "zeros" in str(found(S, TIS, IR, disc).source)
 
 
 def test_residuals_count_if_the_air_was_filtered_and_noise_explains_them():
     S, disc = noisy("rician", 20)
     S[~disc] *= 0.3
     noise = found(S, TIS, IR, disc)
-    assert noise.source.startswith("fit residuals, since noise alone explains them")
+    assert str(noise.source).startswith("fit residuals, since noise alone explains them")
     assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
 
 
@@ -79,7 +92,7 @@ def test_air_counts_if_the_model_does_not_describe_the_tissue():
     swing = np.random.default_rng(2).uniform(size=disc.shape)[..., None]
     S = np.where(disc[..., None], S * (1 + (gain - 1) * swing), S).astype(np.float32)
     noise = found(S, TIS, IR, disc)
-    assert noise.source.startswith("background, since the model does not describe all tissue")
+    assert str(noise.source).startswith("background, since the model does not describe all tissue")
     assert float(noise.sigma) == pytest.approx(0.75 / 50, rel=0.05)
 
 
@@ -87,7 +100,7 @@ def test_residuals_count_if_the_air_is_noisier():
     S, disc = noisy("rician", 20)
     S[~disc] *= 2
     noise = found(S, TIS, IR, disc)
-    assert "background is noisier" in noise.source
+    assert "background is noisier" in str(noise.source)
     assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.1)
 
 
@@ -98,9 +111,9 @@ def test_clean_air_counts_against_few_residuals():
     kappa = np.stack([1.0 * inside, np.full(inside.shape, 1.9), np.full(inside.shape, 900.0)], -1)
     S = IR.signed(kappa, tau, np)
     S = np.hypot(S + 0.2 * rng.normal(size=S.shape), 0.2 * rng.normal(size=S.shape))
-    noise = find_noise(S, tau, IR, inside, 1.0)
+    noise = find_noise(Measurement(S, tau, IR, mask=inside), 1.0)
     assert noise.sigma == pytest.approx(0.2, rel=0.03)
-    assert "residuals of so few samples say little" in noise.source
+    assert "residuals of so few samples say little" in str(noise.source)
 
 
 def test_three_images_need_air():
@@ -109,7 +122,7 @@ def test_three_images_need_air():
     noise = found(S[..., few], TIS[few], IR, disc)
     assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
     S, disc = noisy("rician", 20, bare=True)
-    with pytest.raises(ValueError, match=r"3 images leave no residuals .* with --sigma"):
+    with pytest.raises(ValueError, match=r"3 images leave no residuals .* with `sigma`"):
         found(S[..., few], TIS[few], IR, disc)
 
 
@@ -120,7 +133,7 @@ def test_partial_volumes_do_not_pass_for_noise():
     share = np.where(rng.uniform(size=4000) < 0.33, rng.uniform(0.2, 0.8, 4000), 0.0)[:, None]
     clean = 2 * ((1 - share) * first + share * second)
     S = clean + 0.005 * rng.normal(size=clean.shape)
-    sigma, misfit = residual_sigma(S, TES, T2_DECAY, signed=False, rician=False)
+    sigma, misfit = residual_sigma(Sample(S, TES, T2_DECAY), signed=False, rician=False)
     assert sigma == pytest.approx(0.005, rel=0.1)
     assert misfit > 0.1
 
@@ -130,7 +143,7 @@ def test_degrees_of_freedom_are_counted():
     for tau in (TIS[:5], TIS, np.linspace(50, 3500, 30)):
         kappa = np.stack([np.ones(6000), np.full(6000, 1.9), rng.uniform(600, 1500, 6000)], -1)
         S = IR.signed(kappa, tau, np) + 0.02 * rng.normal(size=(6000, len(tau)))
-        sigma, misfit = residual_sigma(S, tau, IR, signed=True, rician=False)
+        sigma, misfit = residual_sigma(Sample(S, tau, IR), signed=True, rician=False)
         assert sigma == pytest.approx(0.02, rel=0.03)
         assert misfit < 0.03
 
@@ -149,14 +162,14 @@ def test_moments_of_rice():
 def test_a_given_sigma_gives_way_to_residuals_that_contradict_it(kind, factor):
     S, disc = noisy(kind, 20)
     given = found(S, TIS, IR, disc, sigma=np.asarray(factor * 0.75 / 20), signed=kind == "real")
-    noise, words = settle_sigma(S, TIS, IR, disc, given)
-    kept, doubt = settle_sigma(S, TIS, IR, disc, given, keep=True)
+    noise, words = settled(S, TIS, IR, disc, given)
+    kept, doubt = settled(S, TIS, IR, disc, given, keep=True)
     assert kept == given
     if factor in (0.5, 2.0):
         assert float(noise.sigma) == pytest.approx(0.75 / 20, rel=0.05)
-        told = f"{factor * 0.75 / 20:.4g}"
-        for line in (noise.source, words, doubt):
-            assert told in line
+        given_words = f"{factor * 0.75 / 20:.4g}"
+        for line in (str(noise.source), words, doubt):
+            assert given_words in line
     else:
         assert (noise, words, doubt) == (given, None, None)
 
@@ -171,8 +184,8 @@ def test_few_residuals_do_not_lower_a_true_sigma(num_voxels, tis):
     S = IR.signed(np.tile([1.0, 1.9, 900.0], (num_voxels, 1, 1, 1)), tau, np)
     S = np.hypot(S + 0.2 * rng.normal(size=S.shape), 0.2 * rng.normal(size=S.shape))
     inside = np.ones(S.shape[:3], bool)
-    given = find_noise(S, tau, IR, inside, 1.0, np.array(0.2))
-    assert settle_sigma(S, tau, IR, inside, given) == (given, None)
+    given = find_noise(Measurement(S, tau, IR, np.array(0.2), inside), 1.0)
+    assert settled(S, tau, IR, inside, given) == (given, None)
 
 
 def test_a_sigma_map_is_scaled_as_a_whole():
@@ -181,8 +194,8 @@ def test_a_sigma_map_is_scaled_as_a_whole():
     level[:36] *= 3.0
     S[:36] += np.random.default_rng(1).normal(0, np.sqrt(8) * 0.75 / 20, S[:36].shape)
     right = found(S, TIS, IR, disc, sigma=level)
-    assert settle_sigma(S, TIS, IR, disc, right) == (right, None)
-    noise, words = settle_sigma(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=2 * level))
+    assert settled(S, TIS, IR, disc, right) == (right, None)
+    noise, words = settled(S, TIS, IR, disc, found(S, TIS, IR, disc, sigma=2 * level))
     np.testing.assert_allclose(noise.sigma, level, rtol=0.06)
     assert words
 
@@ -193,7 +206,7 @@ def test_misfit_of_the_model_and_clean_data_contradict_no_sigma():
 
     def contradiction(series, tau):
         given = found(series, tau, IR, disc, sigma=np.asarray(0.01))
-        return settle_sigma(series, tau, IR, disc, given)[1]
+        return settled(series, tau, IR, disc, given)[1]
 
     assert contradiction(S, TIS) is None
     mixed = S + np.where(disc[..., None], 0.15 * np.sin(TIS), 0).astype(np.float32)
@@ -205,7 +218,7 @@ def test_misfit_of_the_model_and_clean_data_contradict_no_sigma():
 def test_a_sigma_in_another_unit_is_said():
     S, disc = noisy("rician", 100)
     noise = found(S, TIS, IR, disc, sigma=np.asarray(0.75))
-    kept, words = settle_sigma(S, TIS, IR, disc, noise)
+    kept, words = settled(S, TIS, IR, disc, noise)
     assert kept.sigma == 0.75
     assert "is it in the unit of the images?" in words
 
@@ -213,7 +226,7 @@ def test_a_sigma_in_another_unit_is_said():
 def test_given_sigma_is_kept():
     S, disc = noisy("rician", 20)
     noise = found(S, TIS, IR, disc, sigma=np.asarray(0.1))
-    assert (float(noise.sigma), noise.source, noise.signed) == (0.1, "given", False)
+    assert (float(noise.sigma), str(noise.source), noise.signed) == (0.1, "given", False)
 
 
 def test_sigma_maps_are_checked_in_the_mask():
@@ -242,4 +255,4 @@ def test_air_of_real_series_is_not_clean(name, data_dir):
     from relaxnet.io.inputs import load_series
 
     S = load_series([data_dir / f"{name}.nii.gz"]).data
-    assert background_noise(S).sigma is None
+    assert air_noise(S).sigma is None
