@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from relaxnet.evaluation.metrics import (
     relative_rmse,
     summarise,
 )
-from relaxnet.io.inputs import check_grid, load_maps, whole_labels
+from relaxnet.io.inputs import check_grid, load_maps, mask_of, whole_labels
 
 #: Name of the region that is the whole mask.
 WHOLE = "mask"
 METRICS = ("bias", "cv", "rmse")
 TABLE, FIGURE = "metrics.csv", "metrics.png"
 #: Ratio of two medians beyond which maps and truth are suspected to have different units.
-UNITS_APART = 100.0
+UNITS_DIFFER = 100.0
 #: Above this, per cent, the figure's axis is logarithmic.
 LINEAR_TO = 100.0
 _STYLE = {"boxprops": {"facecolor": "#56B4E9"}, "medianprops": {"color": "black"}}
@@ -125,16 +125,16 @@ def evaluate_maps(
         if array is not None and np.shape(array) != truth.shape:
             raise ValueError(f"{name} have shape {np.shape(array)}, the truth {truth.shape}.")
     e, t = estimates[:, mask].astype(np.float64), truth[mask].astype(np.float64)
-    known = np.isfinite(t) & (t != 0)
+    true = np.isfinite(t) & (t != 0)
     finite = np.asarray(np.isfinite(e).all(axis=0))
     estimated = np.asarray((e != 0).all(axis=0))
-    counts = known & finite & estimated
+    counts = true & finite & estimated
     if not counts.any():
         raise ValueError(
             f"none of the mask's {t.size} voxels counts: the truth is zero or not finite in "
-            f"{(~known).sum()}, a map in {(~(finite & estimated)).sum()}."
+            f"{(~true).sum()}, a map in {(~(finite & estimated)).sum()}."
         )
-    notes = _left_out_notes(known, finite, estimated) + _unit_notes(e[:, counts], t[counts])
+    notes = _left_out_notes(true, finite, estimated) + _unit_notes(e[:, counts], t[counts])
     if len(e) == 1:
         notes.append("a single map has no CV: give repeats for it.")
     regions = [(WHOLE, np.ones(t.size, bool))]
@@ -156,7 +156,8 @@ def evaluate_files(
     Parameters
     ----------
     truth, mask : path
-        3-D; the mask is where its file is above zero.
+        3-D; of a mask of probabilities voxels from 0.5 up count, of another those above zero
+        (`relaxnet.io.inputs.mask_of`).
     maps : sequence of path
         3-D repeats, or one 4-D file of them.
     labels : path, optional
@@ -183,13 +184,15 @@ def evaluate_files(
             found = load_maps([path])
             check_grid(name, found, reference)
             planes[name] = _single(name, found.data, path)
-    inside = np.nan_to_num(planes["mask"], nan=0.0) > 0
-    if not inside.any():
-        raise ValueError(f"mask {Path(mask).name} holds no voxel above zero.")
+    inside, probabilities = mask_of(planes["mask"], Path(mask).name)
     numbers = None
     if labels is not None:
         numbers = whole_labels(planes["label map"], Path(labels).name)
-    return evaluate_maps(np.moveaxis(estimates.data, -1, 0), planes["truth"], inside, numbers)
+    evaluation = evaluate_maps(np.moveaxis(estimates.data, -1, 0), planes["truth"], inside, numbers)
+    if not probabilities:
+        return evaluation
+    note = f"mask {Path(mask).name} holds probabilities: voxels from 0.5 up count."
+    return replace(evaluation, notes=(note, *evaluation.notes))
 
 
 def table_text(evaluation: Evaluation) -> str:
@@ -259,12 +262,12 @@ def _region(
     return Region(name, relative_bias(e, t), cv, relative_rmse(e, t), int(place.sum() - keep.sum()))
 
 
-def _left_out_notes(known: np.ndarray, finite: np.ndarray, estimated: np.ndarray) -> list[str]:
+def _left_out_notes(true: np.ndarray, finite: np.ndarray, estimated: np.ndarray) -> list[str]:
     """What keeps voxels of the mask from counting; arrays of shape (M,)."""
     reasons = {
-        "the truth is zero or not finite": ~known,
-        "a map is not finite": known & ~finite,
-        "a map is 0, no estimate": known & finite & ~estimated,
+        "the truth is zero or not finite": ~true,
+        "a map is not finite": true & ~finite,
+        "a map is 0, no estimate": true & finite & ~estimated,
     }
     return [
         f"{where.sum()} of the mask's {where.size} voxels are left out: {reason}."
@@ -275,7 +278,7 @@ def _left_out_notes(known: np.ndarray, finite: np.ndarray, estimated: np.ndarray
 
 def _unit_notes(estimates: np.ndarray, truth: np.ndarray) -> list[str]:
     ratio = abs(float(np.median(estimates) / np.median(truth)))
-    if 1 / UNITS_APART < ratio < UNITS_APART:
+    if 1 / UNITS_DIFFER < ratio < UNITS_DIFFER:
         return []
     return [f"the maps are {ratio:.3g} times the truth in the median: do their units differ?"]
 

@@ -113,7 +113,7 @@ _OVERSHOOT = 0.2
 
 def load_mask(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, bool]:
     """Load a mask: voxels above zero, of probabilities those from 0.5 up; NaN is outside.
 
     Probabilities are several fractions from 0 to 1, beyond which resampling may have led a little.
@@ -130,8 +130,8 @@ def load_mask(
     Returns
     -------
     mask : bool array, shape (X, Y, Z)
-    words : str
-        What to say of a mask of probabilities after its name; empty for another one.
+    probabilities : bool
+        The file holds probabilities.
 
     Raises
     ------
@@ -139,15 +139,25 @@ def load_mask(
         If it has another shape or place, or no voxel; as `load_series` for the file itself.
     """
     path = Path(path)
-    values = np.nan_to_num(_on_grid("mask", path, shape, series), nan=0.0)
+    return mask_of(_on_grid("mask", path, shape, series), path.name)
+
+
+def mask_of(values: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
+    """Mask of the values of a file, and whether these are probabilities; see `load_mask`.
+
+    Raises
+    ------
+    NiftiError
+        If no voxel is in it.
+    """
+    values = np.nan_to_num(values, nan=0.0)
     within = values.min() >= -_OVERSHOOT and values.max() <= 1 + _OVERSHOOT
-    if within and len(np.unique(values[values != 0])) > 1:
-        mask, words, limit = values >= 0.5, " from 0.5 up", "of 0.5 or more"
-    else:
-        mask, words, limit = values > 0, "", "above zero"
+    probabilities = bool(within and len(np.unique(values[values != 0])) > 1)
+    mask = values >= 0.5 if probabilities else values > 0
     if not mask.any():
-        raise NiftiError(f"mask {path.name} holds no voxel {limit}.")
-    return mask, words
+        limit = "of 0.5 or more" if probabilities else "above zero"
+        raise NiftiError(f"mask {name} holds no voxel {limit}.")
+    return mask, probabilities
 
 
 def load_labels(path: str | Path, series: Series) -> np.ndarray:
@@ -231,6 +241,31 @@ def load_sigma(
             "deviation in the unit of the series."
         )
     return values
+
+
+def load_known_map(path: str | Path, words: str, series: Series) -> np.ndarray:
+    """Load a map that was measured beside a series, on its grid.
+
+    Values are checked where the mask is known.
+
+    Parameters
+    ----------
+    path : path
+        3-D, or 4-D with one volume.
+    words : str
+        What it is, for messages: ``relative transmit field``.
+    series : Series
+
+    Returns
+    -------
+    values : array, shape (X, Y, Z), float32
+
+    Raises
+    ------
+    NiftiError
+        If it has another shape or place; as `load_series` for the file itself.
+    """
+    return _on_grid(f"map of the {words}", Path(path), series.shape, series)
 
 
 def _on_grid(

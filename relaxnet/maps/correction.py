@@ -1,122 +1,198 @@
-"""T1 of a Look-Locker readout from its apparent T1*.
+"""Correction of a model's main parameter, such as T1 for the apparent T1* of a Look-Locker readout.
 
-A train of small flips after one inversion drives the magnetisation to less than its equilibrium,
-and faster: with ``A* = M0 T1* / T1`` and a full inversion, ``B = 1 + M0 / A* = 1 + T1 / T1*``, and
-
-    T1 = T1* (B - 1).
-
-It holds for a perfect inversion and small flips (Deichmann and Haase 1992); B must come from the
-data, with enough late times.
+What is corrected, and how, stands in the model's border (`relaxsim.models.border.Correction`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information
+from relaxsim.models.border import Correction
+from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel
 
 
-def check_model(model: SignalModel) -> None:
-    """Refuse a model that has no B and T1.
+@dataclass(frozen=True)
+class Corrected:
+    """Estimates with the corrected value in the place of the main parameter.
+
+    Attributes
+    ----------
+    kappa : array, shape (..., Q)
+        Main parameter 0 where there is no correction.
+    std : array, shape (..., Q), or None
+    refused : bool array, shape (...)
+        There is an estimate, but no correction of it.
+    """
+
+    kappa: np.ndarray
+    std: np.ndarray | None
+    refused: np.ndarray
+
+
+def correction_arguments() -> tuple[str, ...]:
+    """Arguments that ask for a correction, of all models."""
+    found = (model.border.correction for model in MODELS.values())
+    return tuple(dict.fromkeys(c.argument for c in found if c is not None))
+
+
+def wanted_correction(arguments: dict[str, bool], model: SignalModel) -> bool:
+    """Whether arguments, such as ``look_locker=True``, ask for the correction of a model.
+
+    Raises
+    ------
+    TypeError
+        If no model has a correction of that name.
+    ValueError
+        If it is that of another model.
+    """
+    unknown = [name for name in arguments if name not in correction_arguments()]
+    if unknown:
+        raise TypeError(f"there is no argument {unknown[0]!r}.")
+    wanted = [name for name, value in arguments.items() if value]
+    own = model.border.correction
+    for name in wanted:
+        if own is None or own.argument != name:
+            others = [
+                m.border
+                for m in MODELS.values()
+                if m.border.correction is not None and m.border.correction.argument == name
+            ]
+            needs = " or ".join(f"{b.columns[0].words} (`{b.columns[0].option}`)" for b in others)
+            raise ValueError(f"`{name}` needs {needs}; this is {model.name}.")
+    return bool(wanted)
+
+
+def correction_of(model: SignalModel) -> Correction:
+    """The model's correction.
 
     Raises
     ------
     ValueError
+        If it has none.
     """
-    if "B" not in model.parameters or model.parameters[-1] != "T1":
-        raise ValueError(f"--look-locker needs inversion times (--tis); this is {model.name}.")
+    if model.border.correction is None:
+        raise ValueError(f"{model.name} has no correction.")
+    return model.border.correction
 
 
-def check_method(method: str, force: bool = False) -> None:
-    """Refuse a network: its training knows B up to 2, and a Look-Locker readout has more.
+def check_method(model: SignalModel, fitted: bool, force: bool = False) -> None:
+    """Refuse a network where its training does not cover what the correction needs.
 
     Raises
     ------
     ValueError
         Unless `force`.
     """
-    if method != "mle" and not force:
+    correction = correction_of(model)
+    if correction.needs_fit and not fitted and not force:
         raise ValueError(
-            "--look-locker needs B above 2, which the networks have never seen: their T1 would "
-            "come out too short. Give --method mle, or insist with --force."
+            f"`{correction.argument}` {correction.needs_fit}. Give `method` mle, or insist with "
+            "`force`."
         )
 
 
-def true_t1(
+def corrected(
     kappa: np.ndarray,
     std: np.ndarray | None,
-    tau: np.ndarray,
+    protocol: np.ndarray,
     model: SignalModel,
     sigma: float = 1.0,
     likelihood: str = "gaussian",
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Kappa with T1 for T1*, its standard deviations, and where there is no correction.
+    known: np.ndarray | None = None,
+) -> Corrected:
+    """Kappa with the corrected value for the main parameter, and its standard deviation.
 
-    The standard deviation is propagated with the correlation of B and T1*: what the times imply of
-    how T1* follows B (Fisher information at the estimate), at the standard deviation of B that the
-    fit gives. A B that the neighbourhood tells, too, has a smaller one.
+    The standard deviation is propagated through the derivative of the correction with the
+    correlations of the estimates: those that the protocol implies (Fisher information at the
+    estimate), where the shared parameter has the standard deviation that the estimation gave it; it
+    is smaller if neighbours contribute to it.
 
     Parameters
     ----------
     kappa : array, shape (..., Q)
-        With the apparent T1*, ms.
     std : array, shape (..., Q), optional
-    tau : array, shape (N,)
-        ms.
+    protocol : array, shape (N, D), (N,) if D = 1, or (..., N, D)
     model : SignalModel
+        With a correction.
     sigma : float
         Noise; it matters to the Rician likelihood alone.
     likelihood : str
         ``gaussian`` or ``rician``, of the fit.
+    known : array, shape (..., K), optional
+        Known maps.
 
     Returns
     -------
-    kappa : array, shape (..., Q)
-        T1 is 0 where there is no correction.
-    std : array, shape (..., Q), or None
-    refused : bool array, shape (...)
-        B <= 1: no Look-Locker readout gives that.
+    Corrected
 
     Examples
     --------
     >>> from relaxsim.models.inversion_recovery import MODEL as model
     >>> kappa = np.array([[1.0, 2.5, 800.0], [1.0, 0.9, 800.0]])
-    >>> corrected, _, refused = true_t1(kappa, None, np.array([100.0, 500.0, 2000.0]), model)
-    >>> corrected[:, -1].tolist(), refused.tolist()
+    >>> found = corrected(kappa, None, np.array([100.0, 500.0, 2000.0]), model)
+    >>> found.kappa[:, -1].tolist(), found.refused.tolist()
     ([1200.0, 0.0], [False, True])
     """
-    check_model(model)
-    b = model.parameters.index("B")
-    factor = kappa[..., b].astype(np.float64) - 1.0
-    apparent = kappa[..., -1].astype(np.float64)
-    refused = (factor <= 0) & (apparent > 0)
-    keep = factor > 0
+    value, slope, valid = correction_of(model).value(kappa.astype(np.float64))
+    estimated = kappa[..., -1] > 0
     out = kappa.copy()
-    out[..., -1] = np.where(keep, apparent * factor, 0.0)
+    out[..., -1] = np.where(valid, value, 0.0)
+    refused = ~valid & estimated
     if std is None:
-        return out, None, refused
+        return Corrected(out, None, refused)
+    fitted = valid & estimated
     spread = std.copy()
-    fitted = keep & (apparent > 0)
-    s_b, s_t = std[fitted][..., b].astype(np.float64), std[fitted][..., -1].astype(np.float64)
-    follows = _slope(kappa[fitted], tau, model, b, sigma, likelihood)
-    with np.errstate(invalid="ignore", over="ignore"):
-        to_b, to_t = apparent[fitted] * s_b, factor[fitted] * s_t
-        covariance = np.clip(follows * s_b**2, -s_b * s_t, s_b * s_t)
-        variance = to_b**2 + to_t**2 + 2.0 * apparent[fitted] * factor[fitted] * covariance
-    known = np.isfinite(s_b) & np.isfinite(s_t)
     spread[..., -1] = 0.0
-    spread[fitted, -1] = np.where(known, np.sqrt(np.maximum(np.nan_to_num(variance), 0)), np.inf)
-    return out, spread, refused
+    tables = model.table(protocol)
+    if tables.ndim > 2:
+        tables = np.broadcast_to(tables, (*fitted.shape, *tables.shape[-2:]))[fitted]
+    F = fisher_information(kappa[fitted], _first_column(tables), sigma, model, likelihood)
+    spread[fitted, -1] = propagated(
+        std[fitted].astype(np.float64), slope[fitted], F, model.shared_index
+    )
+    return Corrected(out, spread, refused)
 
 
-def _slope(
-    kappa: np.ndarray, tau: np.ndarray, model: SignalModel, b: int, sigma: float, likelihood: str
-) -> np.ndarray:
-    """Change of the estimate of T1* by a change of B, 0 where the times do not tell.
+def propagated(std: np.ndarray, slope: np.ndarray, F: np.ndarray, shared: int | None) -> np.ndarray:
+    """Standard deviation of a function of estimates.
 
-    The covariance of both is this times the variance of B, be B free or known from elsewhere.
+    Parameters
+    ----------
+    std : array, shape (n, Q)
+        Of the estimates.
+    slope : array, shape (n, Q)
+        Derivative of the function.
+    F : array, shape (n, Q, Q)
+        Fisher information at the estimates; only the correlations that it implies are used.
+    shared : int, optional
+        Index of a parameter on which the estimation may have had more information than `F`.
+
+    Returns
+    -------
+    std : array, shape (n,)
+        Infinite where a standard deviation that matters is.
     """
-    one = np.ones(kappa.shape[:-1])
-    F = fisher_information(kappa, tau, sigma, model, likelihood)
-    return np.nan_to_num(covariance_with_known(F, b, one)[..., b, -1], posinf=0.0, neginf=0.0)
+    Q = std.shape[-1]
+    used = [q for q in range(Q) if np.any(slope[..., q])]
+    if not used:
+        return np.zeros(len(std))
+    first = used[0] if shared is None or shared not in used else shared
+    with np.errstate(invalid="ignore", over="ignore"):
+        C = covariance_with_known(F, first, std[..., first] ** 2)
+        variance = sum((slope[..., q] * std[..., q]) ** 2 for q in used)
+        for i, q in enumerate(used):
+            for r in used[i + 1 :]:
+                most = std[..., q] * std[..., r]
+                between = np.clip(np.nan_to_num(C[..., q, r], posinf=0.0, neginf=0.0), -most, most)
+                variance = variance + 2.0 * slope[..., q] * slope[..., r] * between
+    finite = np.isfinite(std[..., used]).all(axis=-1)
+    return np.where(finite, np.sqrt(np.maximum(np.nan_to_num(variance), 0)), np.inf)
+
+
+def _first_column(tables: np.ndarray) -> np.ndarray:
+    """Times of a model with one column, as the fits take them."""
+    return tables[..., 0] if tables.ndim == 2 and tables.shape[-1] == 1 else tables

@@ -1,12 +1,15 @@
-"""Maps of a weighted series: estimates, their errors, and how far to trust them."""
+"""Maps of a weighted series: estimates, their errors, and how they were made."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from relaxnet.series.scale import knows_sign
+from relaxnet.fitting.options import FitOptions
+from relaxnet.series.foreground import NO_MASK, MaskKind
+from relaxnet.series.noise import NoiseSource
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -19,7 +22,7 @@ class Comparison:
     checked : float
         Share of the voxels with an estimate whose fit is well determined.
     difference : float
-        Median of the relaxation time's difference from the fit there, relative to the fit; NaN if
+        Median difference of the main parameter from the fit there, relative to the fit; NaN if
         there is no such voxel.
     disagree : float
         Share of these voxels in which the methods disagree (`relaxnet.maps.status.disagreement`).
@@ -41,6 +44,92 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class DataKind:
+    """What the method took the images for.
+
+    Attributes
+    ----------
+    signed : bool
+        They carry the signal's sign.
+    modulus : bool
+        The method took the modulus of signed data.
+    rician : bool
+        Noise was taken for Rician: by a fit's likelihood, or by a network that makes a difference.
+    """
+
+    signed: bool
+    modulus: bool = False
+    rician: bool = False
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        if self.modulus:
+            return "the modulus of signed data"
+        if self.signed:
+            return "signed"
+        return "magnitude with Rician noise" if self.rician else "magnitude"
+
+
+@dataclass(frozen=True)
+class FitKind:
+    """Which maximum-likelihood fit was made.
+
+    Attributes
+    ----------
+    options : FitOptions
+        With the likelihood that was chosen.
+    chosen_lambda_b : float, optional
+        Weight of the penalty on the shared parameter, given or chosen.
+    """
+
+    options: FitOptions
+    chosen_lambda_b: float | None = None
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Amplitude of a fit with a finite repetition time: M0, which A is not then.
+
+    Attributes
+    ----------
+    model : SignalModel
+        Of the finite repetition time.
+    amplitude : array, shape (...), float32
+    std : array, shape (...), float32
+    """
+
+    model: SignalModel
+    amplitude: np.ndarray
+    std: np.ndarray
+
+    def with_axis(self, source: int, target: int) -> Equilibrium:
+        """The same with a spatial axis moved."""
+        moved = (np.moveaxis(values, source, target) for values in (self.amplitude, self.std))
+        return Equilibrium(self.model, *moved)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity that has a map.
+
+    Attributes
+    ----------
+    stem : str
+        Of its files, ``<stem>map`` and ``<stem>std``.
+    unit, meaning : str
+    values : array, shape (...)
+    std : array, shape (...), or None
+    """
+
+    stem: str
+    unit: str
+    meaning: str
+    values: np.ndarray
+    std: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Maps:
     """Estimated maps of a series.
 
@@ -58,13 +147,19 @@ class Maps:
     model : SignalModel
     sigma : float
         Noise standard deviation that was used, in the unit of the series; of a map its median.
-    sigma_source : str
+    noise : NoiseSource
         How it was found.
-    signed : bool
-        The data carry the signal's sign.
+    data : DataKind
+        What the method took the images for.
     scale : float
         Scale of the series.
     method : str
+        ``rim``, ``resnet`` or ``mle``.
+    mask : MaskKind
+    fit : FitKind or None
+        Of ``mle``.
+    equilibrium : Equilibrium or None
+        Of a fit with a repetition time.
     notes : tuple of str
         What a user should know, a line each.
     warnings : tuple of str
@@ -73,13 +168,8 @@ class Maps:
         Signal of the estimates, if asked for; 0 where there is none.
     comparison : Comparison or None
         With the voxel-wise fit, if asked for.
-    look_locker : bool
-        T1 is corrected for a Look-Locker readout.
-    rician : bool
-        Noise was taken for Rician, by a fit's likelihood or a network that tells it from Gaussian
-        noise.
-    lambda_b : float or None
-        Weight of a fit's penalty on B, given or chosen.
+    corrected : bool
+        The main parameter is the corrected one (`relaxsim.models.border.Correction`).
     """
 
     kappa: np.ndarray
@@ -88,26 +178,48 @@ class Maps:
     status: np.ndarray
     model: SignalModel
     sigma: float
-    sigma_source: str
-    signed: bool
+    noise: NoiseSource
+    data: DataKind
     scale: float
     method: str
+    mask: MaskKind = NO_MASK
+    fit: FitKind | None = None
+    equilibrium: Equilibrium | None = None
     notes: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
     predicted: np.ndarray | None = None
     comparison: Comparison | None = None
-    look_locker: bool = False
-    rician: bool = False
-    lambda_b: float | None = None
+    corrected: bool = False
+
+    @property
+    def sigma_source(self) -> str:
+        """How sigma was found, in words."""
+        return str(self.noise)
 
     @property
     def taken_as(self) -> str:
-        """What the method took the data for, in words."""
-        if self.signed and not knows_sign(self.method):
-            return "the modulus of signed data"
-        if self.signed:
-            return "signed"
-        return "magnitude with Rician noise" if self.rician else "magnitude"
+        """What the method took the images for, in words."""
+        return self.data.words
+
+    @property
+    def signed(self) -> bool:
+        """Whether the images carry the signal's sign."""
+        return self.data.signed
+
+    @property
+    def rician(self) -> bool:
+        """Whether noise was taken for Rician."""
+        return self.data.rician
+
+    @property
+    def lambda_b(self) -> float | None:
+        """Weight of a fit's penalty on the shared parameter, given or chosen."""
+        return None if self.fit is None else self.fit.chosen_lambda_b
+
+    @property
+    def main(self) -> np.ndarray:
+        """Map of the parameter that the sequence measures."""
+        return self.kappa[..., -1]
 
     def __getitem__(self, parameter: str) -> np.ndarray:
         """Map of a parameter by its name, such as ``maps["T1"]``."""
@@ -115,17 +227,36 @@ class Maps:
             raise KeyError(f"{parameter}; there are: {', '.join(self.model.parameters)}")
         return self.kappa[..., self.model.parameters.index(parameter)]
 
+    def quantities(self) -> Iterator[Quantity]:
+        """What has a map, in the order of kappa; with a repetition time M0 comes before A."""
+        found = self.equilibrium
+        if found is not None:
+            border, unit = found.model.border.maps[0], self.model.units[0]
+            yield Quantity(border.stem, unit, border.meaning, found.amplitude, found.std)
+        stems = map_stems(self.model, found is not None)[-self.model.num_parameters :]
+        for q, (stem, unit) in enumerate(zip(stems, self.model.units, strict=True)):
+            std = None if self.std is None else self.std[..., q]
+            meaning = self.model.border.maps[q].meaning
+            yield Quantity(stem, unit, meaning, self.kappa[..., q], std)
+
     def named(self) -> dict[str, tuple[np.ndarray, str]]:
         """Maps by file name without ending: values and unit."""
         named = {}
-        units = dict(zip(self.model.parameters, self.model.units, strict=True))
-        for q, parameter in enumerate(self.model.parameters):
-            named[f"{map_name(parameter)}map"] = self.kappa[..., q], units[parameter]
-            if self.std is not None:
-                named[f"{map_name(parameter)}std"] = self.std[..., q], units[parameter]
+        for quantity in self.quantities():
+            named[f"{quantity.stem}map"] = quantity.values, quantity.unit
+            if quantity.std is not None:
+                named[f"{quantity.stem}std"] = quantity.std, quantity.unit
         named["residual"] = self.residual, "sigma"
         named["status"] = self.status, "1"
         return named
+
+    def descriptions(self) -> dict[str, str]:
+        """What maps hold, by file name without ending."""
+        found = {}
+        for quantity in self.quantities():
+            found[f"{quantity.stem}map"] = quantity.meaning
+            found[f"{quantity.stem}std"] = f"Standard deviation of {quantity.stem}"
+        return found
 
     def with_axis(self, source: int, target: int) -> Maps:
         """These maps with a spatial axis moved, as by `numpy.moveaxis`."""
@@ -134,9 +265,16 @@ class Maps:
             for name, value in vars(self).items()
             if isinstance(value, np.ndarray)
         }
-        return Maps(**{**vars(self), **arrays})
+        found = self.equilibrium
+        moved = None if found is None else found.with_axis(source, target)
+        return Maps(**{**vars(self), **arrays, "equilibrium": moved})
 
 
-def map_name(parameter: str) -> str:
-    """Stem of a parameter's file: A is M0 in files."""
-    return "M0" if parameter == "A" else parameter
+def map_stems(model: SignalModel, finite_tr: bool = False) -> list[str]:
+    """Stems of a model's maps.
+
+    With a finite repetition time the stem of the amplitude is that of M0, and the amplitude A of
+    the signal goes by its own name beside it.
+    """
+    stems = [border.stem for border in model.border.maps]
+    return [stems[0], model.parameters[0], *stems[1:]] if finite_tr else stems

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet.maps.maps import Maps, map_name
+from relaxnet.maps.maps import Maps
 from relaxnet.maps.status import OK
 
-#: What the columns of a parameter hold, after its name.
+#: Columns of a quantity: what follows its stem, and what it holds.
 _OF_PARAMETER = {
     "median": "median over ok voxels",
     "q25": "lower quartile over ok voxels",
@@ -69,9 +69,9 @@ def roi_columns(maps: Maps, with_names: bool) -> dict[str, dict[str, str]]:
     columns["voxels"] = {"Description": "voxels of the label"}
     columns["ok_voxels"] = {"Description": "voxels of status ok"}
     columns["ok_share"] = {"Description": "share of ok voxels"}
-    for parameter, unit in zip(maps.model.parameters, maps.model.units, strict=True):
+    for quantity in maps.quantities():
         for suffix, words in _OF_PARAMETER.items():
-            columns[f"{map_name(parameter)}_{suffix}"] = {"Description": words, "Units": unit}
+            columns[f"{quantity.stem}_{suffix}"] = {"Description": words, "Units": quantity.unit}
     return columns
 
 
@@ -135,14 +135,13 @@ def _row(
     if names is not None:
         row["name"] = names.get(label, "")
     row |= {"voxels": len(voxels), "ok_voxels": len(good), "ok_share": len(good) / len(voxels)}
-    Q = maps.model.num_parameters
-    kappa = maps.kappa.reshape(-1, Q)[good].astype(np.float64)
-    std = None if maps.std is None else maps.std.reshape(-1, Q)[good].astype(np.float64)
-    for q, parameter in enumerate(maps.model.parameters):
-        quartiles = np.percentile(kappa[:, q], [50, 25, 75]) if len(good) else ("", "", "")
-        numbers = [*quartiles, "" if std is None else _mean_of_finite(std[:, q])]
+    for quantity in maps.quantities():
+        values = quantity.values.reshape(-1)[good].astype(np.float64)
+        quartiles = np.percentile(values, [50, 25, 75]) if len(good) else ("", "", "")
+        std = None if quantity.std is None else quantity.std.reshape(-1)[good].astype(np.float64)
+        numbers = [*quartiles, "" if std is None else _mean_of_finite(std)]
         row |= {
-            f"{map_name(parameter)}_{suffix}": value if value == "" else float(value)
+            f"{quantity.stem}_{suffix}": value if value == "" else float(value)
             for suffix, value in zip(_OF_PARAMETER, numbers, strict=True)
         }
     return row

@@ -1,17 +1,20 @@
-"""Status of each voxel: whether its estimate is worth anything and, if not, why.
+"""Status of each voxel: whether its estimate can be used and, if not, why.
 
-A voxel has one code. What is wrong with the input comes first, then what the method says itself
-(at a bound, not identifiable), then the checks of what is left: the training range, the fit to the
+A voxel has one code. Faults of the input come first, then the method's own flags (at a bound, not
+identifiable), then the checks of the remaining voxels: the training range, the fit to the
 data, and the agreement with a second method.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import special
 
-from relaxnet.fitting import result
-from relaxnet.series.scale import largest_modulus
+from relaxnet.fitting import result as fits
+from relaxnet.series.images import Images
+from relaxsim.models.signal_model import SignalModel
 
 (
     OK,
@@ -35,17 +38,17 @@ LEGEND = {
     UNTRAINED: "outside the training range",
     POOR_FIT: "poor fit",
     DISAGREE: "methods disagree",
-    NO_CORRECTION: "no Look-Locker correction (B <= 1)",
+    NO_CORRECTION: "no correction",
 }
 #: Codes of voxels that have no estimate: their maps are 0.
 WITHOUT_ESTIMATE = (OUTSIDE, NO_SIGNAL, INVALID)
-#: Code of a voxel by what its fit says.
+#: Code of a voxel by the status of its fit.
 OF_FIT = {
-    result.CONVERGED: OK,
-    result.AT_BOUND: AT_BOUND,
-    result.NOT_IDENTIFIABLE: NOT_IDENTIFIABLE,
-    result.NO_SIGNAL: NO_SIGNAL,
-    result.INVALID: INVALID,
+    fits.CONVERGED: OK,
+    fits.AT_BOUND: AT_BOUND,
+    fits.NOT_IDENTIFIABLE: NOT_IDENTIFIABLE,
+    fits.NO_SIGNAL: NO_SIGNAL,
+    fits.INVALID: INVALID,
 }
 #: Share of sound voxels that `poor_fit` and `disagreement` flag, under Gaussian noise.
 FALSE_ALARM = 1e-3
@@ -57,24 +60,24 @@ WELL = 0.2
 RELEVANT = 0.1
 
 
-def input_status(S: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def input_status(images: Images, mask: np.ndarray | None) -> np.ndarray:
     """OK, OUTSIDE, NO_SIGNAL or INVALID for each voxel.
 
     Parameters
     ----------
-    S : array, shape (..., N)
-    mask : bool array, shape (...), optional
+    images : Images
+    mask : bool array, shape (X, Y, Z), optional
 
     Returns
     -------
-    status : array, shape (...), uint8
+    status : array, shape (X, Y, Z), uint8
 
     Raises
     ------
     ValueError
         If the mask has another shape.
     """
-    mip = largest_modulus(S)
+    mip = images.largest
     status = np.full(mip.shape, OK, np.uint8)
     status[mip == 0] = NO_SIGNAL
     status[~np.isfinite(mip)] = INVALID
@@ -166,7 +169,13 @@ def disagreement(T: np.ndarray, T_fit: np.ndarray, std_fit: np.ndarray) -> np.nd
     return (difference > limit * std_fit) & (difference > RELEVANT * T_fit)
 
 
-def shares(status: np.ndarray) -> dict[str, float]:
+def legend_of(model: SignalModel) -> dict[int, str]:
+    """`LEGEND` in the words of a signal model, whose correction has its own."""
+    correction = model.border.correction
+    return LEGEND if correction is None else {**LEGEND, NO_CORRECTION: correction.refused}
+
+
+def shares(status: np.ndarray, legend: Mapping[int, str] = LEGEND) -> dict[str, float]:
     """Share of each status among the voxels of the mask: words -> share, those that occur.
 
     Examples
@@ -176,9 +185,9 @@ def shares(status: np.ndarray) -> dict[str, float]:
     """
     inside = status[status != OUTSIDE]
     counts = np.bincount(inside, minlength=len(LEGEND))
-    return {LEGEND[code]: float(n / inside.size) for code, n in enumerate(counts) if n}
+    return {legend[code]: float(n / inside.size) for code, n in enumerate(counts) if n}
 
 
-def levels() -> dict[str, str]:
+def levels(legend: Mapping[int, str] = LEGEND) -> dict[str, str]:
     """Legend for a JSON file: code as text -> words."""
-    return {str(code): words for code, words in LEGEND.items()}
+    return {str(code): words for code, words in legend.items()}

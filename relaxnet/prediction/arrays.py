@@ -2,43 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.inputs import check_series as check_input
 from relaxnet.fitting.options import VOXELWISE, FitOptions
-from relaxnet.maps.look_locker import check_method, check_model
-from relaxnet.maps.maps import Maps
-from relaxnet.maps.status import OK, input_status
-from relaxnet.networks.registry import (
-    DEFAULT_NETWORK,
-    find_model,
-    load_network,
-    no_default,
-    read_card,
-)
+from relaxnet.maps.correction import check_method, correction_of, wanted_correction
+from relaxnet.maps.maps import DataKind, FitKind, Maps
+from relaxnet.networks.registry import find_model, load_network, no_default, read_card
 from relaxnet.networks.training_domain import Envelope, check_series, envelope_of
 from relaxnet.prediction.estimators import by_fit, by_network, check_network
+from relaxnet.prediction.inspection import (
+    Inspected,
+    Mask,
+    checked_known,
+    chosen_mask,
+    inspect,
+    known_stack,
+)
 from relaxnet.prediction.quality import (
     compared,
     corrected,
     flag_poor_fit,
     flag_untrained,
-    series_cautions,
-    told_apparent,
+    series_caution,
+    with_cautions,
     with_residual,
 )
-from relaxnet.series.foreground import automatic_mask
-from relaxnet.series.noise import Noise, checked_sigma, find_noise, settle_sigma
-from relaxnet.series.scale import series_scale
-from relaxsim.models.protocols import check_times
-from relaxsim.models.registry import MODELS, signal_model
+from relaxnet.series.foreground import MaskKind
+from relaxnet.series.images import Images
+from relaxnet.series.scale import knows_sign
+from relaxsim.models.protocols import check_column
+from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel
 
 METHODS = ("rim", "resnet", "mle")
+FIT = "mle"
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """What estimates the maps.
+
+    Attributes
+    ----------
+    method : str
+        ``rim``, ``resnet`` or ``mle``.
+    network : network or None
+        None of ``mle``.
+    envelope : Envelope, optional
+        What the network was trained for.
+    fit : FitOptions
+        Of the maximum-likelihood fit.
+    """
+
+    method: str
+    network: Any = None
+    envelope: Envelope | None = None
+    fit: FitOptions = VOXELWISE
+
+
+@dataclass(frozen=True)
+class ArrayRequest:
+    """A series in arrays, and the maps that are wanted of it.
+
+    Attributes
+    ----------
+    series : Measurement
+        Images (X, Y, Z, N), slices along the third axis; the protocol as a table (N, D) or
+        (Z, N, D); sigma as given or None; the mask or None for every voxel; known maps with a value
+        everywhere. Its `signed` has no meaning here.
+    images : Images
+        Those of the series, of floating point.
+    mask : MaskKind
+    estimator : Estimator
+    signed : bool, optional
+        As given by the user.
+    compare, correct, save_fit, force : bool
+        See `predict`; `correct` asks for the model's correction.
+    warnings : tuple of str
+        Of what was given.
+    progress : callable, optional
+    """
+
+    series: Measurement
+    images: Images
+    mask: MaskKind
+    estimator: Estimator
+    signed: bool | None = None
+    compare: bool = False
+    correct: bool = False
+    save_fit: bool = False
+    force: bool = False
+    warnings: tuple[str, ...] = ()
+    progress: Callable[[int], object] | None = None
 
 
 def predict(
@@ -48,17 +110,18 @@ def predict(
     method: str | None = None,
     network: Any = None,
     sigma: float | np.ndarray | None = None,
-    mask: np.ndarray | None = None,
+    mask: Mask = None,
     signed: bool | None = None,
     fit: FitOptions = VOXELWISE,
     spacing: tuple[float, ...] | None = None,
     progress: Callable[[int], object] | None = None,
     *,
+    known: np.ndarray | Mapping[str, np.ndarray] | None = None,
     envelope: Envelope | None = None,
     compare: bool = False,
-    look_locker: bool = False,
     save_fit: bool = False,
     force: bool = False,
+    **corrections: bool,
 ) -> Maps:
     """Estimate maps of a series in arrays.
 
@@ -66,11 +129,12 @@ def predict(
     ----------
     S : array, shape (X, Y, Z, N)
         Weighted images; the networks see slices along the third axis.
-    tau : array, shape (N,)
-        Times in ms, in the order of the images.
+    tau : array, shape (N,), (N, D) or (Z, N, D)
+        The protocol, in the order of the images: times in ms, or a row an image in the units of the
+        model's columns; with three axes each slice has its own.
     model : SignalModel or str
-        ``"tis"`` if `tau` are inversion times, ``"tes"`` if they are echo times; or a model or its
-        name.
+        A signal model, its name, its sequence, or the option of its times: ``"tis"`` for inversion
+        times, ``"tes"`` for echo times.
     method : str, optional
         ``rim``, ``resnet`` or ``mle``; default: the kind of `network`, else ``rim``.
     network : network, path or str, optional
@@ -81,9 +145,10 @@ def predict(
         (`relaxnet.series.noise.find_noise`). Of an array, fits and recurrent networks take each
         voxel's; a ResNet makes no use of it. One that the residuals of a fit contradict is scaled
         to them (`relaxnet.series.noise.settle_sigma`).
-    mask : bool array, shape (X, Y, Z), optional
-        Default: every voxel is mapped; scale and noise are those of the foreground
-        (`relaxnet.series.foreground.automatic_mask`).
+    mask : bool array, shape (X, Y, Z), "auto", "none" or None
+        Voxels to map: those of an array; ``"auto"``: the foreground
+        (`relaxnet.series.foreground.automatic_mask`); ``"none"`` or None, the default here: every
+        voxel, of which scale and noise are those of the foreground.
     signed : bool, optional
         The data carry the signal's sign; default: if more than 1 % of the mask's samples lie
         below -5 sigma. A ResNet takes the modulus of inversion recovery in any case.
@@ -91,19 +156,23 @@ def predict(
         Of the maximum-likelihood fit. Its likelihood is, if it names none, the Rician one for
         magnitudes whose scale is below `relaxnet.fitting.options.RICIAN_BELOW` sigma.
     spacing : (float, float, float), optional
-        Voxel size, for a B that is regularised in three dimensions.
+        Voxel size, for a shared parameter that is regularised in three dimensions.
     progress : callable, optional
         Called with the number of slices (networks) or voxels (``mle``) done since the last call.
+    known : array, shape (X, Y, Z, K), or mapping of str to array, shape (X, Y, Z), optional
+        Known maps of the model, in the order of `SignalModel.known_maps` or by their names; a map
+        that is not given has its default value everywhere, and a warning says so.
     envelope : Envelope, optional
         What a loaded network was trained for; of a named one its card says so.
     compare : bool
         Also fit voxel by voxel, and mark where a network disagrees with the fit.
-    look_locker : bool
-        Correct T1 for a Look-Locker readout: ``T1 = T1* (B - 1)``.
     save_fit : bool
         Keep the signal of the estimates in `Maps.predicted`.
     force : bool
         Take a network far outside its envelope, and a sigma that the data contradict.
+    **corrections : bool
+        The correction of the model's main parameter by its name: ``look_locker=True`` corrects T1
+        for a Look-Locker readout, ``T1 = T1* (B - 1)``.
 
     Returns
     -------
@@ -112,8 +181,8 @@ def predict(
     Raises
     ------
     ValueError
-        If times, network, sigma or mask do not suit the series, or it lies far outside the
-        network's envelope.
+        If protocol, network, sigma, mask or known maps do not suit the series, or it lies far
+        outside the network's envelope.
 
     Examples
     --------
@@ -124,148 +193,184 @@ def predict(
     >>> float(maps["T2"][0, 0, 0].round(1)), int(maps.status.max())
     (85.0, 0)
     """
-    S, tau, model = np.asarray(S), np.asarray(tau, np.float64), _model(model)
-    check_input(S, tau, model)
-    _check_arguments(S, tau, model, look_locker, fit)
-    method, network, envelope = _network(method, network, envelope, model, compare)
-    if look_locker:
-        check_method(method, force)
-    if network is not None:
-        check_network(network, model, len(tau), method)
+    S, model = np.asarray(S), model_of(model)
+    table = _checked_protocol(S, np.asarray(tau, np.float64), model)
+    correct = wanted_correction(corrections, model)
+    estimator = _estimator(method, network, envelope, model, compare)
     S = S if S.dtype.kind == "f" else S.astype(np.float32)
-    status = input_status(S, mask)
-    if not (status == OK).any():
-        raise ValueError("no voxel of the mask holds finite values that are not zero.")
-    counted = (status == OK) & (True if mask is not None else automatic_mask(S))
-    scale = series_scale(S, counted)
-    level = None if sigma is None else checked_sigma(sigma, status == OK)
-    noise = find_noise(S, tau, model, counted, scale, level, signed)
-    noise, contradiction = settle_sigma(S, tau, model, counted, noise, keep=force)
-    typical = float(np.median(np.broadcast_to(noise.sigma, status.shape)[counted]))
-    warnings = (
-        *_envelope_warnings(envelope, tau, typical / scale, force),
-        *series_cautions(S, tau, counted, typical, model),
-        *_sign_warnings(S, counted, model, signed),
-        *([contradiction] if contradiction else []),
+    images = Images(S)
+    inside, kind = chosen_mask(mask, images)
+    stack, warnings = known_stack(known, model, S.shape[:3])
+    request = ArrayRequest(
+        Measurement(S, table, model, sigma, inside, known=stack, spacing=spacing),
+        images,
+        kind,
+        replace(estimator, fit=fit),
+        signed,
+        compare,
+        correct,
+        save_fit,
+        force,
+        warnings,
+        progress,
     )
-    fit = fit.for_noise(noise.rician, scale / typical)
+    return estimate_maps(request)
+
+
+def estimate_maps(request: ArrayRequest) -> Maps:
+    """Estimate the maps of a request.
+
+    Raises
+    ------
+    ValueError
+        As `predict`.
+    """
+    series, estimator, model = request.series, request.estimator, request.series.model
+    _check_options(request)
+    network = estimator.network
+    if network is not None:
+        check_network(network, model, series.S.shape[-1], estimator.method)
+    found = inspect(series, request.images, request.signed, request.force)
+    if model.known_maps:
+        known = checked_known(found.series.known, model, found.inside)
+        found = replace(found, series=replace(found.series, known=known))
+    sigma = found.typical_sigma
+    warnings = (
+        *request.warnings,
+        *_envelope_warnings(estimator.envelope, series, sigma / found.scale, request.force),
+        *_series_warnings(found, request.signed),
+    )
+    fit = estimator.fit.for_noise(found.noise.rician, found.scale / sigma)
     if network is None:
-        estimate = by_fit(S, tau, model, noise, status, fit, spacing, progress)
+        estimate = by_fit(found, fit, request.progress)
     else:
-        estimate = by_network(S, tau, model, noise, status, network, scale, progress)
+        estimate = by_network(found, network, request.progress)
     maps = Maps(
         kappa=estimate.kappa,
         std=estimate.std,
-        residual=np.zeros(status.shape, np.float32),
+        residual=np.zeros(found.status.shape, np.float32),
         status=estimate.status,
         model=model,
-        sigma=typical,
-        sigma_source=noise.source,
-        signed=noise.signed,
-        rician=_taken_as_rician(noise, network, fit),
-        scale=scale,
-        method=method,
-        lambda_b=estimate.lambda_b,
-        notes=tuple(_notes(S, tau)),
+        sigma=sigma,
+        noise=found.noise.source,
+        data=_data_kind(found, network, fit),
+        scale=found.scale,
+        method=estimator.method,
+        mask=request.mask,
+        fit=FitKind(fit, estimate.lambda_b) if network is None else None,
+        equilibrium=estimate.equilibrium,
+        notes=tuple(_notes(series)),
         warnings=warnings,
     )
-    maps = flag_untrained(maps, envelope)
-    maps = with_residual(maps, S, tau, noise, save_fit)
-    maps = flag_poor_fit(maps, S, tau, noise, fit)
-    if compare:
-        maps = compared(maps, by_fit(S, tau, model, noise, status, fit))
-    return corrected(maps, tau) if look_locker else told_apparent(maps, tau, counted)
+    maps = flag_untrained(maps, estimator.envelope)
+    maps = with_residual(maps, found, request.save_fit)
+    maps = flag_poor_fit(maps, found, fit)
+    if request.compare:
+        maps = compared(maps, by_fit(found, fit))
+    return corrected(maps, found) if request.correct else with_cautions(maps, found)
 
 
-def _model(model: SignalModel | str) -> SignalModel:
-    """Signal model by itself, its name, or the option of its times."""
-    if isinstance(model, SignalModel):
-        return model
-    return next((m for m in MODELS.values() if m.times == model), None) or signal_model(model)
-
-
-def _taken_as_rician(noise: Noise, network: Any, fit: FitOptions) -> bool:
-    """Whether the method's likelihood is the Rician one."""
-    if network is None:
-        return fit.likelihood == "rician"
-    return noise.rician and getattr(network, "knows_rician", False)
-
-
-def _check_arguments(
-    S: np.ndarray, tau: np.ndarray, model: SignalModel, correct: bool, fit: FitOptions
-) -> None:
+def _checked_protocol(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> np.ndarray:
+    """Protocol as a table (N, D) or (Z, N, D), refused if no series can have it."""
     if S.ndim != 4:
         raise ValueError(f"the series has shape {S.shape}, expected (X, Y, Z, images).")
-    if model.times in ("tis", "tes"):
-        check_times(tau, model.times, "tau")
-    if correct:
-        check_model(model)
+    table = np.asarray(model.table(protocol))
+    if table.ndim == 3 and len(table) != S.shape[2]:
+        raise ValueError(f"the protocol has {len(table)} slices, the series has {S.shape[2]}.")
+    for rows in table if table.ndim == 3 else table[None]:
+        check_input(S, rows[:, 0] if rows.shape[-1] == 1 else rows, model)
+        for d, column in enumerate(model.border.columns):
+            check_column(rows[:, d], column, "tau")
+    return table
+
+
+def _check_options(request: ArrayRequest) -> None:
+    """Refuse options that do not go together."""
+    model, fit = request.series.model, request.estimator.fit
     if fit.tr == "sidecar":
-        raise ValueError("tr is 'sidecar', but arrays have no sidecars; give it in ms.")
-    fit.check(model)
-    if correct and fit.tr is not None:
-        raise ValueError(
-            "--look-locker and --tr exclude each other: during a train of readouts the "
-            "magnetisation does not recover freely."
-        )
+        raise ValueError("`tr` is 'sidecar', but arrays have no sidecars; give it in ms.")
+    if request.correct:
+        correction = correction_of(model)
+        if fit.tr is not None and correction.excludes_tr:
+            raise ValueError(
+                f"`{correction.argument}` and `tr` exclude each other: {correction.excludes_tr}."
+            )
+        check_method(model, request.estimator.network is None, request.force)
     if fit.tr is not None and model.finite_tr is not None:
-        model.finite_tr.check(float(fit.tr), tau[:, None])
+        model.finite_tr.check(float(fit.tr), request.series.protocol)
 
 
-def _network(
+def _estimator(
     method: str | None, network: Any, envelope: Envelope | None, model: SignalModel, compare: bool
-) -> tuple[str, Any, Envelope | None]:
+) -> Estimator:
     """Method, the network loaded, and its envelope."""
     if method not in (None, *METHODS):
         raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
-    if method == "mle":
+    if method == FIT:
         if network is not None:
             raise ValueError("method mle takes no network.")
         if compare:
             raise ValueError("there is nothing to compare: the method is the fit itself.")
-        return "mle", None, None
-    if network is None and method in (None, "rim") and model.name in DEFAULT_NETWORK:
-        network = DEFAULT_NETWORK[model.name]
+        return Estimator(FIT)
+    if network is None and method in (None, "rim"):
+        network = model.border.default_network or None
     if network is None:
         raise ValueError(no_default(method or "rim", model.name))
     if isinstance(network, str | Path):
         path = find_model(network)
         network = load_network(path)
         envelope = envelope or envelope_of(read_card(path), model)
-    return method or network.kind, network, envelope
+    return Estimator(method or network.kind, network, envelope)
+
+
+def _data_kind(found: Inspected, network: Any, fit: FitOptions) -> DataKind:
+    """What the method takes the images for."""
+    signed = found.noise.signed
+    if network is None:
+        return DataKind(signed, rician=fit.likelihood == "rician")
+    modulus = signed and not knows_sign(network.kind)
+    return DataKind(signed, modulus, found.noise.rician and getattr(network, "knows_rician", False))
 
 
 def _envelope_warnings(
-    envelope: Envelope | None, tau: np.ndarray, sigma: float, force: bool
+    envelope: Envelope | None, series: Measurement, sigma: float, force: bool
 ) -> tuple[str, ...]:
-    """What to warn of; `sigma` is relative to the scale."""
+    """Warnings of a series outside the training range; `sigma` is relative to the scale."""
     if envelope is None:
         return ()
-    verdict = check_series(envelope, tau, sigma)
+    verdict = check_series(envelope, series.protocol[..., 0].reshape(-1), sigma)
     if verdict.refusals and not force:
         raise ValueError(
             f"the series is far outside of what the network was trained for: "
-            f"{'; '.join(verdict.refusals)}. Take another network or --method mle, or insist with "
-            "--force."
+            f"{'; '.join(verdict.refusals)}. Take another network or `method` mle, or insist with "
+            "`force`."
         )
-    said = (*verdict.refusals, *verdict.warnings)
-    return (f"outside of what the network was trained for: {'; '.join(said)}",) if said else ()
+    outside = (*verdict.refusals, *verdict.warnings)
+    if not outside:
+        return ()
+    return (f"outside of what the network was trained for: {'; '.join(outside)}",)
 
 
-def _sign_warnings(
-    S: np.ndarray, mask: np.ndarray, model: SignalModel, signed: bool | None
-) -> Iterator[str]:
-    """What to say of magnitudes that may have been given as signed data."""
-    if signed and model.magnitude and not (S[mask] < 0).any():
+def _series_warnings(found: Inspected, signed: bool | None) -> Iterator[str]:
+    """Warnings about the series: its model's, a sign that is none, a sigma contradicted."""
+    caution = series_caution(found)
+    if caution is not None:
+        yield caution
+    if signed and found.model.magnitude and not (found.series.S[found.counted] < 0).any():
+        words = found.model.border.columns[0].words.removesuffix("s")
         yield (
-            "the data are given as signed, and no sample is negative: of magnitudes T1 is wrong "
-            "wherever an inversion time lies before the zero crossing"
+            "the data are given as signed, and no sample is negative: of magnitudes "
+            f"{found.model.main} is wrong wherever an {words} lies before the zero crossing"
         )
+    if found.contradiction is not None:
+        yield str(found.contradiction)
 
 
-def _notes(S: np.ndarray, tau: np.ndarray) -> Iterator[str]:
-    if (np.diff(tau) < 0).any():
+def _notes(series: Measurement) -> Iterator[str]:
+    table = series.protocol
+    if len(series.model.columns) == 1 and (np.diff(table[..., 0], axis=-1) < 0).any():
         yield "the times do not rise; they are taken in the order of the images"
-    zero = [str(n + 1) for n in range(S.shape[-1]) if not S[..., n].any()]
+    N = series.S.shape[-1]
+    zero = [str(n + 1) for n in range(N) if not series.S[..., n].any()]
     if zero:
-        yield f"zero everywhere: image {', '.join(zero)} of {S.shape[-1]}"
+        yield f"zero everywhere: image {', '.join(zero)} of {N}"

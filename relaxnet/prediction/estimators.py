@@ -1,34 +1,36 @@
-"""What each method makes of a checked series: kappa, its standard deviations and a status."""
+"""Estimates of each method from an inspected series: kappa, standard deviations and a status."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
-from relaxnet.fitting.joint_result import RegularisedFit
 from relaxnet.fitting.options import FitOptions
-from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT, OK
+from relaxnet.fitting.regularised import RegularisedFit
+from relaxnet.maps.maps import Equilibrium
+from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT
 from relaxnet.networks.registry import ModelError
 from relaxnet.networks.tiling import filled, run_network
+from relaxnet.prediction.equilibrium import equilibrium_of
+from relaxnet.prediction.inspection import Inspected
 from relaxnet.prediction.sign_ambiguity import restored
-from relaxnet.series.noise import Noise
 from relaxnet.series.scale import knows_sign
 from relaxsim.models.signal_model import SignalModel
 
 Progress = Callable[[int], object]
 
-#: By how many times a map of sigma may differ from a slice's median, either way: no coil's noise
-#: does by more, and what a single voxel's overflow leaves would spread to its neighbours.
+#: Most times by which a map of sigma may differ from a slice's median, either way: no coil's noise
+#: differs by more, and what a single voxel's overflow leaves would spread to its neighbours.
 MOST_TIMES = 100.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a method says of each voxel.
+    """Estimates of each voxel.
 
     Attributes
     ----------
@@ -36,55 +38,58 @@ class Estimate:
     std : array, shape (X, Y, Z, Q), or None
     status : array, shape (X, Y, Z)
     lambda_b : float, optional
-        Weight of a penalty on B, given or chosen.
+        Weight of a penalty on the shared parameter, given or chosen.
+    equilibrium : Equilibrium, optional
+        Of a fit with a repetition time.
     """
 
     kappa: np.ndarray
     std: np.ndarray | None
     status: np.ndarray
     lambda_b: float | None = None
+    equilibrium: Equilibrium | None = None
 
 
-def by_fit(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    noise: Noise,
-    status: np.ndarray,
-    options: FitOptions,
-    spacing: tuple[float, ...] | None = None,
-    progress: Progress | None = None,
-) -> Estimate:
+def by_fit(found: Inspected, options: FitOptions, progress: Progress | None = None) -> Estimate:
     """Maximum likelihood in the voxels of status OK."""
-    inside = status == OK
-    sigma = np.where(inside, noise.sigma, 1.0)
-    series = Measurement(S, tau, model, sigma, inside, noise.signed, spacing=spacing)
-    fit = options.fit(series, progress)
-    found = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
-    kappa, std = fit.kappa.copy(), fit.std.copy()
-    kappa[~inside], std[~inside] = 0, 0
-    weight = None
-    if isinstance(fit, RegularisedFit) and options.lambda_b is not None:
-        weight = fit.lambda_b
-    return _sound(Estimate(kappa, std, np.where(inside, found, status), weight))
+    inside = found.inside
+    fit = _fit(found.series, options, progress)
+    of_fit = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
+    kappa = np.where(inside[..., None], fit.kappa, np.float32(0))
+    std = np.where(inside[..., None], fit.std, np.float32(0))
+    weight = equilibrium = None
+    if isinstance(fit, RegularisedFit):
+        weight = fit.lambda_b if options.lambda_b is not None else None
+        if options.tr is not None:
+            equilibrium = equilibrium_of(found, fit, options)
+    status = np.where(inside, of_fit, found.status)
+    return _finite(Estimate(kappa, std, status, weight, equilibrium))
 
 
-def by_network(
-    S: np.ndarray,
-    tau: np.ndarray,
-    model: SignalModel,
-    noise: Noise,
-    status: np.ndarray,
-    network: Any,
-    scale: float,
-    progress: Progress | None = None,
-) -> Estimate:
+def _fit(series: Measurement, options: FitOptions, progress: Progress | None) -> Any:
+    tau = _times(series.protocol, series.model)
+    assert series.sigma is not None
+    assert series.mask is not None
+    return options.fit(
+        *(series.S, tau, series.model, np.asarray(series.sigma), series.mask, series.signed),
+        *(series.spacing, progress),
+    )
+
+
+def _times(protocol: np.ndarray, model: SignalModel) -> np.ndarray:
+    """List of times of a model with one column, else the table."""
+    one = protocol.ndim == 2 and len(model.columns) == 1
+    return protocol[:, 0] if one else protocol
+
+
+def by_network(found: Inspected, network: Any, progress: Progress | None = None) -> Estimate:
     """Estimate of a network in the voxels of status OK; slices lie along the third axis.
 
     Voxels that it took for the wrong side of the zero crossing are mapped once more
     (`relaxnet.prediction.sign_ambiguity`).
     """
-    inside = np.moveaxis(status == OK, 2, 0)
+    model, noise, scale, S = found.model, found.noise, found.scale, found.series.S
+    inside = np.moveaxis(found.inside, 2, 0)
     levels = _slice_levels(noise.sigma / scale, inside, of_voxels=network.kind == "rim")
     takes_sign = model.magnitude and knows_sign(network.kind)
 
@@ -94,7 +99,7 @@ def by_network(
     values = run_network(
         network,
         map(images, range(S.shape[2])),
-        tau,
+        _times(found.series.protocol, model),
         levels,
         inside,
         progress=progress,
@@ -102,44 +107,56 @@ def by_network(
         signed=noise.signed and takes_sign,
     )
     if takes_sign and not noise.signed:
-        for z, (level, part, where) in enumerate(zip(levels, values, inside, strict=True)):
-            _restore_polarity(images(z), tau, level, part, where, model, network, noise)
-    values = np.moveaxis(values, 0, 2)
-    values[status != OK] = 0
+        values = np.stack(
+            [
+                _with_signs(_slice_of(found, z, images(z), level, where), part, network, noise)
+                for z, (level, part, where) in enumerate(zip(levels, values, inside, strict=True))
+            ]
+        )
+    values = np.where(found.inside[..., None], np.moveaxis(values, 0, 2), np.float32(0))
     Q = model.num_parameters
-    amplitudes = [unit == "a.u." for unit in model.units]
-    kappa, std = values[..., :Q], values[..., Q:] if values.shape[-1] == 2 * Q else None
-    for part in (kappa, std):
-        if part is not None:
-            part[..., amplitudes] *= scale
-    return _sound(Estimate(kappa, std, status.copy()))
+    factors = np.where(np.array(model.units) == "a.u.", scale, 1.0).astype(np.float32)
+    std = values[..., Q:] * factors if values.shape[-1] == 2 * Q else None
+    return _finite(Estimate(values[..., :Q] * factors, std, found.status))
 
 
-def _restore_polarity(
-    images: np.ndarray,
-    tau: np.ndarray,
-    level: np.ndarray,
-    values: np.ndarray,
-    inside: np.ndarray,
-    model: SignalModel,
-    network: Any,
-    noise: Noise,
-) -> None:
-    """Better estimates of one slice (Y, X, C) in place where the network took the wrong side.
+def _slice_of(
+    found: Inspected, z: int, images: np.ndarray, level: np.ndarray, where: np.ndarray
+) -> Measurement:
+    """A slice in units of the scale; `images` (X, Y, N), `level` () or (X, Y)."""
+    known = found.series.known
+    return Measurement(
+        images,
+        found.protocol_of(z),
+        found.model,
+        level,
+        where,
+        known=None if known is None else known[:, :, z],
+    )
 
-    `level` is sigma in the unit of `images`, shape () or (Y, X).
-    """
+
+def _with_signs(series: Measurement, values: np.ndarray, network: Any, noise: Any) -> np.ndarray:
+    """Estimates of one slice (X, Y, C), better where the network took the wrong side."""
 
     def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return run_network(
-            network, [signed], tau, [level], [mask], rician=noise.rician, signed=True
+            network,
+            [signed],
+            _times(series.protocol, series.model),
+            [np.asarray(series.sigma)],
+            [mask],
+            rician=noise.rician,
+            signed=True,
         )[0]
 
-    kappa = values[..., : model.num_parameters]
-    found = restored(images, tau, kappa, level, inside, model, estimate_signed)
-    if found is not None:
-        where, better = found
-        values[where] = better
+    kappa = values[..., : series.model.num_parameters]
+    found = restored(series, kappa, estimate_signed)
+    if found is None:
+        return values
+    where, better = found
+    out = values.copy()
+    out[where] = better
+    return out
 
 
 def check_network(network: Any, model: SignalModel, num_images: int, method: str) -> None:
@@ -152,24 +169,29 @@ def check_network(network: Any, model: SignalModel, num_images: int, method: str
     if network.signal_model != model.name:
         raise ModelError(
             f"the network is for {network.signal_model}, the series is {model.name} "
-            f"(--{model.times}). Give a network for {model.name} with --model."
+            f"(`{model.border.columns[0].option}`). Give a `network` for {model.name}."
         )
     if network.kind != method:
-        raise ModelError(f"the network is a {network.kind}, but --method is {method}.")
+        raise ModelError(f"the network is a {network.kind}, but `method` is {method}.")
     if network.num_images not in (None, num_images):
         raise ModelError(
             f"the network takes {network.num_images} images, the series has {num_images}."
         )
 
 
-def _sound(estimate: Estimate) -> Estimate:
-    """Set estimates that are not finite (overflow) to 0, in place, and say so in the status."""
+def _finite(estimate: Estimate) -> Estimate:
+    """Estimates with 0 for those that are not finite (overflow), which the status says."""
     lost = ~np.isfinite(estimate.kappa).all(-1)
-    estimate.status[lost] = NOT_IDENTIFIABLE
-    for values in (estimate.kappa, estimate.std):
-        if values is not None:
-            values[lost] = 0
-    return estimate
+    if not lost.any():
+        return estimate
+    return replace(
+        estimate,
+        kappa=np.where(lost[..., None], np.float32(0), estimate.kappa),
+        std=None
+        if estimate.std is None
+        else np.where(lost[..., None], np.float32(0), estimate.std),
+        status=np.where(lost, NOT_IDENTIFIABLE, estimate.status).astype(np.uint8),
+    )
 
 
 def _slice_levels(sigma: np.ndarray, inside: np.ndarray, of_voxels: bool) -> list[np.ndarray]:

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.io.nifti import Series, by
-from relaxnet.maps.look_locker import check_method
-from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
-from relaxnet.maps.maps import Maps, map_name
+from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
+from relaxnet.maps.map_folder import check_out, check_space, write_maps
+from relaxnet.maps.maps import Maps, map_stems
 from relaxnet.maps.roi import roi_rows
-from relaxnet.maps.sidecar import sidecar_of
-from relaxnet.maps.status import OUTSIDE, shares
-from relaxnet.maps.warnings import look_locker_sidecar
+from relaxnet.maps.sidecar import input_sidecar, sidecar_of
+from relaxnet.maps.status import OUTSIDE, legend_of, shares
 from relaxnet.networks.registry import (
-    DEFAULT_NETWORK,
     ModelError,
     checksum,
     find_model,
@@ -33,17 +32,23 @@ from relaxnet.networks.registry import (
     shipped_models,
 )
 from relaxnet.networks.training_domain import Envelope, envelope_of
-from relaxnet.prediction.arrays import predict
+from relaxnet.prediction.arrays import ArrayRequest, Estimator, estimate_maps
 from relaxnet.prediction.estimators import check_network
-from relaxnet.prediction.request import Request, RunInput, read_input
-from relaxsim.models.protocols import Protocol, given_protocol, read_protocol
-from relaxsim.models.registry import model_of
+from relaxnet.prediction.inspection import known_stack
+from relaxnet.prediction.request import (
+    Request,
+    RunInput,
+    read_input,
+    request_protocol,
+    take_columns,
+    take_known,
+)
 from relaxsim.models.signal_model import SignalModel
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Whom a prediction tells how it goes; by default nobody.
+    """Callables that follow a prediction; by default they do nothing.
 
     Attributes
     ----------
@@ -52,7 +57,7 @@ class Listener:
     detail : callable
         Takes a line that few want to read.
     progress : callable
-        Given a number and a unit of work, returns a callable that is told of work done.
+        Given a number and a unit of work, returns a callable that takes the work done since.
     before_network : callable
         Called before TensorFlow is imported.
     """
@@ -65,7 +70,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class _Network:
-    """A network's file, what its card says, and the network once it is loaded."""
+    """A network's file, its card, and the network once it is loaded."""
 
     file: Path
     card: dict[str, Any]
@@ -77,8 +82,7 @@ def predict_files(
     series: str | Path | Sequence[str | Path],
     out: str | Path = "maps",
     *,
-    tis: str | Path | Sequence[float] | None = None,
-    tes: str | Path | Sequence[float] | None = None,
+    sequence: str = "",
     units: str = "ms",
     method: str | None = None,
     model: str | Path = "",
@@ -91,27 +95,31 @@ def predict_files(
     Parameters
     ----------
     series : path or sequence of paths
-        One 4-D file, or one 3-D file for each time.
+        One 4-D file, or one 3-D file for each image.
     out : path
         Folder for the maps.
-    tis, tes : path, name or sequence of float
-        Inversion or echo times, one of the two: a text file, a bundled list or the numbers.
-        Without them they are read from the sidecars (`relaxnet.io.bids_times`).
+    sequence : str
+        Sequence of the series, such as ``"ir"`` (`relaxsim.models.border.Border.sequence`); it is
+        needed where the protocol does not tell.
     units : str
-        ``"ms"`` or ``"s"``, of a file's or the given numbers.
+        ``"ms"`` or ``"s"``, of the times in files or given as numbers.
     method : str, optional
         ``rim``, ``resnet`` or ``mle``; default: the kind of `model`, else ``rim``.
     model : path or name
-        Network; default: the one shipped for the times.
+        Network; default: the one shipped for the signal model.
     listener : Listener, optional
-        Whom to tell how it goes.
+        Receives progress and messages.
     complete : callable, optional
-        ``complete(folder)`` adds what is made from the files while the folder is still a temporary
-        one: `relaxnet.report.page.write_report` for a report, with the option `report`.
+        ``complete(folder)`` adds what is made from the files, such as a report, before the folder
+        takes its place.
     **options
-        Others of `Request`, by name: `mask`, `sigma`, `signed`, `fit`, `skip_first`, `overwrite`,
-        `compare`, `look_locker`, `save_fit`, `rois`, `roi_names`, `force`, `report`; and `tr`,
-        ``"sidecar"`` for a fit with the sidecars' repetition time.
+        The protocol, a keyword for each column of the signal model (``tis``: inversion times,
+        ``tes``: echo times): a text file, a bundled list or the numbers; without any it is read
+        from the sidecars (`relaxnet.io.bids_times`). Files of known maps, such as ``b1``. The
+        signal model's correction, ``look_locker``. Others of `Request`, by name: `mask`
+        (a file, ``"auto"``, the default, or ``"none"`` or None for every voxel), `sigma`, `signed`,
+        `fit`, `skip_first`, `overwrite`, `compare`, `save_fit`, `rois`, `roi_names`, `force`,
+        `report`; and `tr`, ``"sidecar"`` for a fit with the sidecars' repetition time.
 
     Returns
     -------
@@ -128,10 +136,9 @@ def predict_files(
 
         maps = predict_files("t2.nii.gz", tes=[10, 30, 80, 200], method="mle", out="maps-t2")
     """
-    if tis is not None and tes is not None:
-        raise ValueError("give inversion times with --tis or echo times with --tes, not both.")
-    listed, times = (tes, "tes") if tis is None else (tis, "tis")
-    given = None if listed is None else _protocol(listed, times, units)
+    given = request_protocol(take_columns(options), sequence, units)
+    known = take_known(options)
+    corrections = {n: bool(options.pop(n)) for n in correction_arguments() if n in options}
     method = method or (network_kind(model) if model else "rim")
     files = (series,) if isinstance(series, str | Path) else tuple(series)
     fit = options.pop("fit", VOXELWISE)
@@ -140,7 +147,7 @@ def predict_files(
     for key in ("rois", "roi_names"):
         if key in options:
             options[key] = str(options[key] or "")
-    options["mask"] = str(options.get("mask") or "auto")
+    mask = options.pop("mask", "auto")
     sigma = options.pop("sigma", None)
     if not (isinstance(sigma, str) and sigma == "auto"):
         options["sigma"] = str(sigma) if isinstance(sigma, Path) else sigma
@@ -150,9 +157,11 @@ def predict_files(
         out=Path(out),
         method=method,
         network=str(model),
+        mask="none" if mask is None else str(mask),
         fit=replace(fit, tr=taken.tr),
+        known=known,
+        correct=wanted_correction(corrections, taken.protocol.model),
         notes=taken.notes,
-        sidecar=taken.fields,
         **options,
     )
     return predict_request(request, listener, complete=complete)
@@ -162,7 +171,6 @@ def predict_request(
     request: Request,
     listener: Listener | None = None,
     *,
-    layout: MapLayout | None = None,
     complete: Callable[[Path], object] | None = None,
 ) -> Maps:
     """Read a series, estimate its maps and write them.
@@ -171,8 +179,6 @@ def predict_request(
     ----------
     request : Request
     listener : Listener, optional
-    layout : MapLayout, optional
-        Names, units and sidecars of the files.
     complete : callable, optional
         ``complete(folder)`` adds what is made from the files, such as a report.
 
@@ -187,83 +193,77 @@ def predict_request(
     """
     tell = listener or Listener()
     begin = time.perf_counter()
-    model = model_of(request.protocol.model.times)
+    model = request.model
     _check_options(request)
-    check_out(request.out, request.overwrite, _output_names(request, model), request.files)
+    check_out(request.out, request.overwrite, _output_names(request), request.files)
     network = _find_network(request, model)
     data = read_input(request)
-    kinds = 2 * model.num_parameters + 2 + (len(data.tau) if request.save_fit else 0)
+    N = data.protocol.num_images
+    kinds = 2 * model.num_parameters + 4 + (N if request.save_fit else 0)
     check_space(request.out, int(np.prod(data.series.shape)) * kinds)
-    tell.say(f"series: {len(data.tau)} images of {by(data.series.shape)}; {data.mask_words}")
-    tell.detail(f"{request.protocol.words} (ms): {' '.join(f'{t:g}' for t in data.tau)}")
+    tell.say(f"series: {N} images of {by(data.series.shape)}; {data.mask_kind.words}")
+    for d, column in enumerate(model.border.columns):
+        values = " ".join(f"{v:g}" for v in data.protocol.of_slice(0)[:, d])
+        tell.detail(f"{column.words} ({model.columns[d].unit}): {values}")
     if network is not None:
         tell.before_network()
         network = replace(network, network=_loaded(network.file))
-        check_network(network.network, model, len(data.tau), request.method)
-    maps = _estimate(request, data, model, network, tell)
-    _say_how(tell, request, maps, network)
-    extra = {"Fit": _fit_words(request, maps)} if network is None else _network_words(network)
+        check_network(network.network, model, N, request.method)
+    maps = _estimate(request, data, network, tell)
+    _say_how(tell, maps, network)
+    extra: dict[str, Any]
+    extra = {"Fit": _fit_words(maps)} if network is None else _network_words(network)
     if isinstance(request.sigma, str):
         extra["SigmaFile"] = request.sigma
-    words = (request.protocol.name, data.series.paths, data.mask_words, request.command)
+    if request.known:
+        extra["KnownMaps"] = dict(request.known)
     rows = [] if data.labels is None else roi_rows(maps, data.labels, data.names)
-    write_maps(
-        request.out,
-        maps,
-        data.series,
-        sidecar_of(maps, data.tau, *words, extra),
-        rows,
-        complete,
-        layout,
-    )
+    card = sidecar_of(maps, data.protocol, data.series.paths, request.command, extra)
+    write_maps(request.out, maps, data.series, card, rows, complete)
     _say_what(tell, request, maps, data, len(rows))
     tell.detail(f"took {time.perf_counter() - begin:.1f} s")
     return maps
 
 
-def _protocol(given: Any, times: str, units: str) -> Protocol:
-    if isinstance(given, str | Path):
-        return read_protocol(given, times, units)
-    return given_protocol(given, model_of(times), units)
-
-
 def _check_options(request: Request) -> None:
     """Refuse options that do not go together."""
-    if request.method == "mle" and request.network:
-        raise ValueError("--model goes with a network; --method mle takes none.")
-    if request.method == "mle" and request.compare:
-        raise ValueError("--compare mle checks a network against the fit; leave --method mle out.")
-    if request.method != "mle" and request.fit != VOXELWISE:
+    fitted = request.method == "mle"
+    if fitted and request.network:
+        raise ValueError("`network` names a network; `method` mle takes none.")
+    if fitted and request.compare:
+        raise ValueError("`compare` mle checks a network against the fit; leave `method` mle out.")
+    if not fitted and request.fit != VOXELWISE:
         raise ValueError(
-            "--bounds, --likelihood, --lambda-b, --fix-b, --share-b and --tr are options of the "
-            "fit: give --method mle."
+            "`bounds`, `likelihood`, `lambda_b`, `fix_b`, `share_b` and `tr` are options of the "
+            "fit: give `method` mle."
         )
-    if request.look_locker:
-        check_method(request.method, request.force)
+    if request.correct:
+        check_method(request.model, fitted, request.force)
     if request.roi_names and not request.rois:
-        raise ValueError("--roi-names names the labels of --rois; give both.")
+        raise ValueError("`roi_names` names the labels of `rois`; give both.")
 
 
-def _output_names(request: Request, model: SignalModel) -> list[str]:
+def _output_names(request: Request) -> list[str]:
     """Names of the files that a request writes, without the sidecars."""
-    stems = [f"{map_name(p)}{kind}" for p in model.parameters for kind in ("map", "std")]
-    stems += ["residual", "status", *(["fit"] if request.save_fit else [])]
+    stems = map_stems(request.model, request.fit.tr is not None)
+    files = [f"{stem}{kind}" for stem in stems for kind in ("map", "std")]
+    files += ["residual", "status", *(["fit"] if request.save_fit else [])]
     others = {"rois.csv": bool(request.rois), "report.html": request.report}
-    return [*(f"{stem}.nii.gz" for stem in stems), *(n for n, made in others.items() if made)]
+    return [*(f"{name}.nii.gz" for name in files), *(n for n, made in others.items() if made)]
 
 
 def _find_network(request: Request, model: SignalModel) -> _Network | None:
     """File of the network and its card, its kind checked; None for maximum likelihood."""
     if request.method == "mle":
         return None
-    wanted = request.network or DEFAULT_NETWORK.get(model.name, "")
+    wanted = request.network or model.border.default_network
     missing = not request.network and wanted not in shipped_models()
     if missing or (not request.network and request.method != "rim"):
         raise ModelError(no_default(request.method, model.name))
     path = find_model(wanted)
     kind = network_kind(path)
     if kind != request.method:
-        raise ModelError(f"the network is a {kind}, but --method is {request.method}.")
+        raise ModelError(f"the network is a {kind}, but `method` is {request.method}.")
     card = read_card(path)
     same = card.get("signal_model", model.name) == model.name
     return _Network(path, card, envelope_of(card, model) if same else None)
@@ -280,38 +280,46 @@ def _kept(file: Path, _changed: int) -> Any:
     return load_network(file)
 
 
-def _estimate(
-    request: Request, data: RunInput, model: SignalModel, network: _Network | None, tell: Listener
-) -> Maps:
-    """Maps, the slices being those of the acquisition."""
-    axis = data.series.slice_axis
-    S = np.moveaxis(data.series.data, axis, 2)
-    inside = None if data.mask is None else np.moveaxis(data.mask, axis, 2)
-    sigma = np.moveaxis(data.sigma, axis, 2) if isinstance(data.sigma, np.ndarray) else data.sigma
+def _estimate(request: Request, data: RunInput, network: _Network | None, tell: Listener) -> Maps:
+    """Maps in the axes of the files."""
+    axis, images, model = data.series.slice_axis, data.images, request.model
+    S = images.S
+    known, warnings = known_stack(data.known, model, S.shape[:3])
     if network is None:
-        work = int(np.prod(S.shape[:3]) if inside is None else inside.sum()), "voxel"
+        estimator = Estimator(request.method, fit=request.fit)
+        work = int(np.prod(S.shape[:3]) if data.mask is None else data.mask.sum()), "voxel"
     else:
+        estimator = Estimator(request.method, network.network, network.envelope, request.fit)
         work = S.shape[2], "slice"
-    maps = predict(
+    series = Measurement(
         S,
-        data.tau,
+        data.protocol.table,
         model,
-        request.method,
-        None if network is None else network.network,
-        sigma,
-        inside,
-        request.signed,
-        request.fit,
-        _spacing(data.series),
-        tell.progress(*work),
-        envelope=None if network is None else network.envelope,
-        compare=bool(request.compare),
-        look_locker=request.look_locker,
-        save_fit=request.save_fit,
-        force=request.force,
+        data.sigma,
+        data.mask,
+        known=known,
+        spacing=_spacing(data.series),
     )
-    apparent = None if request.look_locker else look_locker_sidecar(data.sidecar)
-    notes = (*request.notes, *maps.notes, *(() if apparent is None else (apparent,)))
+    maps = estimate_maps(
+        ArrayRequest(
+            series,
+            images,
+            data.mask_kind,
+            estimator,
+            signed=request.signed,
+            compare=bool(request.compare),
+            correct=request.correct,
+            save_fit=request.save_fit,
+            force=request.force,
+            warnings=warnings,
+            progress=tell.progress(*work),
+        )
+    )
+    check = model.border.caution.of_sidecar
+    caution = None
+    if check is not None and not request.correct:
+        caution = check(input_sidecar(data.series.paths))
+    notes = (*request.notes, *maps.notes, *(() if caution is None else (caution,)))
     return replace(maps.with_axis(2, axis), notes=notes)
 
 
@@ -323,18 +331,18 @@ def _spacing(series: Series) -> tuple[float, ...]:
     return tuple(zooms)
 
 
-def _fit_words(request: Request, maps: Maps) -> str:
-    """What sidecars say of a fit."""
-    words = replace(request.fit, likelihood="rician" if maps.rician else "gaussian").words(
-        maps.model
-    )
-    if request.fit.lambda_b == "auto" and maps.lambda_b is not None:
-        return words.replace("lambda auto", f"lambda auto ({maps.lambda_b:.3g})")
+def _fit_words(maps: Maps) -> str:
+    """The fit in words, for logs and sidecars."""
+    assert maps.fit is not None
+    options, chosen = maps.fit.options, maps.fit.chosen_lambda_b
+    words = options.words
+    if options.lambda_b == "auto" and chosen is not None:
+        return words.replace("lambda auto", f"lambda auto ({chosen:.3g})")
     return words
 
 
 def _network_words(network: _Network) -> dict[str, Any]:
-    """What sidecars say of a network."""
+    """A network's fields in sidecars."""
     words = {"Network": network.file.stem, "NetworkSHA256": checksum(network.file)}
     if "envelope" in network.card:
         words["NetworkEnvelope"] = network.card["envelope"]
@@ -343,10 +351,11 @@ def _network_words(network: _Network) -> dict[str, Any]:
     return words
 
 
-def _say_how(tell: Listener, request: Request, maps: Maps, network: _Network | None) -> None:
+def _say_how(tell: Listener, maps: Maps, network: _Network | None) -> None:
     """Noise, method, notes and warnings."""
-    name = _fit_words(request, maps)
-    if network is not None:
+    if network is None:
+        name = _fit_words(maps)
+    else:
         name = f"{network.file.stem} (SHA-256 {checksum(network.file)[:12]})"
     tell.say(f"noise: sigma {maps.sigma:.4g} ({maps.sigma_source})")
     tell.say(f"method: {name}; data taken as {maps.taken_as}")
@@ -360,15 +369,15 @@ def _say_how(tell: Listener, request: Request, maps: Maps, network: _Network | N
 
 def _say_what(tell: Listener, request: Request, maps: Maps, data: RunInput, num_rois: int) -> None:
     """Status, median and where the files are."""
-    found = [f"{words} {100 * share:.1f} %" for words, share in shares(maps.status).items()]
-    tell.say(f"status: {', '.join(found)}")
+    model = maps.model
+    found = shares(maps.status, legend_of(model))
+    tell.say(f"status: {', '.join(f'{words} {100 * s:.1f} %' for words, s in found.items())}")
     tell.detail(
         f"scale of the series: {maps.scale:.4g}; slices along axis {data.series.slice_axis + 1}"
     )
-    values = maps.kappa[..., -1][(maps.status != OUTSIDE) & (maps.kappa[..., -1] > 0)]
-    parameter, unit = maps.model.parameters[-1], maps.model.units[-1]
+    values = maps.main[(maps.status != OUTSIDE) & (maps.main > 0)]
     words = "no voxel has an estimate (see status.nii.gz)"
     if values.size:
-        words = f"{parameter}: median {np.median(values):.0f} {unit} in the mask"
+        words = f"{model.main}: median {np.median(values):.0f} {model.units[-1]} in the mask"
     table = f"; {num_rois} regions in rois.csv" if num_rois else ""
     tell.say(f"{words}; maps in {request.out}{table}")

@@ -88,6 +88,8 @@ class MaskKind:
         return f"{words} ({100 * self.share:.0f} % of voxels)"
 
 
+#: Every voxel is mapped.
+NO_MASK = MaskKind(MaskSource.NONE)
 #: Rules of automatic masks in words, by the values of `MaskRule`.
 RULES = {
     "otsu": "Otsu's threshold",

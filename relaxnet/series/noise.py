@@ -90,6 +90,7 @@ class NoiseSource:
         if self.reason is SigmaReason.CONTRADICTED:
             return f"fit residuals, which contradict the {self.given_sigma:.4g} given"
         assert self.air is not None
+        assert self.reason is not None
         if self.reason is SigmaReason.NO_RESIDUALS:
             return self.air.words
         if self.reason is SigmaReason.AIR_UNUSABLE:

@@ -53,7 +53,11 @@ def series_scale(S: np.ndarray, mask: np.ndarray | None = None) -> float:
     >>> series_scale(np.full((4, 4, 3), 7.0))
     7.0
     """
-    mip = largest_modulus(S)
+    return scale_of(largest_modulus(S), mask)
+
+
+def scale_of(mip: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """`series_scale` of a series whose largest modulus over images, (...), is known."""
     keep = np.isfinite(mip)
     if mask is not None:
         keep &= mask

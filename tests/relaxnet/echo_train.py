@@ -34,3 +34,11 @@ def _half(F, G, Z, E1, E2):
     G = np.concatenate([G[1:], [0.0]])
     G[0] = F[0]
     return F, G, Z
+
+
+def train(flip, sigma, num=12, T2=(50.0, 120.0), seed=0, spacing=10.0, num_voxels=1500):
+    """Voxels of several T2 with the given refocusing flip and Gaussian noise, (voxels, num)."""
+    rng = np.random.default_rng(seed)
+    signals = np.stack([cpmg(flip, 1000.0, t, spacing, num) for t in np.linspace(*T2, 8)])
+    S = 1000.0 * signals[rng.integers(0, 8, num_voxels)]
+    return np.abs(S + sigma * rng.standard_normal(S.shape))

@@ -70,8 +70,8 @@ def test_files(tmp_path, monkeypatch):
     np.testing.assert_array_equal(a.kappa, b.kappa)
     np.testing.assert_array_equal(nib.load("a/T1map.nii.gz").get_fdata(), a["T1"])
     write("sigma.nii.gz", np.full(disc.shape, 8.0, np.float32))
-    told = {"mask": None, "sigma": "auto"}  # as the command line calls what is the default
-    same = relaxnet.predict_files("series.nii.gz", "a2", tis="tis.txt", method="mle", **told)
+    default = {"mask": "auto", "sigma": "auto"}
+    same = relaxnet.predict_files("series.nii.gz", "a2", tis="tis.txt", method="mle", **default)
     np.testing.assert_array_equal(a.kappa, same.kappa)
     sources = json.loads((tmp_path / "a/T1map.json").read_text())["Sources"]
     assert sources == [str(tmp_path / "series.nii.gz")]  # found from any folder

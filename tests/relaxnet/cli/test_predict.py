@@ -390,7 +390,7 @@ def test_every_file_is_one_that_was_looked_for_before(folder, times):
     )
     predict_request(request, complete=write_report)
     written = {path.name for path in Path("maps").iterdir() if path.suffix != ".json"}
-    assert written == set(_output_names(request, model_of(times)))
+    assert written == set(_output_names(request))
 
 
 def test_what_is_read_is_not_replaced(folder):

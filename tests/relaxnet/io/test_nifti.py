@@ -204,12 +204,14 @@ def test_mask_of_probabilities(tmp_path, data):
     shape = data.shape[:3]
     share = np.zeros(shape, np.float32)
     share[1], share[2], share[3] = 0.01, 0.5, 1.0
-    found, words = load_mask(write(tmp_path / "p.nii", share), shape)
+    found, probabilities = load_mask(write(tmp_path / "p.nii", share), shape)
     assert (found == (share >= 0.5)).all()
-    assert words == " from 0.5 up"
-    found, words = load_mask(write(tmp_path / "c.nii", 255 * share), shape)  # no probability
+    assert probabilities
+    found, probabilities = load_mask(
+        write(tmp_path / "c.nii", 255 * share), shape
+    )  # no probability
     assert (found == (share > 0)).all()
-    assert words == ""
+    assert not probabilities
     share[2, 0], share[3, 0] = -0.02, 1.02  # as a spline leaves them
     found, _ = load_mask(write(tmp_path / "s.nii", share), shape)
     assert (found == (share >= 0.5)).all()

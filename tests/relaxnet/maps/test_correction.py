@@ -3,7 +3,7 @@ import pytest
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
 from relaxnet.fitting.options import FitOptions
-from relaxnet.maps.look_locker import true_t1
+from relaxnet.maps.correction import corrected
 from relaxnet.maps.status import NO_CORRECTION, OK
 from relaxnet.prediction.arrays import predict
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
@@ -31,10 +31,10 @@ def test_readout_that_is_simulated_flip_by_flip_gives_back_its_t1():
     maps = predict(S, tau, "tis", "mle", sigma=1.0, look_locker=True)
     assert np.median(apparent["T1"]) < 1000
     assert np.median(maps["T1"]) == pytest.approx(1200, rel=0.02)
-    assert maps.look_locker
+    assert maps.corrected
     assert (maps.status == OK).all()
-    assert any("--look-locker" in note for note in apparent.notes)
-    assert not any("--look-locker" in note for note in maps.notes)
+    assert any("`look_locker`" in note for note in apparent.notes)
+    assert not any("`look_locker`" in note for note in maps.notes)
 
 
 def test_standard_deviation_is_that_of_repeats():
@@ -56,9 +56,8 @@ def test_standard_deviation_where_more_is_known_of_b(share, likelihood, sigma):
     C = covariance_with_known(F, 1, share * inverse(F)[1, 1])
     slope = np.array([0.0, 800.0, 1.3])
     std = np.sqrt(np.diag(C))[None]
-    told = INVERSION_RECOVERY, sigma, likelihood
-    _, spread, _ = true_t1(kappa[None], std, TAU, *told)
-    assert spread[0, 2] == pytest.approx(np.sqrt(slope @ C @ slope), rel=1e-6)
+    found = corrected(kappa[None], std, TAU, INVERSION_RECOVERY, sigma, likelihood)
+    assert found.std[0, 2] == pytest.approx(np.sqrt(slope @ C @ slope), rel=1e-6)
 
 
 def test_standard_deviation_of_magnitudes_is_that_of_repeats():
@@ -79,10 +78,10 @@ def test_standard_deviation_of_magnitudes_is_that_of_repeats():
 def test_b_of_one_or_less_has_no_correction():
     kappa = np.array([[1.0, 1.0, 900.0], [1.0, 0.8, 900.0], [1.0, 1.5, 900.0], [0, 0, 0]])
     std = np.array([[0.1, 0.1, 9.0]] * 2 + [[0.1, np.inf, np.inf]] + [[0, 0, 0]])
-    out, spread, refused = true_t1(kappa, std, TAU, INVERSION_RECOVERY)
-    assert refused.tolist() == [True, True, False, False]
-    assert out[:, 2].tolist() == [0, 0, 450, 0]
-    assert spread[:, 2].tolist() == [0, 0, np.inf, 0]
+    found = corrected(kappa, std, TAU, INVERSION_RECOVERY)
+    assert found.refused.tolist() == [True, True, False, False]
+    assert found.kappa[:, 2].tolist() == [0, 0, 450, 0]
+    assert found.std[:, 2].tolist() == [0, 0, np.inf, 0]
     assert kappa[0, 2] == 900
 
 
@@ -113,13 +112,13 @@ def test_networks_are_taken_under_protest():
         predict(S, TAU, "tis", network=OfB2(), sigma=0.1, look_locker=True)
     maps = predict(S, TAU, "tis", network=OfB2(), sigma=0.1, look_locker=True, force=True)
     assert (maps["T1"] == 800).all()
-    assert "T1 is too short" in maps.warnings[-1]
+    assert "T1 would come out too short" in maps.warnings[-1]
 
 
 def test_options_that_do_not_go_together():
     S = T2_DECAY.forward(np.full((2, 2, 1, 2), 80.0), np.array([10.0, 50.0, 90.0]))
-    with pytest.raises(ValueError, match="--look-locker needs inversion times"):
+    with pytest.raises(ValueError, match="`look_locker` needs inversion times"):
         predict(S, np.array([10.0, 50.0, 90.0]), "tes", "mle", look_locker=True)
     S = np.ones((2, 2, 1, len(TAU)))
-    with pytest.raises(ValueError, match="--look-locker and --tr exclude each other"):
+    with pytest.raises(ValueError, match="`look_locker` and `tr` exclude each other"):
         predict(S, TAU, "tis", "mle", fit=FitOptions(tr=2000.0), look_locker=True)

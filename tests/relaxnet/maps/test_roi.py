@@ -4,9 +4,10 @@ import io
 import numpy as np
 import pytest
 
-from relaxnet.maps.maps import Maps
+from relaxnet.maps.maps import DataKind, Maps
 from relaxnet.maps.roi import read_names, roi_columns, roi_csv, roi_rows
 from relaxnet.maps.status import OK, OUTSIDE, POOR_FIT
+from relaxnet.series.noise import NoiseSource, SigmaSource
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
@@ -22,8 +23,8 @@ def made(std=True):
         status=status,
         model=T2_DECAY,
         sigma=1.0,
-        sigma_source="given",
-        signed=False,
+        noise=NoiseSource(SigmaSource.GIVEN),
+        data=DataKind(signed=False),
         scale=1.0,
         method="mle",
     )

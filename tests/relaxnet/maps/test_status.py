@@ -22,6 +22,7 @@ from relaxnet.maps.status import (
     well_determined,
 )
 from relaxnet.prediction.arrays import predict
+from relaxnet.series.images import Images
 from relaxnet.series.scale import series_scale
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -59,9 +60,13 @@ def test_input_says_what_it_is():
     S = np.ones((2, 2, 1, 3))
     S[0, 0], S[0, 1, 0, 1], S[1, 0, 0, 2] = 0, np.nan, -np.inf
     mask = np.array([[1, 1], [1, 0]], bool)[..., None]
-    assert input_status(S, mask)[..., 0].tolist() == [[NO_SIGNAL, INVALID], [INVALID, OUTSIDE]]
+    status = input_status(Images(S), mask)
+    assert status[..., 0].tolist() == [
+        [NO_SIGNAL, INVALID],
+        [INVALID, OUTSIDE],
+    ]
     with pytest.raises(ValueError, match="the mask has shape"):
-        input_status(S, mask[:1])
+        input_status(Images(S), mask[:1])
 
 
 @pytest.mark.parametrize("sigma", [5.0, 30.0])

@@ -318,7 +318,7 @@ def test_sigma_that_the_residuals_contradict_is_replaced_unless_forced(network):
     settled = maps(S, "rim", disc, network=network, sigma=24.0)
     assert settled.sigma == pytest.approx(right.sigma, rel=0.1)
     assert "contradict the 24 given" in settled.sigma_source
-    assert any("--force keeps the given one" in line for line in settled.warnings)
+    assert any("`force` keeps the given one" in line for line in settled.warnings)
     forced = maps(S, "rim", disc, network=network, sigma=24.0, force=True)
     assert (forced.sigma, forced.sigma_source) == (24.0, "given")
 
@@ -367,7 +367,7 @@ def test_networks_that_do_not_suit_are_refused(network):
         predict(S, TAU, T2_DECAY, "rim", network)
     with pytest.raises(ModelError, match="takes 5 images, the series has 7"):
         maps(S, "resnet", disc, network=ResNet(num_images=5, widths=(4, 6)))
-    with pytest.raises(ModelError, match="is a rim, but --method is resnet"):
+    with pytest.raises(ModelError, match="is a rim, but `method` is resnet"):
         maps(S, "resnet", disc, network=network)
 
 

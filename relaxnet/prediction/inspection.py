@@ -1,0 +1,240 @@
+"""A series in arrays as a method takes it: checked, with its mask, scale and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from relaxnet.fitting.inputs import Measurement
+from relaxnet.maps.status import OK, input_status
+from relaxnet.series.foreground import NO_MASK, MaskKind, MaskSource, mask_and_rule
+from relaxnet.series.images import Images
+from relaxnet.series.noise import Contradiction, Noise, checked_sigma, find_noise, settle_sigma
+from relaxnet.series.sample import Sample
+from relaxnet.series.scale import scale_of
+from relaxsim.models.signal_model import SignalModel
+
+Mask = np.ndarray | Literal["auto", "none"] | None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A checked series and what was found in it.
+
+    Attributes
+    ----------
+    series : Measurement
+        Images (X, Y, Z, N) of floating point, slices along the third axis; the protocol as a table;
+        sigma and sign as found; the mask holds the voxels that are estimated.
+    images : Images
+    status : array, shape (X, Y, Z)
+        Of the input (`relaxnet.maps.status.input_status`).
+    counted : bool array, shape (X, Y, Z)
+        Voxels that scale and noise were found from.
+    scale : float
+    noise : Noise
+    contradiction : Contradiction, optional
+        Of a sigma that was given.
+    """
+
+    series: Measurement
+    images: Images
+    status: np.ndarray
+    counted: np.ndarray
+    scale: float
+    noise: Noise
+    contradiction: Contradiction | None = None
+
+    @property
+    def model(self) -> SignalModel:
+        """Signal model of the series."""
+        return self.series.model
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Voxels that are estimated, shape (X, Y, Z)."""
+        return self.status == OK
+
+    @property
+    def typical_sigma(self) -> float:
+        """Noise standard deviation, of a map its median."""
+        sigma = np.broadcast_to(self.noise.sigma, self.status.shape)
+        return float(np.median(sigma[self.counted]))
+
+    def of_slice(self, z: int, where: np.ndarray) -> Sample:
+        """Voxels of a slice, `where` of shape (X, Y)."""
+        series = self.series
+        known = None if series.known is None else series.known[:, :, z][where]
+        return Sample(series.S[:, :, z][where], self.protocol_of(z), series.model, known)
+
+    def protocol_of(self, z: int) -> np.ndarray:
+        """Protocol of a slice, shape (N, D)."""
+        table = self.series.protocol
+        return table[z] if table.ndim == 3 else table
+
+
+def chosen_mask(
+    mask: np.ndarray | str | None, images: Images
+) -> tuple[np.ndarray | None, MaskKind]:
+    """Voxels to map, and how they were chosen.
+
+    Parameters
+    ----------
+    mask : bool array, shape (X, Y, Z), "auto", "none" or None
+        None is as ``"none"``: every voxel.
+    images : Images
+
+    Returns
+    -------
+    mask : bool array, shape (X, Y, Z), or None
+        None for every voxel.
+    kind : MaskKind
+
+    Raises
+    ------
+    ValueError
+        If it is another word, or an automatic mask finds nothing.
+    """
+    if mask is None or (isinstance(mask, str) and mask == "none"):
+        return None, NO_MASK
+    if isinstance(mask, str):
+        if mask != "auto":
+            raise ValueError(f"`mask` is {mask!r}, expected an array, 'auto' or 'none'.")
+        found, rule = mask_and_rule(images)
+        return found, MaskKind(MaskSource.AUTO, rule, share=float(found.mean()))
+    mask = np.asarray(mask)
+    return mask, MaskKind(MaskSource.ARRAY, share=float(mask.astype(bool).mean()))
+
+
+def inspect(
+    series: Measurement, images: Images, signed: bool | None = None, force: bool = False
+) -> Inspected:
+    """Find scale, noise and sign of a series.
+
+    Parameters
+    ----------
+    series : Measurement
+        As the user gave it, without a sigma or with one.
+    images : Images
+        Those of `series`.
+    signed : bool, optional
+        As given by the user.
+    force : bool
+        Keep a sigma that the data contradict.
+
+    Returns
+    -------
+    Inspected
+
+    Raises
+    ------
+    ValueError
+        If no voxel can be estimated, or as `relaxnet.series.noise.find_noise`.
+    """
+    status = input_status(images, series.mask)
+    inside = status == OK
+    if not inside.any():
+        raise ValueError("no voxel of the mask holds finite values that are not zero.")
+    counted = inside if series.mask is not None else inside & mask_and_rule(images)[0]
+    scale = scale_of(images.largest, counted)
+    given = None if series.sigma is None else checked_sigma(series.sigma, inside)
+    counting = replace(series, sigma=given, mask=counted)
+    noise = find_noise(counting, scale, signed, images)
+    noise, contradiction = settle_sigma(counting, noise, keep=force)
+    found = replace(
+        series, sigma=np.where(inside, noise.sigma, 1.0), mask=inside, signed=noise.signed
+    )
+    return Inspected(found, images, status, counted, scale, noise, contradiction)
+
+
+def known_stack(
+    known: np.ndarray | Mapping[str, np.ndarray] | None,
+    model: SignalModel,
+    shape: tuple[int, ...],
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Known maps of a series as one array, and a warning for each that takes its default.
+
+    Parameters
+    ----------
+    known : array, shape (X, Y, Z, K), or mapping of str to array, shape (X, Y, Z), optional
+        By the names of `SignalModel.known_maps`.
+    model : SignalModel
+    shape : tuple of int
+        (X, Y, Z).
+
+    Returns
+    -------
+    known : array, shape (X, Y, Z, K), or None
+        None if the model has no known map.
+    warnings : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If a map has another shape, or the model none of that name.
+    """
+    if not model.known_maps:
+        if known is not None and len(known):
+            raise ValueError(f"{model.name} has no known map; leave `known` out.")
+        return None, ()
+    expected = (*shape, len(model.known_maps))
+    if known is not None and not isinstance(known, Mapping):
+        known = np.asarray(known, np.float64)
+        if known.shape != expected:
+            raise ValueError(f"known maps have shape {known.shape}, expected {expected}.")
+        known = {m.name: known[..., k] for k, m in enumerate(model.known_maps)}
+    given = dict(known or {})
+    stack = np.empty(expected)
+    warnings = []
+    for k, (entry, border) in enumerate(zip(model.known_maps, model.border.known, strict=True)):
+        values = given.pop(entry.name, None)
+        if values is None:
+            stack[..., k] = entry.default
+            warnings.append(
+                f"no {border.words} is given (`{border.option}`): {entry.name} is taken as "
+                f"{entry.default:g} everywhere"
+            )
+            continue
+        if np.shape(values) != shape:
+            raise ValueError(f"`{border.option}` has shape {np.shape(values)}, the images {shape}.")
+        stack[..., k] = values
+    if given:
+        names = ", ".join(m.name for m in model.known_maps)
+        raise ValueError(f"{next(iter(given))!r} is no known map of {model.name} ({names}).")
+    return stack, tuple(warnings)
+
+
+def checked_known(known: np.ndarray | None, model: SignalModel, inside: np.ndarray) -> np.ndarray:
+    """Known maps with their defaults outside `inside`, refused if they cannot be what they should.
+
+    Parameters
+    ----------
+    known : array, shape (X, Y, Z, K)
+    model : SignalModel
+    inside : bool array, shape (X, Y, Z)
+        Voxels that are estimated.
+
+    Raises
+    ------
+    ValueError
+        If a value inside is not finite, or the typical one is implausible, as in another unit.
+    """
+    assert known is not None
+    for k, (entry, border) in enumerate(zip(model.known_maps, model.border.known, strict=True)):
+        values = known[inside][:, k]
+        lost = int((~np.isfinite(values)).sum())
+        if lost:
+            raise ValueError(
+                f"`{border.option}` is not finite in {lost} of {values.size} voxels of the mask."
+            )
+        low, high = entry.plausible
+        if not low <= np.median(values) <= high:
+            raise ValueError(
+                f"`{border.option}` has a median of {np.median(values):g} in the mask, expected "
+                f"{low:g} to {high:g} for a {border.words}: {border.unit_hint}."
+            )
+    defaults = np.array([entry.default for entry in model.known_maps])
+    return np.where(inside[..., None], known, defaults)
