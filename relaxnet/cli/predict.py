@@ -124,16 +124,17 @@ def predict(
     """  # noqa: D301
     from tqdm import tqdm
 
-    from relaxnet.api import predict_files
     from relaxnet.fitting.options import FitOptions, weight_of
     from relaxnet.io.bids_repetition import repetition_time
-    from relaxnet.prediction.files import Listener
+    from relaxnet.prediction.files import Listener, predict_files
 
     fit = {name: options.pop(name) for name in _FIT_OPTIONS}
     fit["lambda_b"] = weight_of(fit["lambda_b"])
     fit["tr"] = repetition_time(fit["tr"])
     limits = None if bounds is None else _bounds(bounds, _model(series, options), fit["tr"])
     options["fit"] = FitOptions(bounds=limits, **fit)
+    if options["report"]:
+        options["complete"] = _write_report
     with contextlib.ExitStack() as bars:
 
         def progress(total: int, unit: str) -> Callable[[int], object]:
@@ -154,6 +155,12 @@ def predict(
             listener=replace(listener, detail=say) if verbose else listener,
             **options,
         )
+
+
+def _write_report(folder: Path) -> object:
+    from relaxnet.report.page import write_report
+
+    return write_report(folder)
 
 
 #: Options of the maximum-likelihood fit, by their names in `relaxnet.fitting.options.FitOptions`.

@@ -216,7 +216,7 @@ def predict_request(
     if isinstance(request.sigma, str):
         extra["SigmaFile"] = request.sigma
     if request.known:
-        extra["KnownMaps"] = dict(request.known)
+        extra["KnownMaps"] = {k: str(Path(p).absolute()) for k, p in request.known.items()}
     rows = [] if data.labels is None else roi_rows(maps, data.labels, data.names)
     card = sidecar_of(maps, data.protocol, data.series.paths, request.command, extra)
     write_maps(request.out, maps, data.series, card, rows, complete)

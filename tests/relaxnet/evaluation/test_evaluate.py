@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaxnet.cli.group import main
-from relaxnet.evaluation.evaluate import evaluate_maps, table_text
+from relaxnet.evaluation.evaluate import evaluate_files, evaluate_maps, table_text
+from relaxnet.io.inputs import load_mask
 
 SHAPE = (6, 5, 2)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -218,3 +219,21 @@ def test_unit_of_both_does_not_matter(factor, seed):
         np.testing.assert_allclose(
             getattr(one, metric), getattr(other, metric), rtol=1e-6, atol=1e-9
         )
+
+
+def test_a_mask_of_probabilities_is_that_of_predict(folder):
+    """140 voxels are above zero, 100 of them at 0.5 or more."""
+    truth = np.full((10, 20, 1), 1000.0, np.float32)
+    share = np.zeros(truth.shape, np.float32)
+    share[:5], share[5:7] = 0.5, 0.2
+    share[0] = 1.0
+    paths = {"truth": truth, "rep": 1.02 * truth, "share": share}
+    for name, values in paths.items():
+        write(folder / f"{name}.nii.gz", values)
+    found = evaluate_files(
+        folder / "truth.nii.gz", [folder / "rep.nii.gz"], folder / "share.nii.gz"
+    )
+    assert found.regions[0].bias.size == 100
+    mask, probabilities = load_mask(folder / "share.nii.gz", truth.shape)
+    assert (int(mask.sum()), probabilities) == (100, True)
+    assert any("holds probabilities" in note for note in found.notes)
