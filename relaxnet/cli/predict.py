@@ -201,9 +201,9 @@ def _bounds(
     """Bounds that a JSON file names; with a repetition time of the parameters that hold then."""
     import json
 
-    from relaxnet.fitting.finite_tr import finite_tr_model
+    from relaxnet.fitting.options import FitOptions
 
-    model = model if tr is None else finite_tr_model(model, 1.0 if tr == "sidecar" else tr)
+    model = FitOptions(tr=tr).fitted_model(model)
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
         pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}

@@ -150,7 +150,8 @@ def corrected(
     tables = model.table(protocol)
     if tables.ndim > 2:
         tables = np.broadcast_to(tables, (*fitted.shape, *tables.shape[-2:]))[fitted]
-    F = fisher_information(kappa[fitted], _first_column(tables), sigma, model, likelihood)
+    of_voxels = None if known is None else known[fitted]
+    F = fisher_information(kappa[fitted], tables, sigma, model, likelihood, of_voxels)
     spread[fitted, -1] = propagated(
         std[fitted].astype(np.float64), slope[fitted], F, model.shared_index
     )
@@ -191,8 +192,3 @@ def propagated(std: np.ndarray, slope: np.ndarray, F: np.ndarray, shared: int | 
                 variance = variance + 2.0 * slope[..., q] * slope[..., r] * between
     finite = np.isfinite(std[..., used]).all(axis=-1)
     return np.where(finite, np.sqrt(np.maximum(np.nan_to_num(variance), 0)), np.inf)
-
-
-def _first_column(tables: np.ndarray) -> np.ndarray:
-    """Times of a model with one column, as the fits take them."""
-    return tables[..., 0] if tables.ndim == 2 and tables.shape[-1] == 1 else tables

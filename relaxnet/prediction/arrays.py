@@ -277,8 +277,8 @@ def _checked_protocol(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -
     table = np.asarray(model.table(protocol))
     if table.ndim == 3 and len(table) != S.shape[2]:
         raise ValueError(f"the protocol has {len(table)} slices, the series has {S.shape[2]}.")
+    check_input(S, table, model)
     for rows in table if table.ndim == 3 else table[None]:
-        check_input(S, rows[:, 0] if rows.shape[-1] == 1 else rows, model)
         for d, column in enumerate(model.border.columns):
             check_column(rows[:, d], column, "tau")
     return table
@@ -289,6 +289,7 @@ def _check_options(request: ArrayRequest) -> None:
     model, fit = request.series.model, request.estimator.fit
     if fit.tr == "sidecar":
         raise ValueError("`tr` is 'sidecar', but arrays have no sidecars; give it in ms.")
+    fit.check(model)
     if request.correct:
         correction = correction_of(model)
         if fit.tr is not None and correction.excludes_tr:

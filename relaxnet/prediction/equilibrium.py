@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information
+from relaxnet.fitting.joint_result import RegularisedFit
 from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.parallel import in_chunks
-from relaxnet.fitting.regularised import RegularisedFit
 from relaxnet.maps.maps import Equilibrium
 from relaxnet.prediction.inspection import Inspected
 from relaxsim.models.signal_model import FiniteTR, SignalModel
@@ -43,14 +43,16 @@ def equilibrium_of(found: Inspected, fit: RegularisedFit, options: FitOptions) -
     sigma = np.broadcast_to(np.asarray(found.series.sigma), where.shape)[where]
     spread = fit.std[where].astype(np.float64)
     of_voxel = np.zeros(len(intrinsic))
-    tau = found.series.protocol[:, 0]
+    table = found.series.protocol
+    slices = np.nonzero(where)[2]
 
     def work(chunk: np.ndarray) -> None:
-        F = fisher_information(intrinsic[chunk], tau, sigma[chunk], inner, likelihood)
+        here = table if table.ndim == 2 else table[slices[chunk]]
+        F = fisher_information(intrinsic[chunk], here, sigma[chunk], inner, likelihood)
         G = model.finite_tr.apparent_jacobian(intrinsic[chunk], tr)  # type: ignore[union-attr]
         of_voxel[chunk] = _std_of_amplitude(F, G, spread[chunk], model)
 
-    in_chunks(work, np.arange(len(intrinsic)), len(tau))
+    in_chunks(work, np.arange(len(intrinsic)), table.shape[-2])
     std = np.zeros(where.shape, np.float32)
     with np.errstate(over="ignore"):
         std[where] = of_voxel

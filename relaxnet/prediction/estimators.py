@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.joint_result import RegularisedFit
 from relaxnet.fitting.options import FitOptions
-from relaxnet.fitting.regularised import RegularisedFit
 from relaxnet.maps.maps import Equilibrium
 from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT
 from relaxnet.networks.registry import ModelError
@@ -53,7 +53,7 @@ class Estimate:
 def by_fit(found: Inspected, options: FitOptions, progress: Progress | None = None) -> Estimate:
     """Maximum likelihood in the voxels of status OK."""
     inside = found.inside
-    fit = _fit(found.series, options, progress)
+    fit = options.fit(found.series, progress)
     of_fit = np.array([OF_FIT[code] for code in sorted(OF_FIT)], np.uint8)[fit.status]
     kappa = np.where(inside[..., None], fit.kappa, np.float32(0))
     std = np.where(inside[..., None], fit.std, np.float32(0))
@@ -64,16 +64,6 @@ def by_fit(found: Inspected, options: FitOptions, progress: Progress | None = No
             equilibrium = equilibrium_of(found, fit, options)
     status = np.where(inside, of_fit, found.status)
     return _finite(Estimate(kappa, std, status, weight, equilibrium))
-
-
-def _fit(series: Measurement, options: FitOptions, progress: Progress | None) -> Any:
-    tau = _times(series.protocol, series.model)
-    assert series.sigma is not None
-    assert series.mask is not None
-    return options.fit(
-        *(series.S, tau, series.model, np.asarray(series.sigma), series.mask, series.signed),
-        *(series.spacing, progress),
-    )
 
 
 def _times(protocol: np.ndarray, model: SignalModel) -> np.ndarray:

@@ -335,7 +335,7 @@ def _fit_words(maps: Maps) -> str:
     """The fit in words, for logs and sidecars."""
     assert maps.fit is not None
     options, chosen = maps.fit.options, maps.fit.chosen_lambda_b
-    words = options.words
+    words = options.words(maps.model)
     if options.lambda_b == "auto" and chosen is not None:
         return words.replace("lambda auto", f"lambda auto ({chosen:.3g})")
     return words

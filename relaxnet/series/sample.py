@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
+from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.result import Fit
 from relaxnet.fitting.voxelwise import fit_voxelwise
 from relaxsim.models.signal_model import SignalModel
@@ -107,5 +108,7 @@ class Sample:
 
 def _fit(sample: Sample, sigma: float | None, signed: bool, likelihood: str) -> Fit:
     """Fit of voxels with one protocol."""
-    tau = sample.model.table(sample.protocol)[:, 0]
-    return fit_voxelwise(sample.S, tau, sample.model, sigma, signed=signed, likelihood=likelihood)
+    series = Measurement(
+        sample.S, sample.protocol, sample.model, sigma, signed=signed, known=sample.known
+    )
+    return fit_voxelwise(series, FitOptions(likelihood=likelihood))

@@ -1,4 +1,4 @@
-"""Signal-to-noise ratio, as all of both packages state it: ``SNR = 0.75 / sigma``, A = 1 for CSF."""
+"""Signal-to-noise ratio, as all of both packages state it: ``SNR = 0.75 / sigma``."""
 
 from __future__ import annotations
 
