@@ -12,6 +12,7 @@ from relaxnet.bids.dataset import Collection
 from relaxnet.io.bids_names import BidsError, entity_name, read_json
 from relaxnet.io.bids_times import Acquisition
 from relaxnet.maps.map_folder import MapLayout
+from relaxsim.core.version import __version__
 from relaxsim.models.border import MapBorder
 from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel

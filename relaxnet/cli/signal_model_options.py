@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 
-class SeriesCommand(click.Command):
-    """A command on a series: it has the options of all signal models' protocols and corrections.
-
-    They are made when the command is called, since signal models need numpy, for which the help of
-    the whole program does not wait.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._declared = list(self.params)
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Parameters, those of the signal models among them."""
-        arguments = [p for p in self._declared if isinstance(p, click.Argument)]
-        options = [p for p in self._declared if not isinstance(p, click.Argument)]
-        at = 1 + next(i for i, p in enumerate(options) if p.name == "skip_first")
-        of_models = [*protocol_options()], [*correction_options()]
-        self.params = [*arguments, *of_models[0], *options[:at], *of_models[1], *options[at:]]
-        return super().get_params(ctx)
+def series_options() -> list[click.Parameter]:
+    """Options of a command on a series: protocol, sequence, known maps and corrections."""
+    return [*protocol_options(), *correction_options()]
 
 
 def protocol_options() -> Iterator[click.Option]:

@@ -82,6 +82,7 @@ def read_acquisition(
     given: Protocol | None = None,
     tr: float | Literal["sidecar"] | None = None,
     fitted: bool = False,
+    model: SignalModel | None = None,
 ) -> Acquisition:
     """Protocol of a series: the given one, checked against the sidecars, or that of the sidecars.
 
@@ -95,6 +96,8 @@ def read_acquisition(
         Repetition time in ms, or the wish for that of the sidecars.
     fitted : bool
         A fit is to be made, for which a repetition time is of use.
+    model : SignalModel, optional
+        Of a series without `given`, where it is named; otherwise files and sidecars must tell.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def read_acquisition(
     sidecars = [read_sidecar(path) for path in series]
     paths, order = tuple(map(str, series)), np.arange(len(series))
     if given is None:
-        model = _model(series, names, sidecars)
+        model = model or _model(series, names, sidecars)
         table = _table(series, sidecars, model)
         if len(series) > 1:
             order = np.lexsort(table.T[::-1])  # by the first column, then by the others

@@ -15,7 +15,7 @@ import numpy as np
 from relaxnet.io.nifti import Series, save_map
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import roi_columns, roi_csv
-from relaxnet.maps.status import levels
+from relaxnet.maps.status import legend_of, levels
 from relaxsim.core.folders import check_writable, nearest_existing, written_by
 
 
@@ -182,8 +182,13 @@ def _is_ours(report: Path) -> bool:
 def _write_files(
     folder: Path, maps: Maps, series: Series, shared: Mapping[str, Any], layout: MapLayout
 ) -> None:
+    descriptions = maps.descriptions()
     for stem, (values, unit) in maps.named().items():
-        extra: dict[str, Any] = {"Levels": levels()} if stem == "status" else {}
+        extra: dict[str, Any] = {}
+        if stem in descriptions:
+            extra["Description"] = descriptions[stem]
+        if stem == "status":
+            extra["Levels"] = levels(legend_of(maps.model))
         if stem.endswith("std"):
             extra["NotIdentifiable"] = "inf"
         _write_map(folder, stem, values, unit, series, {**shared, **extra}, layout)

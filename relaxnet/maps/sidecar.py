@@ -1,4 +1,4 @@
-"""Sidecars: the JSON files beside maps, and those beside a series."""
+"""Sidecars: the JSON files beside maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet.io.bids_names import read_sidecar
 from relaxnet.maps.maps import FitKind, Maps
 from relaxnet.maps.status import legend_of, shares
 from relaxnet.series.foreground import MaskKind
@@ -19,14 +18,6 @@ from relaxsim.models.protocols import Protocol
 
 #: Method -> what its maps of standard deviations are.
 STD_SOURCE = {"mle": "Cramer-Rao bound", "rim": "error head, calibrated"}
-
-
-def input_sidecar(paths: Sequence[Path]) -> dict[str, Any]:
-    """Fields of the first image's sidecars, as BIDS inherits them; empty if none can be read."""
-    try:
-        return dict(read_sidecar(paths[0]).fields)
-    except (OSError, ValueError):
-        return {}
 
 
 def sidecar_of(

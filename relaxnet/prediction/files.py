@@ -16,10 +16,10 @@ from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.io.nifti import Series, by
 from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
-from relaxnet.maps.map_folder import check_out, check_space, write_maps
+from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_stems
 from relaxnet.maps.roi import roi_rows
-from relaxnet.maps.sidecar import input_sidecar, sidecar_of
+from relaxnet.maps.sidecar import sidecar_of
 from relaxnet.maps.status import OUTSIDE, legend_of, shares
 from relaxnet.networks.registry import (
     ModelError,
@@ -43,6 +43,7 @@ from relaxnet.prediction.request import (
     take_columns,
     take_known,
 )
+from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -143,7 +144,8 @@ def predict_files(
     files = (series,) if isinstance(series, str | Path) else tuple(series)
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
-    taken = read_acquisition(tuple(map(str, files)), given, tr, fitted=method == "mle")
+    named = model_of(sequence) if sequence else None
+    taken = read_acquisition(tuple(map(str, files)), given, tr, fitted=method == "mle", model=named)
     for key in ("rois", "roi_names"):
         if key in options:
             options[key] = str(options[key] or "")
@@ -162,6 +164,7 @@ def predict_files(
         known=known,
         correct=wanted_correction(corrections, taken.protocol.model),
         notes=taken.notes,
+        sidecar=taken.fields,
         **options,
     )
     return predict_request(request, listener, complete=complete)
@@ -171,6 +174,7 @@ def predict_request(
     request: Request,
     listener: Listener | None = None,
     *,
+    layout: MapLayout | None = None,
     complete: Callable[[Path], object] | None = None,
 ) -> Maps:
     """Read a series, estimate its maps and write them.
@@ -179,6 +183,8 @@ def predict_request(
     ----------
     request : Request
     listener : Listener, optional
+    layout : MapLayout, optional
+        Names, units and sidecars of the files.
     complete : callable, optional
         ``complete(folder)`` adds what is made from the files, such as a report.
 
@@ -219,7 +225,7 @@ def predict_request(
         extra["KnownMaps"] = {k: str(Path(p).absolute()) for k, p in request.known.items()}
     rows = [] if data.labels is None else roi_rows(maps, data.labels, data.names)
     card = sidecar_of(maps, data.protocol, data.series.paths, request.command, extra)
-    write_maps(request.out, maps, data.series, card, rows, complete)
+    write_maps(request.out, maps, data.series, card, rows, complete, layout)
     _say_what(tell, request, maps, data, len(rows))
     tell.detail(f"took {time.perf_counter() - begin:.1f} s")
     return maps
@@ -318,7 +324,7 @@ def _estimate(request: Request, data: RunInput, network: _Network | None, tell: 
     check = model.border.caution.of_sidecar
     caution = None
     if check is not None and not request.correct:
-        caution = check(input_sidecar(data.series.paths))
+        caution = check(request.sidecar)
     notes = (*request.notes, *maps.notes, *(() if caution is None else (caution,)))
     return replace(maps.with_axis(2, axis), notes=notes)
 

@@ -262,9 +262,8 @@ def _carries_sign(series: Measurement, limit: np.ndarray, signed: bool | None) -
     share = _share_below(series.S, _mask(series), limit)
     if share > SIGNED_SHARE and signed is not None:
         raise ValueError(
-            f"the data are given as magnitudes (`signed` is false), but {100 * share:.0f} % of the "
-            "mask's samples are negative by more than noise: they carry a sign. Leave it out, or "
-            "give moduli."
+            f"the data are given as magnitudes, but {100 * share:.0f} % of the mask's samples are "
+            "negative by more than noise: they carry a sign. Leave it to be found, or give moduli."
         )
     return bool(share > SIGNED_SHARE)
 

@@ -178,6 +178,8 @@ class Correction:
         Why it excludes a repetition time; empty if it does not.
     papers : tuple of Reference
         That it is cited by.
+    refused : str
+        Status of voxels that have no correction, in words.
     """
 
     argument: str
@@ -189,6 +191,7 @@ class Correction:
     apparent: Callable[[np.ndarray], np.ndarray]
     excludes_tr: str = ""
     papers: tuple[Reference, ...] = ()
+    refused: str = "no correction"
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def _at_repetition_time(tr: float) -> SignalModel:
     return replace(
         MODEL,
         name=f"{MODEL.name}_tr",
+        border=replace(_BORDER, maps=(_M0_MAP, _EFFICIENCY_MAP, _T1_MAP)),
         parameter_table=(replace(A, name="M0"), efficiency, T1),
         physics=lambda kappa, protocol, known, xp: finite_tr.signed(kappa, protocol, tr, xp),
         physics_jacobian=lambda kappa, protocol, known, xp: finite_tr.signed_jacobian(
@@ -225,6 +226,25 @@ def _other_readout(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
+#: Maps of a finite repetition time; that of T1 is the same.
+_M0_MAP = MapBorder(
+    "M0",
+    "Equilibrium magnetisation M0, in the unit of the images",
+    bids_suffix="M0map",
+    bids_unit="arbitrary",
+)
+_EFFICIENCY_MAP = MapBorder("e", "Efficiency of the inversion; 1 is a perfect one")
+_T1_MAP = MapBorder(
+    "T1",
+    "Longitudinal relaxation time",
+    range=(0.0, 3000.0),
+    std_range=(0.0, 300.0),
+    bids_suffix="T1map",
+    bids_unit="s",
+    bids_factor=1e-3,
+    trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)},
+)
+
 _BORDER = Border(
     sequence="ir",
     title="inversion recovery",
@@ -257,16 +277,7 @@ _BORDER = Border(
             range=(1.0, 2.5),
             std_range=(0.0, 0.5),
         ),
-        MapBorder(
-            "T1",
-            "Longitudinal relaxation time",
-            range=(0.0, 3000.0),
-            std_range=(0.0, 300.0),
-            bids_suffix="T1map",
-            bids_unit="s",
-            bids_factor=1e-3,
-            trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)},
-        ),
+        _T1_MAP,
     ),
     equation="S(TI) = |A (1 - B exp(-TI / T1))|",
     random_protocol=_random_protocol,
@@ -290,6 +301,7 @@ _BORDER = Border(
         value=_true_t1,
         apparent=_apparent_t1,
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
+        refused="no Look-Locker correction (B <= 1)",
         papers=(_DEICHMANN,),
     ),
     caution=Caution(
