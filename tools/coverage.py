@@ -47,7 +47,7 @@ def network_estimator(name: str) -> Estimator:
     from relaxnet.networks.registry import load_network
 
     network = load_network(name)
-    if not getattr(network, "has_std", False):
+    if not network.has_std:
         raise click.UsageError(f"{name} has no error head; relaxnet calibrate gives it one.")
 
     def estimate(S: np.ndarray, tau: np.ndarray, sigma: float, mask: np.ndarray) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.status import POOR_FIT
-from relaxnet.networks.registry import DEFAULT_NETWORK, load_network
+from relaxnet.networks.registry import loaded
 from relaxnet.prediction.arrays import predict
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head, load_anatomy
 from relaxsim.core.errors import one_line_errors
@@ -79,18 +79,21 @@ def network_rows(
     anatomy: Anatomy, snrs: Sequence[float], rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
     """Errors of the relaxation time in voxels where a network is flagged, and in others."""
-    for name, network in DEFAULT_NETWORK.items():
-        phantom, loaded = slice_of(anatomy, name, False, rng), load_network(network)
+    for name, model in MODELS.items():
+        if not model.border.default_network:
+            continue
+        phantom = slice_of(anatomy, name, False, rng)
+        network = loaded(model.border.default_network)
         for snr in snrs:
             S = noisy_series(phantom, sigma_of(snr), rng)
-            options = {"network": loaded, "mask": phantom.mask, "sigma": sigma_of(snr)}
+            options = {"network": network, "mask": phantom.mask, "sigma": sigma_of(snr)}
             maps = predict(S, phantom.tau, name, **options)
             flagged = _flagged(maps, phantom)
             truth = phantom.kappa[phantom.mask][:, -1]
             error = maps.kappa[phantom.mask][:, -1] / truth - 1.0
             outlier = np.abs(error) > OUTLIER
             yield {
-                "network": network,
+                "network": model.border.default_network,
                 "snr": snr,
                 "flagged_percent": f"{100 * flagged.mean():.2f}",
                 "rmse_flagged_percent": _rmse(error[flagged]),

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from relaxnet.cli.tensorflow_import import import_tensorflow
-from relaxsim.core.errors import one_line_errors
+from relaxsim.core.errors import in_flags, one_line_errors
+from relaxsim.models.protocols import read_protocol
+from relaxsim.models.registry import chosen_model, column_options
+
+
+def _column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each column that a signal model's protocol may have."""
+    for option, models in reversed(column_options().items()):
+        words = next(c.words for c in models[0].border.columns if c.option == option)
+        text = f"{words.capitalize()}: text file or bundled list."
+        command = click.option(f"--{option}", metavar="FILE|NAME", help=text)(command)
+    return command
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option(
     "--format",
-    "kind",
     default="saved_model",
     type=click.Choice(["saved_model", "onnx"]),
     help="Folder for TensorFlow, or ONNX file (needs the extra onnx).",
 )
-@click.option("--tis", metavar="FILE|NAME", help="Inversion times: text file or bundled list.")
-@click.option("--tes", metavar="FILE|NAME", help="Echo times: text file or bundled list.")
+@_column_options
 @click.option("--units", default="ms", type=click.Choice(["ms", "s"]), help="Of the times' file.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder, or file for onnx."
@@ -30,15 +41,14 @@ from relaxsim.core.errors import one_line_errors
 @one_line_errors
 def export(
     model: str,
-    kind: str,
-    tis: str | None,
-    tes: str | None,
+    format: str,
     units: str,
     out: Path,
     signed: bool,
     overwrite: bool,
+    **columns: str | None,
 ) -> None:
-    """Export a network (FILE or NAME) for one fixed list of times.
+    """Export a network (FILE or NAME) for one fixed protocol.
 
     The export takes S (1, h, w, N), the moduli of a slice (with --signed its images) divided by the
     series' scale, and sigma (1,), the noise divided by it; it gives kappa (1, h, w, Q). A JSON file
@@ -49,15 +59,11 @@ def export(
       relaxnet export rim-t1 --tis cine31.txt --out rim-t1-cine31
       relaxnet export rim-t2 --format onnx --tes fse6 --out rim-t2-fse6.onnx
     """  # noqa: D301
-    from relaxsim.models.protocols import read_protocol
-
-    if (tis is None) == (tes is None):
-        raise ValueError("give inversion times with --tis or echo times with --tes.")
-    times, name = ("tis", tis) if tis is not None else ("tes", tes or "")
-    protocol = read_protocol(name, times, units)
+    signal_model = chosen_model(columns)
+    protocol = read_protocol(columns, signal_model, units)
     import_tensorflow()
     from relaxnet.networks.export import export_network
 
-    for warning in export_network(model, protocol, out, kind, overwrite, signed):
-        click.echo(f"warning: outside of what the network was trained for: {warning}")
+    for warning in export_network(model, protocol, out, format, overwrite, signed):
+        click.echo(f"warning: outside of what the network was trained for: {in_flags(warning)}")
     click.echo(f"{out}: {model} for {protocol.num_images} {protocol.words} of {protocol.name}")

@@ -1,8 +1,9 @@
-"""The error head: how far off an estimate of the recurrent inference machine may be.
+"""The error head: standard deviations of the estimates of a recurrent inference machine.
 
-The head is a small network beside the machine's cell. It sees the cell's last memory states, the
-last estimate and what the likelihood says there, and gives each parameter's standard deviation. It
-is trained after the machine, on the machine's own errors (`relaxnet.training.calibration`).
+The head is a small network beside the machine's cell. Its inputs are the cell's last memory states,
+the last estimate and the features of the likelihood there; its output is the standard deviation of
+each parameter. It is trained after the machine, on the machine's errors in simulated patches
+(`relaxnet.training.calibration`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from relaxnet.networks.likelihood import Likelihood, whitened
-from relaxnet.networks.parametrization import derivative, is_logarithmic, to_kappa
+from relaxnet.networks.parametrization import coordinates_of, derivative, to_kappa
 from relaxnet.networks.small_matrices import eliminate
 from relaxsim.models.signal_model import SignalModel
 
-#: Spread of the parameters before any data, in the network's coordinates, that a bound is damped
-#: with: of a logarithm, and of any other.
+#: Standard deviations of the weak prior that is part of a bound, in the network's coordinates: of a
+#: logarithm, and of another parameter.
 PRIOR_STD = (1.0, 0.5)
+#: Smallest variance of a bound, in the network's coordinates.
+_SMALLEST_VARIANCE = 1e-12
+#: Brings logarithms to order one.
+_OF_LOGARITHM = 0.3
 #: Half width of the 95 % interval of normal errors, in standard deviations.
 NORMAL_FACTOR = 1.96
 #: Limits of the logarithm of a standard deviation.
@@ -41,8 +46,8 @@ class ErrorHead(keras.layers.Layer):
     Notes
     -----
     Call ``head(inputs, log_bound)`` with inputs (..., C) of order one and the logarithm of a
-    bound (..., Q), which the head corrects; it returns (..., Q). A new head gives the bound.
-    Voxels are seen alone: the memory states tell what lies around them.
+    bound (..., Q), which the head corrects; it returns (..., Q). A new head returns the bound.
+    Each voxel is treated by itself: the memory states hold what the cell found in its neighbours.
     """
 
     def __init__(self, num_parameters: int, features: int = 32, **kwargs: Any) -> None:
@@ -64,7 +69,7 @@ class ErrorHead(keras.layers.Layer):
 
     @property
     def factors(self) -> np.ndarray:
-        """Half width of the 95 % interval in standard deviations, (Q,): 1.96 of normal errors."""
+        """Half width of the 95 % interval in standard deviations, (Q,); 1.96 for normal errors."""
         return np.exp(keras.ops.convert_to_numpy(self.log_factor))
 
     def build(self, inputs_shape: Any, log_bound_shape: Any = None) -> None:
@@ -92,7 +97,7 @@ def num_inputs(num_parameters: int, features: int) -> int:
 
 
 def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the head sees of an estimate.
+    """The head's inputs for an estimate.
 
     Parameters
     ----------
@@ -112,9 +117,9 @@ def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor,
     """
     pair = likelihood.gradient_and_information(u)
     log_bound = _log_bound(pair[1], likelihood.model, likelihood.coordinates)
-    noise = 0.3 * tf.math.log(likelihood.sigma)[..., None] * tf.ones_like(u[..., :1])
+    noise = _OF_LOGARITHM * tf.math.log(likelihood.sigma)[..., None] * tf.ones_like(u[..., :1])
     states = [tf.cast(state, tf.float32) for state in states]
-    inputs = [*states, u, whitened(*pair), 0.3 * log_bound, noise]
+    inputs = [*states, u, whitened(*pair), _OF_LOGARITHM * log_bound, noise]
     return tf.concat(inputs, axis=-1), log_bound
 
 
@@ -125,23 +130,29 @@ def std_of(log_std: Any, u: Any, model: SignalModel, coordinates: str) -> tf.Ten
 
 def _log_bound(information: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """Logarithm of ``sqrt(diag((F + P)^-1))``, P being a weak prior's information."""
-    logarithmic = is_logarithmic(model, coordinates)
-    prior = np.array([PRIOR_STD[0 if log else 1] ** -2 for log in logarithmic], np.float32)
+    of_log, of_other = PRIOR_STD
+    prior = np.array(
+        [
+            (of_log if coordinate.logarithmic else of_other) ** -2
+            for coordinate in coordinates_of(model, coordinates)
+        ],
+        np.float32,
+    )
     variance = _diagonal_of_inverse(information + tf.linalg.diag(tf.constant(prior)), prior)
-    return 0.5 * tf.math.log(tf.maximum(variance, 1e-12))
+    return 0.5 * tf.math.log(tf.maximum(variance, _SMALLEST_VARIANCE))
 
 
 def _diagonal_of_inverse(M: tf.Tensor, least: np.ndarray) -> tf.Tensor:
-    """Diagonal of the inverse of small symmetric positive matrices, by eliminating the others.
+    """Diagonal of the inverse of small symmetric positive matrices, by elimination.
 
-    What is left of a diagonal entry is at least `least`, a part of M on its diagonal; rounding may
-    take more.
+    The Schur complement of an entry is at least `least`, which is part of M's diagonal; rounding
+    may leave less.
     """
     size = M.shape[-1]
     variances = []
-    for kept in range(size):
-        order = [q for q in range(size) if q != kept] + [kept]
+    for last in range(size):
+        order = [q for q in range(size) if q != last] + [last]
         rows = [[M[..., i, j] for j in order] for i in order]
         rows, _ = eliminate(rows, [0.0] * size)
-        variances.append(1.0 / tf.maximum(rows[-1][-1], least[kept]))
+        variances.append(1.0 / tf.maximum(rows[-1][-1], least[last]))
     return tf.stack(variances, axis=-1)

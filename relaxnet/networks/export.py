@@ -1,13 +1,12 @@
-"""Networks for other programs: one file or folder for one fixed list of times.
+"""Networks for other programs: one file or folder for one fixed protocol.
 
-What is exported is the network alone. The caller does what `relaxnet.predict` does around it:
-takes magnitude images (with their sign if the export is for signed data), divides them and sigma by
-the series' scale, and multiplies the amplitude by it. `recipe` says so beside the file.
+The network alone is exported. The caller does what `relaxnet.predict` does around it: takes
+magnitude images (with their sign if the export is for signed data), divides them and sigma by the
+series' scale, and multiplies the amplitude by it. The recipe beside the file describes this.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet.networks.registry import ModelError, checksum, find_model, load_network, read_card
+from relaxnet import __version__
+from relaxnet.networks.network import Network, TrainableNetwork
+from relaxnet.networks.precision import use_full_precision
+from relaxnet.networks.registry import (
+    ModelError,
+    NetworkFile,
+    load_network,
+    network_file,
+)
 from relaxnet.networks.training_domain import check_series, envelope_of
-from relaxnet.series.scale import PERCENTILE, knows_sign
-from relaxsim.core.version import __version__
+from relaxnet.series.scale import PERCENTILE
+from relaxsim.core.files import read_json, write_json
 from relaxsim.models.protocols import Protocol
-from relaxsim.models.registry import signal_model
 
 FORMATS = ("saved_model", "onnx")
 _OPSET = 17
@@ -37,18 +43,19 @@ def export_network(
     overwrite: bool = False,
     signed: bool = False,
 ) -> tuple[str, ...]:
-    """Write a network for one list of times.
+    """Write a network for one protocol.
 
-    Inputs are ``S`` (1, h, w, N), the moduli of a slice's images divided by the series' scale, and
-    ``sigma`` (1,), the noise divided by it; outputs are ``kappa`` (1, h, w, Q), relaxation times in
-    ms and the amplitude in units of the scale, and ``std`` of the same shape if the network has an
-    error head. Height and width are free.
+    Inputs are ``S`` (1, h, w, N), the moduli of a slice's images divided by the series' scale,
+    ``sigma`` (1,), the noise divided by it, and ``known`` (1, h, w, K) of a model with known maps;
+    outputs are ``kappa`` (1, h, w, Q), in the model's units but for the amplitude, which is in
+    units of the scale, and ``std`` of the same shape if the network has standard deviations. Height
+    and width are free.
 
     Parameters
     ----------
     model : path or name
     protocol : Protocol
-        Times, which become constants.
+        Becomes a constant; one that holds for all slices.
     out : path
         Folder (``saved_model``) or file (``onnx``). The recipe is written to ``relaxnet.json`` in
         the folder, or to a ``.json`` file beside the file.
@@ -57,88 +64,90 @@ def export_network(
     overwrite : bool
         Replace what is there.
     signed : bool
-        For inversion recovery whose images carry the signal's sign: a RIM then takes them as they
-        are, not their moduli.
+        For images that carry the sign of a signal which changes it: the network then takes them as
+        they are, not their moduli.
 
     Returns
     -------
     warnings : tuple of str
-        How the times differ from what the network was trained for.
+        How the protocol differs from those that the network was trained for.
 
     Raises
     ------
     ModelError
-        If the network cannot be loaded or does not suit the times.
+        If the network cannot be loaded or does not suit the protocol.
     ValueError
         If the format is unknown, `out` is there, or the packages for ONNX are missing.
     """
     out = Path(out)
     _check(out, format, overwrite)
-    path = find_model(model)
-    card = read_card(path)
-    network = load_network(path)
-    _check_times(network, protocol)
-    if signed:
-        _check_sign(network)
-    said = recipe(network, protocol, path, signed)
-    function = fixed_function(network, protocol.tau, signed)
+    file = network_file(model)
+    network = load_network(file.path)
+    _check_protocol(network, protocol)
+    if signed and not (network.takes_sign and network.model.magnitude):
+        raise ModelError(
+            "`signed` is for networks that take the signal's sign, of models whose images are "
+            "moduli."
+        )
+    description = recipe(network, protocol, file, signed)
+    function = fixed_function(network, protocol.table, signed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
         made = Path(place) / out.name
         if format == "onnx":
             _write_onnx(function, made)
-            card_name = made.with_suffix(".json")
+            recipe_path = made.with_suffix(".json")
         else:
             _write_saved_model(network, function, made)
-            card_name = made / "relaxnet.json"
-        card_name.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            recipe_path = made / "relaxnet.json"
+        write_json(recipe_path, description, sort_keys=False)
         if out.is_dir():
             shutil.rmtree(out)
         if format == "onnx":
-            card_name.replace(out.with_suffix(".json"))
+            recipe_path.replace(out.with_suffix(".json"))
         made.replace(out)
-    envelope = envelope_of(card, network.model)
+    envelope = envelope_of(file.card, network.model)
     if envelope is None:
         return ()
-    verdict = check_series(envelope, np.asarray(protocol.tau), float(np.mean(envelope.sigma)))
+    verdict = check_series(envelope, protocol.table, float(np.mean(envelope.sigma)))
     return (*verdict.refusals, *verdict.warnings)
 
 
-def _check_sign(network: Any) -> None:
-    if not (knows_sign(network.kind) and network.model.magnitude):
-        raise ModelError("--signed is for recurrent networks of inversion recovery.")
-
-
-def fixed_function(network: Any, tau: np.ndarray, signed: bool = False) -> Any:
-    """A compiled function of ``S`` (1, h, w, N) and ``sigma`` (1,) with constant times.
+def fixed_function(network: Network, protocol: np.ndarray, signed: bool = False) -> Any:
+    """A compiled function of ``S``, ``sigma`` and known maps with a constant protocol.
 
     Parameters
     ----------
-    network : keras.Model
+    network : Network
         As `relaxnet.networks.registry.load_network` gives.
-    tau : array, shape (N,)
-        ms.
+    protocol : array, shape (N, D)
+        (N,) of a model with one column.
     signed : bool
         The images carry the signal's sign; else they are magnitudes with Rician noise.
 
     Returns
     -------
     function : tf.function
-        Gives a dict of ``kappa`` and, of a network with an error head, ``std``.
+        Gives a dict of ``kappa`` and, of a network with standard deviations, ``std``.
     """
     import tensorflow as tf
 
-    times = np.asarray(tau, np.float32)
+    use_full_precision()
+    model = network.model
+    table = np.asarray(model.table(np.asarray(protocol)), np.float32)
     signature = [
-        tf.TensorSpec((1, None, None, len(times)), tf.float32, name="S"),
+        tf.TensorSpec((1, None, None, len(table)), tf.float32, name="S"),
         tf.TensorSpec((1,), tf.float32, name="sigma"),
     ]
+    if model.known_maps:
+        shape = (1, None, None, len(model.known_maps))
+        signature.append(tf.TensorSpec(shape, tf.float32, name="known"))
 
     @tf.function(input_signature=signature, autograph=False)
-    def estimate(S: Any, sigma: Any) -> dict[str, Any]:
-        told = [None, True] if signed else [tf.ones(1)]
-        inputs = [S, tf.constant(times), sigma, *told]
-        if getattr(network, "has_std", False):
+    def estimate(S: Any, sigma: Any, known: Any = None) -> dict[str, Any]:
+        noise_and_sign = [None, True] if signed else [tf.ones(1), None]
+        inputs = [S, tf.constant(table), sigma, *noise_and_sign, known]
+        if network.has_std:
             kappa, std = network.with_std(inputs)
             return {"kappa": tf.identity(kappa, "kappa"), "std": tf.identity(std, "std")}
         return {"kappa": tf.identity(network.estimate(inputs), "kappa")}
@@ -146,30 +155,38 @@ def fixed_function(network: Any, tau: np.ndarray, signed: bool = False) -> Any:
     return estimate
 
 
-def recipe(network: Any, protocol: Protocol, path: Path, signed: bool = False) -> dict[str, Any]:
-    """What a caller has to know of an exported network."""
-    model = signal_model(network.signal_model)
-    names = ", ".join(model.parameters)
-    units = dict(zip(model.parameters, model.units, strict=True))
+def recipe(
+    network: Network, protocol: Protocol, file: NetworkFile, signed: bool = False
+) -> dict[str, Any]:
+    """What a caller has to know of an exported network, for a JSON file."""
+    model = network.model
     taken = "each image with its sign" if signed else "each image, a magnitude,"
-    outputs = {
-        "kappa": f"(1, h, w, {model.num_parameters}) float32: {names}; units as below, where a.u. "
-        "is the scale of S"
+    inputs = {
+        "S": f"(1, h, w, {protocol.num_images}) float32: one slice, {taken} in the "
+        f"order of the {'times' if model.border.columns[0].is_time else 'protocol'}, "
+        "divided by the scale; finite, 0 where there is no signal",
+        "sigma": "(1,) float32: noise standard deviation divided by the scale",
     }
-    if getattr(network, "has_std", False):
+    if model.known_maps:
+        names = ", ".join(f"{m.name} ({m.unit})" for m in model.known_maps)
+        inputs["known"] = f"(1, h, w, {len(model.known_maps)}) float32: {names}"
+    outputs = {
+        "kappa": f"(1, h, w, {model.num_parameters}) float32: {', '.join(model.parameters)}; "
+        "units as below, where a.u. is the scale of S"
+    }
+    if network.has_std:
         outputs["std"] = "standard deviations of kappa, same shape and units"
     return {
-        "Network": path.stem,
-        "NetworkSHA256": checksum(path),
+        "Network": file.path.stem,
+        "NetworkSHA256": file.sha256,
         "SignalModel": model.name,
         "Parameters": list(model.parameters),
-        "Units": units,
-        f"{'Inversion' if model.times == 'tis' else 'Echo'}TimesMs": protocol.tau.tolist(),
-        "Inputs": {
-            "S": f"(1, h, w, {protocol.num_images}) float32: one slice, {taken} in the "
-            "order of the times, divided by the scale; finite, 0 where there is no signal",
-            "sigma": "(1,) float32: noise standard deviation divided by the scale",
+        "Units": dict(zip(model.parameters, model.units, strict=True)),
+        **{
+            column.sidecar_field: protocol.table[:, d].tolist()
+            for d, column in enumerate(model.border.columns)
         },
+        "Inputs": inputs,
         "Outputs": outputs,
         "Scale": f"{PERCENTILE:g}th percentile, over the voxels of the mask of the whole series, "
         "of the maximum over images of the modulus",
@@ -189,43 +206,45 @@ def _check(out: Path, format: str, overwrite: bool) -> None:
         missing = [name for name in _ONNX_PACKAGES if find_spec(name) is None]
         if missing:
             raise ValueError(
-                f"--format onnx needs {' and '.join(missing)}, which is not installed: "
+                f"`format` onnx needs {' and '.join(missing)}, which is not installed: "
                 'pip install "relaxnet[onnx]".'
             )
         if out.suffix != ".onnx":
             raise ValueError(f"{out}: expected a file name that ends in .onnx.")
     if out.is_dir() and format == "onnx":
-        raise ValueError(f"{out} is a folder; --out takes a file name.")
+        raise ValueError(f"{out} is a folder; `out` takes a file name.")
     if out.is_file() and format == "saved_model":
-        raise ValueError(f"{out} is a file; --out takes a folder.")
+        raise ValueError(f"{out} is a file; `out` takes a folder.")
     if out.exists() and not overwrite:
-        raise ValueError(f"{out} is there. Give --overwrite or another --out.")
+        raise ValueError(f"{out} is there. Give `overwrite` or another `out`.")
     if format == "onnx" and not _is_recipe(out.with_suffix(".json")):
         raise ValueError(
             f"{out.with_suffix('.json')}, where the recipe would go, holds something else. "
-            "Give another --out."
+            "Give another `out`."
         )
     if out.is_dir() and any(out.iterdir()) and not (out / "saved_model.pb").is_file():
-        raise ValueError(f"{out} holds other things than a SavedModel. Give another --out.")
+        raise ValueError(f"{out} holds other things than a SavedModel. Give another `out`.")
 
 
 def _is_recipe(path: Path) -> bool:
     """Whether a file is missing or an earlier export's recipe, and no network's card."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        return isinstance(card, dict) and "NetworkSHA256" in card
+        content = read_json(path)
+        return isinstance(content, dict) and "NetworkSHA256" in content
     except FileNotFoundError:
         return True
     except (OSError, ValueError):
         return False
 
 
-def _check_times(network: Any, protocol: Protocol) -> None:
-    model = signal_model(network.signal_model)
-    if model.times != protocol.model.times:
-        raise ModelError(
-            f"the network is for {model.name}: give its {model.time_name} with --{model.times}."
-        )
+def _check_protocol(network: Network, protocol: Protocol) -> None:
+    model = network.model
+    options = [column.option for column in model.border.columns]
+    if options != [column.option for column in protocol.model.border.columns]:
+        ways = " and ".join(f"{c.words} with `{c.option}`" for c in model.border.columns)
+        raise ModelError(f"the network is for {model.name}: give its {ways}.")
+    if protocol.by_slice:
+        raise ModelError("an export has one protocol for all slices, not one for each.")
     if network.num_images not in (None, protocol.num_images):
         raise ModelError(
             f"the network takes {network.num_images} images, {protocol.name} lists "
@@ -233,7 +252,7 @@ def _check_times(network: Any, protocol: Protocol) -> None:
         )
 
 
-def _write_saved_model(network: Any, function: Callable[..., Any], out: Path) -> None:
+def _write_saved_model(network: TrainableNetwork, function: Callable[..., Any], out: Path) -> None:
     import tensorflow as tf
 
     module = tf.Module()

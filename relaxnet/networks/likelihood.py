@@ -1,14 +1,15 @@
-"""The likelihood of weighted images, and what a network is told of it.
+"""The likelihood of weighted images, and the features of it that are inputs of a network.
 
 The reference is `Likelihood.gradient`, by `tf.GradientTape`. `Likelihood.gradient_and_information`
-gives the same gradient from the model's Jacobian, and with it the Fisher information, in one pass;
-tests hold the two equal.
+computes the same gradient from the model's Jacobian, and the Fisher information with it, in one
+pass; tests check that the two gradients are equal.
 
 Noise is Gaussian, as in the paper, or Rician, as in magnitude images. The gradient under Rician
-noise is that under Gaussian noise with each sample S replaced by ``S I1(z) / I0(z)``,
-``z = S |f| / sigma^2``: what the sample's part in phase with the signal f is expected to be. The
-information stays that of the complex image, of which the modulus shows no more: steps with it are
-those of expectation maximisation, which no sample near the zero crossing leads astray.
+noise is the gradient under Gaussian noise with each sample S replaced by ``S I1(z) / I0(z)``,
+``z = S |f| / sigma^2``: the expected part of the sample in phase with the signal f. The information
+is that of the complex image, which is at least that of its modulus. Newton steps with it are the
+steps of expectation maximisation, and samples near a zero crossing of the signal do not lead them
+astray.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.small_matrices import asinh, solve
 from relaxsim.models.signal_model import SignalModel
 
-# The sums that the information is made of cancel; ten bits of mantissa, which TensorFlow takes on
-# recent graphics processors for products of matrices, are too few for that.
-tf.config.experimental.enable_tensor_float_32_execution(False)
-
-#: Longest step of a fit, in the coordinates of u.
+#: Longest step of a fit that a network may take, in the coordinates of u.
 LONGEST = 0.5
+#: Added to the unit diagonal of the scaled information, so that it can be inverted.
+DAMPING = 0.05
+#: Added to what a square root of the information divides, in the coordinates of u.
+_SMALLEST_ROOT = 1e-3
+#: Added to a reduced chi-square before its logarithm: smaller ones give the same feature.
+_SMALLEST_CHI_SQUARE = 0.01
+#: Factors that bring the logarithm of the information and Newton steps to order one.
+_OF_LOGARITHM, _OF_STEP = 0.3, 2.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Likelihood:
     ----------
     S : tensor, shape (b, h, w, N)
         Weighted images.
-    tau : tensor, shape (N,)
-        ms.
+    protocol : tensor, shape (N, D), or (b, N, D) where each image has its own
+        In the units of the model's columns; it may be given as (N,) of a model with one column.
     sigma : tensor, shape (b, 1, 1) or (b, h, w)
         Noise standard deviation in the unit of S, of each image or each voxel; it may be given as
         (b,).
@@ -51,22 +56,30 @@ class Likelihood:
     rician : tensor, shape (b,), optional
         1 where noise is Rician and 0 where it is Gaussian; None: it is Gaussian everywhere.
     signed : bool tensor, shape (), optional
-        Whether the images carry the signal's sign, where the model has a modulus; None: not.
+        Whether the images carry the signal's sign, where the model has a modulus; None: they do
+        not.
+    known : tensor, shape (b, h, w, K), optional
+        Known maps of the model; None stands for their default values.
     presence : tensor, shape (b, h, w)
-        Share of a voxel's mean square that is signal, squared: 0 in the air. Noise alone has a mean
-        square of sigma^2, of Rician noise twice that.
+        Squared share of the signal in a voxel's mean square: 0 in the air. Noise alone has a mean
+        square of sigma^2 if it is Gaussian, and of 2 sigma^2 if it is Rician.
     """
 
     S: Any
-    tau: Any
+    protocol: Any
     sigma: Any
     model: SignalModel
     coordinates: str
     rician: Any = None
     signed: Any = None
+    known: Any = None
     presence: Any = field(init=False)
 
     def __post_init__(self) -> None:
+        table = self.model.table(self.protocol)
+        if len(table.shape) == 3:  # an axis of rows and one of columns
+            table = table[:, None, None]
+        object.__setattr__(self, "protocol", table)
         if len(self.sigma.shape) == 1:
             object.__setattr__(self, "sigma", self.sigma[:, None, None])
         power = tf.reduce_mean(self.S**2, axis=-1) / tf.square(self.sigma)
@@ -82,8 +95,8 @@ class Likelihood:
         """
         kappa = to_kappa(u, self.model, self.coordinates)
         signal = self._if_signed(
-            lambda: self.model.signed(kappa, self.tau, tf),
-            lambda: self.model.forward(kappa, self.tau, tf),
+            lambda: self.model.signed(kappa, self.protocol, tf, self.known),
+            lambda: self.model.forward(kappa, self.protocol, tf, self.known),
         )
         residual = (self.S - signal) / self.sigma[..., None]
         return 0.5 * tf.reduce_sum(residual**2, axis=-1)
@@ -114,62 +127,76 @@ class Likelihood:
         return tf.stack(_whitened(g, F)[0], axis=-1)
 
     def whitened_and_steps(self, u: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """`Likelihood.whitened`, what the neighbourhood says, and the steps of fits.
+        """`Likelihood.whitened`, features of the neighbourhood, and the steps that fits would take.
 
         Returns
         -------
         features : tensor, shape (b, h, w, 3 Q + C + 1)
-            With the C channels of `relaxnet.networks.shared_parameter`, of which some models have
-            none, and the logarithm of the residuals' spread over sigma: 0 at a good fit if sigma is
-            true.
+            The features of `whitened`, the C channels of `relaxnet.networks.shared_parameter` (0 of
+            a model without a shared parameter), and the logarithm of the residuals' standard
+            deviation over sigma: 0 at a good fit if sigma is true.
         steps : tensor, shape (b, h, w, K, Q)
-            Of u, at most `LONGEST` each way: of the voxel's own fit and, if the model has a
-            parameter that neighbours share, of the fit with the neighbourhood's.
+            Of u, at most `LONGEST` in either direction: the step of a voxel-wise fit and, if the
+            model has a shared parameter, the step of a fit in which neighbours share it.
         """
         g, F, square = self._sums(u)
-        features, own = _whitened(g, F)
-        steps = [tf.stack(own, axis=-1)]
+        features, voxelwise_step = _whitened(g, F)
+        steps = [tf.stack(voxelwise_step, axis=-1)]
         freedom = self._freedom()
-        if shared_parameter.num_channels(self.model):
-            least = tf.nn.relu(square - _decrease(g, own))
-            counts = self.presence * _explained(least / freedom, freedom)
-            seen, shared = shared_parameter.features_and_step(u, g, F, counts, self.model)
-            features, steps = [*features, *seen], [*steps, tf.stack(shared, axis=-1)]
+        if self.model.shared is not None:
+            least = tf.nn.relu(square - _decrease(g, voxelwise_step))
+            weight = self.presence * _explained(least / freedom, freedom)
+            of_neighbours, shared_step = shared_parameter.features_and_step(
+                u, g, F, weight, self.model
+            )
+            features = [*features, *of_neighbours]
+            steps.append(tf.stack(shared_step, axis=-1))
         features.append(_misfit(square / freedom))
         bounded = tf.clip_by_value(tf.stack(steps, axis=-2), -LONGEST, LONGEST)
         return tf.stack(features, axis=-1), bounded
 
     def _freedom(self) -> Any:
         """Degrees of freedom of a voxel's residuals, at least 1."""
-        return tf.maximum(tf.cast(tf.size(self.tau), tf.float32) - self.model.num_parameters, 1.0)
+        N = tf.cast(tf.shape(self.protocol)[-2], tf.float32)
+        return tf.maximum(N - self.model.num_parameters, 1.0)
 
     def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
         """Entries of gradient and information, and the sum of squared residuals over sigma.
 
-        Each is a sum over images, shape (b, h, w); what does not depend on the image is multiplied
-        after the sum.
+        Each is a sum over images, shape (b, h, w). Factors that are the same in all images are
+        multiplied after the sum.
         """
         model, noise = self.model, self.sigma
         kappa = to_kappa(u, model, self.coordinates)
-        of_kappa = _sums_of_exponential if _is_exponential(model) else _sums_of_jacobian
-        g, F, square = of_kappa(kappa, self._residual, self.tau, model)
+        if self._has_exponential_sums():
+            g, F, square = _sums_of_exponential(kappa, self._residual, self.protocol[:, 0], model)
+        else:
+            g, F, square = _sums_of_jacobian(
+                kappa, self._residual, self.protocol, model, self.known
+            )
         slopes = tf.unstack(derivative(kappa, model, self.coordinates), axis=-1)
         d = [slope / noise for slope in slopes]
         Q = range(model.num_parameters)
         gradient = [d[q] / noise * g[q] for q in Q]
         return gradient, [[d[q] * d[r] * F[q][r] for r in Q] for q in Q], square / noise**2
 
+    def _has_exponential_sums(self) -> bool:
+        """Whether the signal is ``a + b exp(-t / T)`` with the same times t in all voxels."""
+        separable = self.model.separable
+        one_list = len(self.protocol.shape) == 2 and self.protocol.shape[-1] == 1
+        return one_list and separable is not None and separable.exponential is not None
+
     def _residual(self, signal: Any) -> Any:
-        """Signal less samples, of which a modulus gets the signal's sign; (b, h, w, N)."""
+        """Signal less samples, which get the signal's sign if they are moduli; (b, h, w, N)."""
 
         def of_magnitudes() -> Any:
-            seen = self.S if self.rician is None else self._in_phase(signal)
-            return signal - (seen * tf.sign(signal) if self.model.magnitude else seen)
+            samples = self.S if self.rician is None else self._in_phase(signal)
+            return signal - (samples * tf.sign(signal) if self.model.magnitude else samples)
 
         return self._if_signed(lambda: signal - self.S, of_magnitudes)
 
     def _if_signed(self, signed: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-        """What one of two functions returns, of which a graph only runs that one."""
+        """The result of one of two functions; a graph runs that one alone."""
         if self.signed is None or not self.model.magnitude:
             return otherwise()
         known = tf.get_static_value(self.signed)
@@ -178,17 +205,17 @@ class Likelihood:
         return signed() if known else otherwise()
 
     def _in_phase(self, signal: Any) -> Any:
-        """Of Rician samples the expected part in phase with the signal, of Gaussian ones all."""
+        """Expected in-phase part of Rician samples; Gaussian samples as they are."""
         z = tf.maximum(self.S, 0.0) * tf.abs(signal) / tf.square(self.sigma)[..., None]
         return self.S * (1.0 - self.rician[:, None, None, None] * (1.0 - bessel_ratio(z)))
 
 
-def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tensor:
-    """What the likelihood says at u, in numbers of order one whatever N, tau, sigma and scale.
+def whitened(gradient: Any, information: Any, damping: float = DAMPING) -> tf.Tensor:
+    """Features of the likelihood at u, of order one for any N, protocol, sigma and scale.
 
-    With ``d = sqrt(diag F)``: the gradient over d, compressed by asinh; the logarithm of d; and
-    the damped Newton step ``D^-1 (C + damping I)^-1 D^-1 g``, C being F scaled to unit diagonal,
-    compressed likewise.
+    With ``d = sqrt(diag F)`` they are the gradient over d, compressed by asinh; the logarithm of d;
+    and the damped Newton step ``D^-1 (C + damping I)^-1 D^-1 g``, also compressed by asinh, where
+    C is F scaled to unit diagonal.
 
     Returns
     -------
@@ -201,22 +228,26 @@ def whitened(gradient: Any, information: Any, damping: float = 0.05) -> tf.Tenso
 def bessel_ratio(z: Any) -> Any:
     """``I1(z) / I0(z)`` for z >= 0, at most 0.012 too large.
 
-    One step of the recurrence down from Amos's lower bound of ``I2 / I1`` (Amos 1974, Mathematics
-    of Computation 28:239); TensorFlow's own Bessel functions are scalar.
+    One step of the downward recurrence from Amos's lower bound of ``I2 / I1`` (Amos 1974,
+    Mathematics of Computation 28:239). TensorFlow's Bessel functions take one value at a time.
     """
     return z / (2.0 + z * z / (1.5 + tf.sqrt(z * z + 6.25)))
 
 
 def _sums_of_jacobian(
-    kappa: Any, residual_of: Callable[[Any], Any], tau: Any, model: SignalModel
+    kappa: Any,
+    residual_of: Callable[[Any], Any],
+    protocol: Any,
+    model: SignalModel,
+    known: Any,
 ) -> tuple[list[Any], list[list[Any]], Any]:
     """Of any model: ``sum_n J_nq residual_n``, ``sum_n J_nq J_nr`` and ``sum_n residual_n^2``.
 
-    The Jacobian is taken apart where the model has stacked it, which a compiled graph turns into
-    no copy at all.
+    The columns of the Jacobian are taken out of the array that the model stacks; a compiled graph
+    makes no copy of them.
     """
-    residual = residual_of(model.signed(kappa, tau, tf))
-    stacked = model.signed_jacobian(kappa, tau, tf)
+    residual = residual_of(model.signed(kappa, protocol, tf, known))
+    stacked = model.signed_jacobian(kappa, protocol, tf, known)
     Q = model.num_parameters
     J = [stacked[..., q] for q in range(Q)]
     g = [tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
@@ -232,8 +263,8 @@ def _sums_of_exponential(
 ) -> tuple[list[Any], list[list[Any]], Any]:
     """`_sums_of_jacobian` of a model ``a + b E`` with ``E = exp(-tau / T)``, in half the time.
 
-    All entries are combinations of the sums of E, E^2, the residual and its product with E, each
-    times powers of tau, which matrix products give in one pass.
+    All entries are combinations of sums over images of E, E^2, the residual and the residual times
+    E, each weighted with powers of tau (N,). Products with a matrix give these sums in one pass.
     """
     assert model.separable is not None
     assert model.separable.exponential is not None
@@ -262,10 +293,6 @@ def _sums_of_exponential(
     return g, [*F, [*last, slope * slope * of_square[2]]], square
 
 
-def _is_exponential(model: SignalModel) -> bool:
-    return model.separable is not None and model.separable.exponential is not None
-
-
 def _times(values: Any, rows: Any) -> list[Any]:
     """Sums over images of values (b, h, w, N) times each column of rows (N, K)."""
     shape = tf.shape(values)
@@ -274,35 +301,36 @@ def _times(values: Any, rows: Any) -> list[Any]:
 
 
 def _misfit(chi_square: Any) -> Any:
-    """Half the logarithm of the reduced chi-square, of which 0.01 is not told from less."""
-    return 0.5 * tf.math.log(chi_square + 0.01)
+    """Half the logarithm of the reduced chi-square."""
+    return 0.5 * tf.math.log(chi_square + _SMALLEST_CHI_SQUARE)
 
 
 def _decrease(gradient: list[Any], step: list[Any]) -> Any:
-    """By how much a Newton step lowers the sum of squared residuals over sigma."""
+    """Decrease of the sum of squared residuals over sigma by a Newton step."""
     return -tf.add_n([g * x for g, x in zip(gradient, step, strict=True)])
 
 
 def _explained(chi_square: Any, freedom: Any) -> Any:
-    """What a voxel counts for its neighbours, from 0 to 1: less where no kappa explains it.
+    """Weight of a voxel among its neighbours, from 0 to 1: small where no kappa explains it.
 
-    Where tissues mix, no single T fits, and the B that fits best is of neither. What the reduced
-    `chi_square` is above 1 by more than its standard deviation is added to the noise's variance.
+    No single T fits a voxel of several tissues, and the shared parameter that fits it best is that
+    of none of them. The excess of the reduced `chi_square` over 1 and its standard deviation is
+    added to the variance of the noise.
     """
-    chance = tf.sqrt(2.0 / freedom)
-    return 1.0 / (1.0 + tf.nn.relu(chi_square - 1.0 - chance))
+    standard_deviation = tf.sqrt(2.0 / freedom)
+    return 1.0 / (1.0 + tf.nn.relu(chi_square - 1.0 - standard_deviation))
 
 
 def _whitened(
-    gradient: list[Any], F: list[list[Any]], damping: float = 0.05
+    gradient: list[Any], F: list[list[Any]], damping: float = DAMPING
 ) -> tuple[list[Any], list[Any]]:
     """Channels of `whitened`, and the damped Newton step of each parameter."""
     Q = len(gradient)
-    d = [tf.sqrt(tf.maximum(F[q][q], 0.0)) + 1e-3 for q in range(Q)]
+    d = [tf.sqrt(tf.maximum(F[q][q], 0.0)) + _SMALLEST_ROOT for q in range(Q)]
     g = [gradient[q] / d[q] for q in range(Q)]
     C = [
         [F[q][r] / (d[q] * d[r]) + (damping if q == r else 0.0) for r in range(Q)] for q in range(Q)
     ]
     step = [x / y for x, y in zip(solve(C, g), d, strict=True)]
-    size = [0.3 * tf.math.log(x) for x in d]
-    return [*map(asinh, g), *size, *(asinh(2.0 * x) for x in step)], [-x for x in step]
+    size = [_OF_LOGARITHM * tf.math.log(x) for x in d]
+    return [*map(asinh, g), *size, *(asinh(_OF_STEP * x) for x in step)], [-x for x in step]

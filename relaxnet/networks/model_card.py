@@ -8,11 +8,9 @@ from typing import Any
 
 from relaxnet.networks.registry import (
     ModelError,
+    NetworkFile,
     card_path,
-    checksum,
-    find_model,
-    network_config,
-    network_kind,
+    network_file,
     read_card,
     shipped_models,
 )
@@ -45,26 +43,28 @@ def card_text(name: str | Path) -> str:
     relaxnet.networks.registry.ModelError
         If there is no such network.
     """
-    path = find_model(name)
-    kind = network_kind(path)
-    card = read_card(path)
-    lines = [f"{path.stem}: {card.get('summary', 'no card says what it is for')}"]
+    file = network_file(name)
+    card = file.card
+    lines = [f"{file.path.stem}: {card.get('summary', 'no card says what it is for')}"]
     try:
-        rows, figures = list(_rows(path, kind, card)), list(_figures(card.get("figures")))
+        rows, figures = list(_rows(file)), list(_figures(card.get("figures")))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ModelError(f"{card_path(path)} is not a card that relaxnet train writes.") from None
+        raise ModelError(
+            f"{card_path(file.path)} is not a card that relaxnet train writes."
+        ) from None
     width = max(len(key) for key, _ in rows) + 2
     lines += [f"  {key + ':':{width}} {value}" for key, value in rows]
     return "\n".join([*lines, *figures])
 
 
-def _rows(path: Path, kind: str, card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the card says, a topic each; topics it is silent about are left out."""
+def _rows(file: NetworkFile) -> Iterator[tuple[str, str]]:
+    """Topics of the card and their values; topics that it lacks are left out."""
+    path, card = file.path, file.card
     yield "file", f"{path} ({path.stat().st_size / 1e3:.0f} kB)"
-    yield "SHA-256", checksum(path)
+    yield "SHA-256", file.sha256
     weights = f", {card['weights']:,} weights" if "weights" in card else ""
-    yield "kind", f"{kind}{weights}"
-    signal = str(network_config(path).get("model", card.get("signal_model", "unknown")))
+    yield "kind", f"{file.architecture}{weights}"
+    signal = str(file.config.get("model", card.get("signal_model", "unknown")))
     parameters = MODELS[signal].parameters if signal in MODELS else card.get("parameters", ())
     yield "signal model", f"{signal} ({', '.join(parameters)})"
     yield from _envelope_rows(card, signal)
@@ -101,14 +101,19 @@ def _envelope_rows(card: Mapping[str, Any], signal: str) -> Iterator[tuple[str, 
 
 def _envelope_words(envelope: Envelope) -> str:
     few, many = envelope.num_images
-    best, worst = map(snr_of, envelope.sigma)
-    words = [
-        f"{few} images" if few == many else f"{few} to {many} images",
-        "times of {:g} to {:g} ms".format(*envelope.tau_ms),
-        f"SNR {worst:.0f} to {best:.0f}",
-    ]
-    for name, (low, high) in envelope.parameters.items():
-        words.append(f"{name} {low:g} to {high:g}{' ms' if name.startswith('T') else ''}")
+    best, worst = (snr_of(s) for s in envelope.sigma)
+    model = envelope.model
+    words = [f"{few} images" if few == many else f"{few} to {many} images"]
+    for column, names, (low, high) in zip(
+        model.columns, model.border.columns, envelope.columns, strict=True
+    ):
+        words.append(f"{names.words} of {low:g} to {high:g} {column.unit}")
+    words.append(f"SNR {worst:.0f} to {best:.0f}")
+    for parameter in model.parameter_table:
+        if parameter.name in envelope.parameters:
+            low, high = envelope.parameters[parameter.name]
+            unit = f" {parameter.unit}" if parameter.unit not in ("1", "a.u.") else ""
+            words.append(f"{parameter.name} {low:g} to {high:g}{unit}")
     return ", ".join(words)
 
 

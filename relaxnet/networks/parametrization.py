@@ -1,12 +1,14 @@
 """Coordinates: the scaled parameters u in which networks update and compare kappa.
 
-``linear`` (paper recipe): A and B as they are, T in seconds. ``log`` (default): the logarithm of
-A and of T in seconds, B as it is; A and T then stay positive by construction, and a difference in
-u is a relative error.
+Times are scaled to seconds, and a main parameter of another unit by its start value. ``linear``
+(paper recipe) leaves it at that. ``log`` (default) takes the logarithm of amplitudes, of times and
+of the main parameter: these then stay positive by construction, and a difference in u is a relative
+error.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,50 +17,76 @@ import tensorflow as tf
 from relaxsim.models.signal_model import SignalModel
 
 COORDINATES = ("linear", "log")
-#: Smallest amplitude told apart from none, as a share of the series' scale.
-SMALLEST_A = 1e-3
-#: T in ms beyond which the logarithm is cut, so that no exponential overflows.
-T_LIMITS = (1.0, 20000.0)
+#: ms; the unit of times in u is the second.
+SECOND = 1000.0
+#: Smallest value of which a logarithm is taken: of amplitudes as a share of the series' scale, of
+#: other parameters of their scale (1 ms of a time).
+SMALLEST = 1e-3
+#: Largest value of a time or main parameter in units of its scale (20 s of a time); beyond, its
+#: exponentials would overflow.
+LARGEST = 20.0
+#: Range of logarithms, so that their exponentials are finite.
+LOG_RANGE = (-10.0, 10.0)
 
 
-def is_logarithmic(model: SignalModel, coordinates: str) -> list[bool]:
-    """Which parameters are updated as logarithms: A and the relaxation time."""
-    last = model.num_parameters - 1
-    return [
-        coordinates == "log" and (name == "A" or q == last)
-        for q, name in enumerate(model.parameters)
-    ]
+@dataclass(frozen=True)
+class Coordinate:
+    """How one parameter is scaled.
+
+    Attributes
+    ----------
+    scale : float
+        Its value in kappa is this times that in u.
+    logarithmic : bool
+        u holds the logarithm of the scaled value.
+    limited : bool
+        The scaled value is kept within `SMALLEST` and `LARGEST`.
+    """
+
+    scale: float
+    logarithmic: bool
+    limited: bool
+
+
+def coordinates_of(model: SignalModel, coordinates: str) -> list[Coordinate]:
+    """Coordinate of each parameter of a model."""
+    of_parameters = []
+    for parameter in model.parameter_table:
+        is_main = parameter.name == model.main
+        is_time = parameter.unit == "ms"
+        scale = SECOND if is_time else (is_main and parameter.start) or 1.0
+        limited = is_time or is_main
+        logarithmic = coordinates == "log" and (limited or parameter.unit == "a.u.")
+        of_parameters.append(Coordinate(scale, logarithmic, limited))
+    return of_parameters
 
 
 def from_kappa(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
-    """U of kappa, shape (..., Q); A in units of the series' scale, T in ms."""
+    """U of kappa, shape (..., Q); amplitudes in units of the series' scale."""
     columns = tf.unstack(kappa, axis=-1)
-    columns[-1] = columns[-1] / 1000.0
-    for q, log in enumerate(is_logarithmic(model, coordinates)):
-        if log:
-            floor = SMALLEST_A if q != model.num_parameters - 1 else T_LIMITS[0] / 1000.0
-            columns[q] = tf.math.log(tf.maximum(columns[q], floor))
+    for q, coordinate in enumerate(coordinates_of(model, coordinates)):
+        if coordinate.scale != 1.0:
+            columns[q] = columns[q] / coordinate.scale
+        if coordinate.logarithmic:
+            columns[q] = tf.math.log(tf.maximum(columns[q], SMALLEST))
     return tf.stack(columns, axis=-1)
 
 
 def to_kappa(u: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """Kappa of u, shape (..., Q)."""
     columns = tf.unstack(u, axis=-1)
-    low, high = (t / 1000.0 for t in T_LIMITS)
-    logarithmic = is_logarithmic(model, coordinates)
-    for q, log in enumerate(logarithmic):
-        if log:
-            columns[q] = tf.exp(tf.clip_by_value(columns[q], -10.0, 10.0))
-    columns[-1] = 1000.0 * tf.clip_by_value(columns[-1], low, high)
+    for q, coordinate in enumerate(coordinates_of(model, coordinates)):
+        if coordinate.logarithmic:
+            columns[q] = tf.exp(tf.clip_by_value(columns[q], *LOG_RANGE))
+        if coordinate.limited:
+            columns[q] = coordinate.scale * tf.clip_by_value(columns[q], SMALLEST, LARGEST)
     return tf.stack(columns, axis=-1)
 
 
 def derivative(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
     """Diagonal of d kappa / d u at kappa, shape (..., Q)."""
     columns = tf.unstack(kappa, axis=-1)
-    logarithmic = is_logarithmic(model, coordinates)
-    for q, log in enumerate(logarithmic):
-        if not log:
-            scale = 1000.0 if q == model.num_parameters - 1 else 1.0
-            columns[q] = keras.ops.full_like(columns[q], scale)
+    for q, coordinate in enumerate(coordinates_of(model, coordinates)):
+        if not coordinate.logarithmic:
+            columns[q] = keras.ops.full_like(columns[q], coordinate.scale)
     return tf.stack(columns, axis=-1)

@@ -1,52 +1,73 @@
-"""Networks by name or file: building, finding and loading them."""
+"""Networks by name or file: finding, building and loading them."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relaxnet.networks.network import TrainableNetwork
+from relaxnet.networks.precision import use_full_precision
+from relaxsim.core.files import read_json
+from relaxsim.models.signal_model import SignalModel
+
 PRETRAINED = Path(__file__).with_name("pretrained")
-#: Network that a signal model gets when none is named.
-DEFAULT_NETWORK = {"inversion_recovery": "rim-t1", "t2_decay": "rim-t2"}
+#: Architecture by the name of its class.
+ARCHITECTURES = {"RIM": "rim", "ResNet": "resnet"}
+#: Loaded networks that are kept, with what TensorFlow compiled for them.
+MOST_LOADED = 4
 
 #: Bytes of a network's configuration at most.
 _LARGEST_CONFIG = 1_000_000
 #: Bytes of all that a network's file unpacks to, at most.
 _LARGEST_FILE = 1_000_000_000
-#: Largest settings that a network may have: beyond, its file lies, or would take all memory.
+#: Largest settings that a network may have; a file with larger ones is damaged or hostile.
 _LARGEST = {"features": 512, "num_steps": 64, "num_images": 4096}
+#: Most blocks of a ResNet, and channels of a block.
+_MOST_BLOCKS, _MOST_CHANNELS = 64, 4096
 
 
 class ModelError(ValueError):
     """A network cannot be found, read or used; one line."""
 
 
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network's file, read without loading the network.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    architecture : str
+        ``rim`` or ``resnet``.
+    config : mapping
+        Constructor arguments.
+    """
+
+    path: Path
+    architecture: str
+    config: Mapping[str, Any]
+
+    @functools.cached_property
+    def card(self) -> dict[str, Any]:
+        """How the network was made; see `read_card`."""
+        return read_card(self.path)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Checksum of the file."""
+        return checksum(self.path)
+
+
 def shipped_models() -> dict[str, Path]:
     """Networks in the package: name -> file."""
     return {path.stem: path for path in sorted(PRETRAINED.glob("*.keras"))}
-
-
-def card_path(path: Path) -> Path:
-    """JSON file beside a network that says how it was made."""
-    return path.with_suffix(".json")
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """How a network was made; empty if nobody wrote it down."""
-    card = card_path(path)
-    if not card.is_file():
-        return {}
-    try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError):
-        raise ModelError(f"{card} is not readable JSON.") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{card} holds no card; expected a JSON object.")
-    return content
 
 
 def find_model(name: str | Path) -> Path:
@@ -67,141 +88,247 @@ def find_model(name: str | Path) -> Path:
     raise ModelError(f"{name}: no such file, and no shipped network of that name ({names}).")
 
 
-def no_default(kind: str, model: str) -> str:
-    """What to say where a kind of network has no default for a signal model."""
-    own = {name: file for name, file in shipped_models().items() if name.startswith(kind)}
-    names = [name for name, file in own.items() if read_card(file).get("signal_model") == model]
+def no_default(architecture: str, model: str) -> str:
+    """Message where an architecture has no default network for a signal model."""
+    names = [
+        name
+        for name, file in shipped_models().items()
+        if name.startswith(architecture) and read_card(file).get("signal_model") == model
+    ]
     which = f" ({', '.join(names)})" if names else ""
     return (
-        f"no {kind} network is the default for {model}: name one with --model{which}, or take "
-        "--method mle."
+        f"no {architecture} network is the default for {model}: name one with `network`{which}, "
+        "or take `method` mle."
     )
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+def card_path(path: Path) -> Path:
+    """JSON file beside a network that says how it was made."""
+    return path.with_suffix(".json")
 
 
-def network_kind(name: str | Path) -> str:
-    """``rim`` or ``resnet``, without loading the network; errors as `load_network`."""
-    path = find_model(name)
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{path} is not a .keras file (or is cut short).")
-    kind = {"RIM": "rim", "ResNet": "resnet"}.get(_class_name(path))
-    if kind is None:
-        raise ModelError(f"{path} is a Keras model, but none that relaxnet train made.")
-    return kind
+def next_card_path(path: Path) -> Path:
+    """Card of the network that is about to be renamed to `path` (`relaxnet.networks.saving`)."""
+    return path.with_name(f".{path.stem}.next.json")
 
 
-def load_network(name: str | Path) -> Any:
-    """Load a network: `find_model`, then Keras in safe mode.
+def read_card(path: Path) -> dict[str, Any]:
+    """How a network was made; empty if there is no card.
 
-    Returns
-    -------
-    network : keras.Model
-        With ``kind``, ``signal_model``, ``parameters``, ``halo`` and ``num_images``.
+    A card that states the checksum of its network belongs to that file alone.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of the network.
 
     Raises
     ------
     ModelError
-        If it is not found, is no ``.keras`` file, is damaged, or is no network of this package.
+        If the card is not readable, or belongs to another network.
     """
-    network_kind(name)
+    following = next_card_path(path)
+    if following.is_file():  # a run was killed after it had renamed its network, or before
+        card = _json_object(following)
+        if card.get("network_sha256") == checksum(path):
+            return card
+    if not card_path(path).is_file():
+        return {}
+    card = _json_object(card_path(path))
+    if card.get("network_sha256", "") not in ("", checksum(path)):
+        raise ModelError(
+            f"{card_path(path)} is the card of another network than {path.name}: their checksums "
+            "differ. Put its network back, or delete the card."
+        )
+    return card
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (ValueError, OSError):
+        raise ModelError(f"{path} is not readable JSON.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds no card; expected a JSON object.")
+    return content
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def network_file(name: str | Path) -> NetworkFile:
+    """A network's file, read without loading the network.
+
+    Raises
+    ------
+    ModelError
+        If it is not found, is no ``.keras`` file, or holds no network of this package.
+    """
     path = find_model(name)
-    _check_size(path)
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"{path} is not a .keras file (or is cut short).")
+    content = _content(path)
+    is_ours = str(content.get("registered_name", "")).startswith("relaxnet>")
+    architecture = ARCHITECTURES.get(str(content.get("class_name", ""))) if is_ours else None
+    if architecture is None:
+        raise ModelError(f"{path} is a Keras model, but none that relaxnet train made.")
+    return NetworkFile(path, architecture, _constructor_arguments(content))
+
+
+def architecture_of(name: str | Path) -> str:
+    """``rim`` or ``resnet``, without loading the network; errors as `network_file`."""
+    return network_file(name).architecture
+
+
+#: As other wings still call it.
+network_kind = architecture_of
+
+
+def network_config(path: Path) -> dict[str, Any]:
+    """Constructor arguments in a network's file, read without loading it; empty if unreadable."""
+    return _constructor_arguments(_content(path))
+
+
+def load_network(name: str | Path) -> TrainableNetwork:
+    """Load a network from its file, in Keras' safe mode.
+
+    Raises
+    ------
+    ModelError
+        As `network_file`; also if the file is damaged or would take all memory.
+    """
+    file = network_file(name)
+    _check_size(file)
+    use_full_precision()
     import keras
 
     from relaxnet.networks import resnet, rim  # noqa: F401  (registers the classes)
 
     try:
-        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = keras.saving.load_model(file.path, compile=False, safe_mode=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path} cannot be loaded as a network: {reason}") from None
+        raise ModelError(f"{file.path} cannot be loaded as a network: {reason}") from None
     return with_policy(network, "float32")
 
 
-def with_policy(network: Any, policy: str) -> Any:
+def loaded(name: str | Path) -> TrainableNetwork:
+    """A loaded network, the same object each time while its file stays as it is.
+
+    The last `MOST_LOADED` networks are kept. Callers share them and must not change their weights;
+    errors as `load_network`.
+    """
+    path = find_model(name).absolute()
+    status = path.stat()
+    return _kept(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=MOST_LOADED)
+def _kept(path: Path, _changed: int, _size: int) -> TrainableNetwork:
+    return load_network(path)
+
+
+def with_policy(network: TrainableNetwork, policy: str) -> TrainableNetwork:
     """A network with the same weights that computes, or is stored, in another precision.
 
     Parameters
     ----------
-    network : keras.Model
+    network : TrainableNetwork
     policy : str
         Keras dtype policy: ``float32``, ``mixed_bfloat16`` (training), ``float16`` (storage).
 
     Returns
     -------
-    network : keras.Model
+    network : TrainableNetwork
         The same object if it has that policy.
     """
     if network.dtype_policy.name == policy:
         return network
-    twin = type(network).from_config({**network.get_config(), "dtype": policy})
+    architecture: Any = type(network)
+    twin: TrainableNetwork = architecture.from_config({**network.get_config(), "dtype": policy})
     twin.set_weights(network.get_weights())
     return twin
 
 
-def build_network(settings: Any, info: Any) -> Any:
-    """New network for the shards' signal model, by a run's settings."""
+def build_network(
+    architecture: str,
+    model: SignalModel,
+    num_images: int,
+    recipe: str = "default",
+    features: int = 36,
+    num_steps: int = 6,
+) -> TrainableNetwork:
+    """New network of an architecture for a signal model.
+
+    Parameters
+    ----------
+    architecture : str
+        ``rim`` or ``resnet``.
+    model : SignalModel
+    num_images : int
+        Of a ResNet.
+    recipe : str
+        ``default`` or ``paper``, of a RIM.
+    features, num_steps : int
+        Of a RIM.
+
+    Raises
+    ------
+    ValueError
+        If there is no such architecture.
+    """
     from relaxnet.networks.resnet import ResNet
     from relaxnet.networks.rim import DEFAULT, PAPER, RIM
 
-    if settings.model == "resnet":
-        return ResNet(info.signal_model.name, num_images=len(info.tau))
-    recipe: dict[str, Any] = {**(PAPER if settings.recipe == "paper" else DEFAULT)}
-    return RIM(
-        info.signal_model.name,
-        features=settings.features,
-        num_steps=settings.num_steps,
-        **recipe,
-    )
+    if architecture == ResNet.architecture:
+        return ResNet(model.name, num_images=num_images)
+    if architecture != RIM.architecture:
+        names = ", ".join(ARCHITECTURES.values())
+        raise ValueError(f"no architecture is called {architecture!r}; there are: {names}")
+    options: dict[str, Any] = {**(PAPER if recipe == "paper" else DEFAULT)}
+    return RIM(model.name, features=features, num_steps=num_steps, **options)
 
 
-def network_config(path: Path) -> dict[str, Any]:
-    """Constructor arguments in a network's file, read without loading it; empty if unreadable."""
-    config = _config(path).get("config")
-    return config if isinstance(config, dict) else {}
-
-
-def _check_size(path: Path) -> None:
+def _check_size(file: NetworkFile) -> None:
     """Refuse a file whose network would take all memory, or never end."""
+    path, config = file.path, file.config
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > _LARGEST_FILE:
         raise ModelError(f"{path} unpacks to {size / 1e9:.1f} GB; no network is as large.")
-    config = network_config(path)
     for name, most in _LARGEST.items():
         value = config.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise ModelError(f"{path}: its {name} is {str(value)[:40]}, expected 1 to {most}.")
     widths = config.get("widths", [])
-    if not isinstance(widths, list) or len(widths) > 64:
-        raise ModelError(f"{path}: its widths are no list of at most 64 numbers.")
-    if not all(isinstance(width, int) and 1 <= width <= 4096 for width in widths):
-        raise ModelError(f"{path}: its widths are no whole numbers from 1 to 4096.")
+    if not isinstance(widths, list) or len(widths) > _MOST_BLOCKS:
+        raise ModelError(f"{path}: its widths are no list of at most {_MOST_BLOCKS} numbers.")
+    if not all(isinstance(width, int) and 1 <= width <= _MOST_CHANNELS for width in widths):
+        raise ModelError(f"{path}: its widths are no whole numbers from 1 to {_MOST_CHANNELS}.")
 
 
-def _class_name(path: Path) -> str:
-    """Class of the network in a .keras file, read without loading it."""
-    config = _config(path)
-    ours = str(config.get("registered_name", "")).startswith("relaxnet>")
-    return str(config.get("class_name", "")) if ours else ""
+def _constructor_arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    config = content.get("config")
+    return config if isinstance(config, dict) else {}
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, Any]:
     """Configuration in a .keras file; empty if it is damaged, locked or too large to be one."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
                 return {}
             config = json.loads(archive.read("config.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError):
+    except (
+        KeyError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        RuntimeError,
+    ):
         return {}
     return config if isinstance(config, dict) else {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from relaxnet.networks.keras_model import Model
+from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.parametrization import from_kappa, to_kappa
 from relaxsim.models.registry import signal_model
 
@@ -71,8 +74,8 @@ class ResidualBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
-class ResNet(keras.Model):
-    """Residual network from weighted images to kappa, for one list of times.
+class ResNet(Model):
+    """Residual network from weighted images to kappa, for one protocol.
 
     Parameters
     ----------
@@ -85,12 +88,21 @@ class ResNet(keras.Model):
 
     Notes
     -----
-    Called as the RIM is, ``resnet([S, tau, sigma])``; it reads S alone, of models of a modulus its
-    modulus, and returns its single estimate with a leading axis of one, (1, b, h, w, Q).
+    Called as the RIM is, ``resnet([S, protocol, sigma])``. It makes use of S alone, of its modulus
+    if the model has one, and of the known maps of a model that has any, which are further channels
+    of the input. It returns its single estimate with a leading axis of one, (1, b, h, w, Q).
     """
 
-    kind = "resnet"
+    architecture = "resnet"
+    #: As cards call the architecture.
+    kind = architecture
     coordinates = "log"
+    takes_protocol = False
+    takes_sign = False
+    takes_sigma = False
+    takes_sigma_map = False
+    takes_rician = False
+    has_std = False
 
     def __init__(
         self,
@@ -101,7 +113,8 @@ class ResNet(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.model = signal_model(model)
-        self.num_images = num_images
+        self.num_images: int | None = num_images
+        self.channels = num_images + len(self.model.known_maps)
         self.widths = tuple(widths)
         policy = self.dtype_policy
         self.first = keras.layers.Dense(self.widths[0], name="first", dtype=policy)
@@ -133,29 +146,52 @@ class ResNet(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weights."""
-        self.first.build((None, None, None, self.num_images))
+        self.first.build((None, None, None, self.channels))
         self.first_norm.build((None, None, None, self.widths[0]))
         for block in self.blocks:
             block.build()
         self.last.build((None, None, None, self.widths[-1]))
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Sequence[Any], training: bool = False) -> tf.Tensor:
         """Kappa, shape (1, b, h, w, Q)."""
         u = self.steps(inputs, training)[0]
         return to_kappa(u, self.model, self.coordinates)[None]
 
-    def estimate(self, inputs: Any) -> tf.Tensor:
+    def estimate(self, inputs: Sequence[Any]) -> tf.Tensor:
         """Kappa, shape (b, h, w, Q)."""
         return self(inputs)[-1]
 
-    def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
+    def steps(self, inputs: Sequence[Any], training: bool = False) -> list[tf.Tensor]:
         """The one estimate u (b, h, w, Q), in a list."""
         S = tf.abs(inputs[0]) if self.model.magnitude else inputs[0]
-        x = tf.nn.relu(self.first_norm(self.first(S), training=training))
+        x = self._with_known_maps(S, inputs[5] if len(inputs) > 5 else None)
+        x = tf.nn.relu(self.first_norm(self.first(x), training=training))
         for block in self.blocks:
             x = block(x, training=training)
         return [self.last(x)]
+
+    def _with_known_maps(self, S: Any, known: Any) -> Any:
+        """Images and known maps as channels; maps that are not given have their default values."""
+        if not self.model.known_maps:
+            return S
+        if known is None:
+            known = tf.constant([m.default for m in self.model.known_maps], tf.float32)
+        shape = (*tf.unstack(tf.shape(S)[:-1]), len(self.model.known_maps))
+        known = tf.broadcast_to(tf.cast(known, tf.float32), shape)
+        return tf.concat([tf.cast(S, tf.float32), known], axis=-1)
+
+    def with_std(self, inputs: Sequence[Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """A residual network has no standard deviations; raises ValueError."""
+        raise ValueError("a residual network has no error head, which gives standard deviations")
+
+    def to_train_on(self, fit_steps: bool) -> ResNet:
+        """The network itself; see `TrainableNetwork`."""
+        return self
+
+    def size(self) -> dict[str, int]:
+        """Settings of training that the network itself decides: none."""
+        return {}
 
     def scaled(self, kappa: Any) -> tf.Tensor:
         """Kappa in the coordinates in which the loss compares it."""
@@ -169,3 +205,7 @@ class ResNet(keras.Model):
             "widths": self.widths,
         }
         return {**super().get_config(), **config}
+
+
+#: Lets the type checker find what a network lacks.
+_NETWORK: type[TrainableNetwork] = ResNet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,9 @@ import tensorflow as tf
 from relaxnet.networks import shared_parameter
 from relaxnet.networks.conv_gru import ConvGRUCell
 from relaxnet.networks.error_head import ErrorHead, head_inputs, num_inputs, std_of
+from relaxnet.networks.keras_model import Model
 from relaxnet.networks.likelihood import Likelihood
+from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.parametrization import COORDINATES, from_kappa, to_kappa
 from relaxsim.models.registry import signal_model
 
@@ -61,7 +64,7 @@ class RNNCell(keras.layers.Layer):
 
     @property
     def halo(self) -> int:
-        """Voxels on each side that one step sees: three 3 x 3 convolutions."""
+        """Voxels on each side that one step depends on: three 3 x 3 convolutions."""
         return 3
 
     def build(self, inputs_shape: Any, states_shape: Any = None) -> None:
@@ -85,8 +88,8 @@ class RNNCell(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
-class RIM(keras.Model):
-    """Recurrent inference machine for one signal model and any list of times.
+class RIM(Model):
+    """Recurrent inference machine for one signal model and any protocol.
 
     Parameters
     ----------
@@ -97,31 +100,40 @@ class RIM(keras.Model):
     num_steps : int
         J, optimisation steps.
     gradient : str
-        ``raw``: the cell sees the gradient of the negative log-likelihood (paper).
-        ``whitened``: it sees `relaxnet.networks.likelihood.whitened`, which is of order one.
+        ``raw``: an input of the cell is the gradient of the negative log-likelihood (paper).
+        ``whitened``: it is `relaxnet.networks.likelihood.whitened`, which is of order one.
     coordinates : str
         ``linear`` or ``log``; see `relaxnet.networks.parametrization`.
     fit_steps : bool
-        The cell also sees what the neighbourhood says of B (`relaxnet.networks.shared_parameter`)
-        and how well the signal fits, and its update has, beside its own part, the steps that fits
-        would take (`relaxnet.networks.likelihood.whitened_and_steps`), each times a weight that it
-        chooses. Where the data say much it need not learn to repeat the fit.
+        Further inputs of the cell are features of the neighbourhood, if the model has a parameter
+        that neighbours share (`relaxnet.networks.shared_parameter`), and of how well the signal
+        fits. The update is then the sum of the cell's output and of the steps that fits would take
+        (`relaxnet.networks.likelihood.Likelihood.whitened_and_steps`), each times a weight that
+        the cell also outputs. Where the data determine the parameters well, the network need not
+        learn to repeat the fit.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
 
     Notes
     -----
-    Call ``rim([S, tau, sigma])`` with S (b, h, w, N) divided by the series' scale, tau (N,) in
-    ms, sigma (b,), or of each voxel (b, h, w), in the unit of S. A fourth, None or (b,), is 1 where
-    noise is Rician and 0 where it is Gaussian; the paper's recipe takes all for Gaussian. A fifth,
-    a boolean (), says whether the images carry the signal's sign, where the model has a modulus:
-    the same weights serve both, for what the cell sees of the likelihood means the same. It returns
-    kappa_hat (J, b, h, w, Q) after each step, T in ms, A in the unit of S; the last step is the
-    estimate.
+    Call ``rim([S, protocol, sigma])`` with S (b, h, w, N) divided by the series' scale, the
+    protocol (N, D), (N,) of a model with one column, or (b, N, D), and sigma (b,), or (b, h, w) of
+    each voxel, in the unit of S. The fourth input, None or (b,), is 1 where noise is Rician and 0
+    where it is Gaussian; the paper's recipe takes all noise for Gaussian. The fifth, a boolean (),
+    says whether the images carry the signal's sign, where the model has a modulus: the same weights
+    serve both, since the features of the likelihood mean the same. The sixth, (b, h, w, K), holds
+    the model's known maps. The result is kappa_hat (J, b, h, w, Q) after each step, A in the unit
+    of S; the last step is the estimate.
     """
 
-    kind = "rim"
-    num_images = None
+    architecture = "rim"
+    #: As cards call the architecture.
+    kind = architecture
+    num_images: int | None = None
+    takes_protocol = True
+    takes_sign = True
+    takes_sigma = True
+    takes_sigma_map = True
 
     def __init__(
         self,
@@ -145,10 +157,10 @@ class RIM(keras.Model):
             raise ValueError(f"no such gradient or coordinates: {gradient!r}, {coordinates!r}.")
         if fit_steps and gradient == "raw":
             raise ValueError("fit_steps takes gradient='whitened'")
-        Q, more = self.model.num_parameters, shared_parameter.num_channels(self.model)
-        num_fits = (2 if more else 1) if fit_steps else 0
+        Q, of_neighbours = self.model.num_parameters, shared_parameter.num_channels(self.model)
+        num_fits = (1 if self.model.shared is None else 2) if fit_steps else 0
         self.cell = RNNCell(Q * (1 + num_fits), features, name="cell", dtype=self.dtype_policy)
-        channels = 2 * Q if gradient == "raw" else 4 * Q + (more + 1 if fit_steps else 0)
+        channels = 2 * Q if gradient == "raw" else 4 * Q + (of_neighbours + 1 if fit_steps else 0)
         self.cell.build((None, None, None, channels))
         self.error_head: Any = ErrorHead(Q, name="error_head") if uncertainty else None
         if self.error_head is not None:
@@ -167,12 +179,12 @@ class RIM(keras.Model):
 
     @property
     def has_std(self) -> bool:
-        """Whether there is an error head, so that `with_std` can be asked."""
+        """Whether there is an error head, which `with_std` needs."""
         return self.error_head is not None
 
     @property
-    def knows_rician(self) -> bool:
-        """Whether it makes a difference to be told that noise is Rician."""
+    def takes_rician(self) -> bool:
+        """Whether estimates depend on the noise being Rician or Gaussian."""
         return self.gradient != "raw"
 
     @property
@@ -185,26 +197,34 @@ class RIM(keras.Model):
         """Weights exist from the start: their shapes do not depend on the input."""
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Sequence[Any], training: bool = False) -> tf.Tensor:
         """Kappa after each step, shape (J, b, h, w, Q)."""
         steps = self.steps(inputs)
         return tf.stack([to_kappa(u, self.model, self.coordinates) for u in steps])
 
-    def estimate(self, inputs: Any) -> tf.Tensor:
+    def estimate(self, inputs: Sequence[Any]) -> tf.Tensor:
         """The last step's kappa, shape (b, h, w, Q)."""
         return to_kappa(self.last(inputs)[0], self.model, self.coordinates)
 
-    def with_std(self, inputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """The last step's kappa and its standard deviations, each (b, h, w, Q)."""
+    def with_std(self, inputs: Sequence[Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """The last step's kappa and its standard deviations, each (b, h, w, Q).
+
+        Raises
+        ------
+        ValueError
+            If there is no error head.
+        """
+        if self.error_head is None:
+            raise ValueError("the network has no error head, which gives standard deviations")
         u, states = self.last(inputs)
-        seen = head_inputs(u, states, self.likelihood(inputs))
-        std = std_of(self.error_head(*seen), u, self.model, self.coordinates)
+        log_std = self.error_head(*head_inputs(u, states, self.likelihood(inputs)))
+        std = std_of(log_std, u, self.model, self.coordinates)
         return to_kappa(u, self.model, self.coordinates), std
 
-    def last(self, inputs: Any) -> tuple[tf.Tensor, Any]:
+    def last(self, inputs: Sequence[Any]) -> tuple[tf.Tensor, Any]:
         """The last u (b, h, w, Q), and the cell's last states.
 
-        As a loop in the graph, which is built in a sixth of the time of `steps`.
+        The steps are a loop in the graph, which takes a sixth of the time of `steps` to build.
         """
         likelihood = self.likelihood(inputs)
 
@@ -228,17 +248,26 @@ class RIM(keras.Model):
         return self if self.error_head is None else self._copy(uncertainty=False)
 
     def with_fit_steps(self) -> RIM:
-        """A copy that may take fits' steps, with weights 0 for all new: the same estimates."""
+        """A copy that may take the steps of fits; its new weights are 0: the same estimates."""
         return self._copy(fit_steps=True, uncertainty=False)
+
+    def to_train_on(self, fit_steps: bool) -> RIM:
+        """The network from which training goes on; see `TrainableNetwork`."""
+        network = self.without_error_head()
+        return network.with_fit_steps() if fit_steps and self.gradient == "whitened" else network
+
+    def size(self) -> dict[str, int]:
+        """Settings of training that the network itself decides."""
+        return {"features": self.features, "num_steps": self.num_steps}
 
     def _copy(self, **changes: Any) -> RIM:
         """A copy with other constructor arguments; weights that this one lacks are 0."""
         copy = RIM.from_config({**self.get_config(), **changes})
         pairs = zip(self.cell.get_weights(), copy.cell.get_weights(), strict=True)
-        copy.cell.set_weights([_padded(own, new.shape) for own, new in pairs])
+        copy.cell.set_weights([_padded(weights, new.shape) for weights, new in pairs])
         return copy
 
-    def steps(self, inputs: Any, training: bool = False) -> list[tf.Tensor]:
+    def steps(self, inputs: Sequence[Any], training: bool = False) -> list[tf.Tensor]:
         """U after each step (Eqs. 4 and 5): J tensors (b, h, w, Q)."""
         likelihood = self.likelihood(inputs)
         u, states = self._start(likelihood)
@@ -249,7 +278,7 @@ class RIM(keras.Model):
         return estimates
 
     def _start(self, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
-        """The u from which the network goes, and the cell's empty states."""
+        """The start values as u, and the cell's empty states."""
         S = likelihood.S
         mip = tf.reduce_max(tf.abs(S) if self.model.magnitude else S, axis=-1)
         u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
@@ -257,21 +286,20 @@ class RIM(keras.Model):
         return u, (zeros, zeros)
 
     def _step(self, u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
-        """U and the cell's states after one step more."""
+        """U and the cell's states after one more step."""
         features, fits = self.likelihood_features(u, likelihood)
         outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
         return u + self._update(outputs, fits), states
 
-    def likelihood(self, inputs: Any) -> Likelihood:
-        """Likelihood of what the network is called with."""
-        S, tau, sigma = (tf.cast(x, tf.float32) for x in inputs[:3])
-        rician, signed = (*inputs[3:], None, None)[:2]
-        if rician is not None:
-            rician = tf.cast(rician, tf.float32)
-        return Likelihood(S, tau, sigma, self.model, self.coordinates, rician, signed)
+    def likelihood(self, inputs: Sequence[Any]) -> Likelihood:
+        """Likelihood of the network's inputs; those after sigma may be left out."""
+        S, protocol, sigma = (tf.cast(x, tf.float32) for x in inputs[:3])
+        rician, signed, known = (*inputs[3:], None, None, None)[:3]
+        rician, known = (None if x is None else tf.cast(x, tf.float32) for x in (rician, known))
+        return Likelihood(S, protocol, sigma, self.model, self.coordinates, rician, signed, known)
 
     def likelihood_features(self, u: Any, likelihood: Likelihood) -> tuple[Any, Any]:
-        """What the cell sees of the likelihood at u, and the steps that it may take, or None."""
+        """The cell's inputs from the likelihood at u, and the steps that it may take, or None."""
         if self.gradient == "raw":
             return likelihood.gradient(u), None
         u = tf.stop_gradient(u)
@@ -281,12 +309,12 @@ class RIM(keras.Model):
         return tf.stop_gradient(features), tf.stop_gradient(fits)
 
     def _update(self, outputs: Any, fits: Any) -> tf.Tensor:
-        """The cell's outputs, of which those after the first Q weight the steps (..., K, Q)."""
+        """The first Q outputs plus the steps of fits (..., K, Q), weighted by the other outputs."""
         if fits is None:
             return outputs
         Q = self.model.num_parameters
-        own, *weights = tf.split(outputs, outputs.shape[-1] // Q, axis=-1)
-        return tf.add_n([own, *(w * fits[..., k, :] for k, w in enumerate(weights))])
+        update, *weights = tf.split(outputs, outputs.shape[-1] // Q, axis=-1)
+        return tf.add_n([update, *(w * fits[..., k, :] for k, w in enumerate(weights))])
 
     def scaled(self, kappa: Any) -> tf.Tensor:
         """Kappa in the coordinates in which the loss compares it."""
@@ -307,10 +335,14 @@ class RIM(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> RIM:
-        """A new network; the argument ``signed`` that networks once were saved with is left out."""
+        """A new network; older files hold an argument ``signed``, which has no meaning now."""
         return cls(**{key: value for key, value in config.items() if key != "signed"})
 
 
 def _padded(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Weights with zeros after them along each axis."""
     return np.pad(weights, [(0, n - m) for n, m in zip(shape, weights.shape, strict=True)])
+
+
+#: Lets the type checker find what a network lacks.
+_NETWORK: type[TrainableNetwork] = RIM

@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-#: Size of the largest piece that a network sees at once: voxels times (`_INNER` + images). It
+from relaxnet.networks.network import Network
+from relaxnet.networks.precision import use_full_precision
+
+#: Size of the largest piece that a network gets at once: voxels times (`_INNER` + images). It
 #: takes up to 0.6 GB with the default network, and holds a slice of 512 x 512 with 31 images.
 MAX_VALUES = 25_000_000
-#: What a voxel holds inside a network, in images.
+#: Memory of a voxel inside a network, in images.
 _INNER = 64
-#: Sides of tiles are not cut below this.
+#: Sides of tiles are not cut below this, voxels.
 _SMALLEST_SIDE = 16
-#: Work of all tiles, their halos included, at most, relative to that of the box at once.
+#: Work of all tiles, their halos included, at most, relative to the work of the uncut box.
 _MOST_WORK = 4.0
-
-#: No image of a voxel that a network sees is larger, in units of the series' scale: squares of fill
-#: values overflow, and convolutions carry that to voxels around.
+#: Largest value of an image in units of the series' scale. Squares of fill values overflow, and
+#: convolutions carry that to the voxels around.
 LARGEST = 1e3
+#: A bad voxel is filled if at least so many of its eight neighbours are good.
+_ENOUGH_NEIGHBOURS = 5
 
 Region = tuple[slice, slice]
 
 
 def run_network(
-    network: Any,
+    network: Network,
     S: Iterable[np.ndarray],
-    tau: np.ndarray,
+    protocol: np.ndarray,
     sigma: Iterable[float | np.ndarray],
     masks: Iterable[np.ndarray] | None = None,
     max_voxels: int | None = None,
     progress: Callable[[int], object] | None = None,
     rician: bool = False,
     signed: bool = False,
+    known: Iterable[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Estimate kappa slice by slice.
 
@@ -45,17 +50,14 @@ def run_network(
 
     Parameters
     ----------
-    network : callable
-        A Keras model, or ``network([S, tau, sigma], training=False)`` -> (J, b, h, w, Q), which
-        with `signed` also gets None and True; its ``halo`` is the number of voxels on each side
-        that an estimate depends on.
+    network : Network
+        Keras models are compiled; others get arrays.
     S : array, shape (Z, Y, X, N), or iterable of arrays, shape (Y, X, N)
         Slices of images as the network takes them, in units of the series' scale, finite.
-    tau : array, shape (N,)
-        ms.
+    protocol : array, shape (N, D), or (Z, N, D) where each slice has its own
+        In the units of the model's columns; (N,) of a model with one column.
     sigma : iterable of float or arrays, shape (Y, X)
-        Noise of each slice, or of each of its voxels, in units of the scale, positive. The network
-        gets it as (1,) or (1, h, w); a ResNet makes no use of it.
+        Noise of each slice, or of each of its voxels, in units of the scale, positive.
     masks : iterable of bool arrays, shape (Y, X), optional
         Voxels of each slice that are wanted.
     max_voxels : int, optional
@@ -63,36 +65,68 @@ def run_network(
     progress : callable, optional
         Called with the number of slices done since the last call.
     rician, signed : bool
-        Noise is Rician; the images carry the signal's sign. A RIM is then told.
+        Noise is Rician; the images carry the signal's sign.
+    known : iterable of arrays, shape (Y, X, K), optional
+        Known maps of each slice; by default their default values.
 
     Returns
     -------
     kappa : array, shape (Z, Y, X, Q) or (Z, Y, X, 2 Q), float32
-        0 outside the boxes of the masks. Of a network with an error head (``has_std``) kappa is
-        followed by its standard deviations.
+        0 outside the boxes of the masks. If the network has standard deviations they follow kappa.
+
+    Raises
+    ------
+    ValueError
+        If the protocol has not the model's columns, or not one table for each slice.
     """
-    tau = np.asarray(tau, np.float32)
-    most = max_voxels or MAX_VALUES // (_INNER + len(tau))
+    model = network.model
+    table = np.asarray(model.table(np.asarray(protocol)), np.float32)
+    most = max_voxels or MAX_VALUES // (_INNER + table.shape[-2])
     estimate = _compiled(network, rician, signed)
-    channels = (2 if getattr(network, "has_std", False) else 1) * len(network.parameters)
+    channels = (2 if network.has_std else 1) * model.num_parameters
     wanted = iter(masks) if masks is not None else None
-    estimates = []
+    of_slices = iter(known) if known is not None else None
+    estimates: list[np.ndarray] = []
     for images, level in zip(S, sigma, strict=True):
         shape, values = images.shape[:2], np.asarray(level, np.float32)
+        here = table if table.ndim == 2 else _of_slice(table, len(estimates))
+        maps = _known_maps(network, shape, None if of_slices is None else next(of_slices))
         kappa = np.zeros((*shape, channels), np.float32)
         box = _box(np.ones(shape, bool) if wanted is None else next(wanted))
         for inner, outer, cut in tiles(shape, network.halo, most, box) if box else ():
             piece = np.ascontiguousarray(images[outer], dtype=np.float32)[None]
             noise = (values[outer] if values.ndim else values)[None]
-            kappa[inner] = np.asarray(estimate(piece, tau, noise))[0][cut]
+            of_piece = None if maps is None else np.ascontiguousarray(maps[outer])[None]
+            kappa[inner] = np.asarray(estimate(piece, here, noise, of_piece))[0][cut]
         estimates.append(kappa)
         if progress is not None:
             progress(1)
+    if table.ndim == 3 and len(table) != len(estimates):
+        raise ValueError(
+            f"the protocol has {len(table)} tables, but there are {len(estimates)} slices"
+        )
     return np.stack(estimates)
 
 
+def _of_slice(table: np.ndarray, z: int) -> np.ndarray:
+    if z >= len(table):
+        raise ValueError(f"the protocol has {len(table)} tables, but there are more slices")
+    return table[z]
+
+
+def _known_maps(
+    network: Network, shape: tuple[int, int], given: np.ndarray | None
+) -> np.ndarray | None:
+    """Known maps of a slice, (Y, X, K), with their default values if none are given."""
+    maps = network.model.known_maps
+    if not maps:
+        return None
+    values = np.array([m.default for m in maps]) if given is None else given
+    return np.broadcast_to(np.asarray(values, np.float32), (*shape, len(maps)))
+
+
 def filled(images: np.ndarray) -> np.ndarray:
-    """A slice as networks take it: bad voxels among good ones do not harm these.
+    """A slice as networks take it: bad voxels do not harm the good ones around them.
 
     A voxel that is not finite, zero in all images or beyond `LARGEST` (a fill value) gets the mean
     of its good neighbours if at least five of the eight are good, and is zero otherwise.
@@ -112,7 +146,7 @@ def filled(images: np.ndarray) -> np.ndarray:
         return images
     images = np.where(good[..., None], images, 0)
     count = ndimage.convolve(good.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant")
-    alone = np.argwhere(~good & (count >= 5))
+    alone = np.argwhere(~good & (count >= _ENOUGH_NEIGHBOURS))
     padded = np.pad(images, ((1, 1), (1, 1), (0, 0)))
     total = np.zeros((len(alone), images.shape[-1]), images.dtype)
     for dy, dx in np.ndindex(3, 3):
@@ -126,9 +160,9 @@ def tiles(
 ) -> Iterator[tuple[Region, Region, Region]]:
     """Tiles of a slice, or of a box in it.
 
-    Tiles are even; sides of 16 are not cut. Of the cuts into tiles of at most
-    `max_voxels`, halo included, the one with the least work is taken. Where every one of them has
-    much more work than the box at once (a halo as wide as the slice), tiles are larger.
+    Tiles have even sides; sides of 16 are not cut. Among the cuts into tiles of at most
+    `max_voxels`, halo included, the one with the least work is taken. Where each of these has much
+    more work than the uncut box (a halo as wide as the slice), tiles are larger.
 
     Yields
     ------
@@ -183,39 +217,49 @@ def _box(mask: np.ndarray) -> Region | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _compiled(network: Any, rician: bool, signed: bool) -> Callable[..., Any]:
-    """The last step's estimate; of a Keras model one graph, which serves every size.
+def _compiled(network: Network, rician: bool, signed: bool) -> Callable[..., Any]:
+    """``estimate(S, protocol, sigma, known)``: kappa, or kappa and its standard deviations.
 
-    And images with and without sign: a network may be asked for both
-    (`relaxnet.prediction.sign_ambiguity`).
+    A Keras model becomes one graph for slices of every size, with and without sign, since
+    `relaxnet.prediction.sign_ambiguity` asks the same network for both.
     """
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(network, keras.Model):
         traced = _traced(network, rician)
-        return lambda S, tau, sigma: traced(S, tau, np.atleast_3d(sigma), signed)
-    told = [None, True] if signed else []
-    return lambda S, tau, sigma: network([S, tau, sigma, *told], training=False)[-1]
+        return lambda S, protocol, sigma, known: traced(
+            S, protocol, np.atleast_3d(sigma), signed, *([] if known is None else [known])
+        )
+    is_rician = np.ones(1, np.float32) if rician else None
+    return lambda S, protocol, sigma, known: _estimate(
+        network, [S, protocol, sigma, is_rician, signed, known], np.concatenate
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _traced(network: Any, rician: bool) -> Callable[..., Any]:
+def _traced(network: Network, rician: bool) -> Callable[..., Any]:
     """Compiled without autograph, whose conversion would take longer than a slice."""
     import tensorflow as tf
 
-    N = network.num_images
+    use_full_precision()
+    N, model = network.num_images, network.model
     signature = [
         tf.TensorSpec((1, None, None, N), tf.float32),
-        tf.TensorSpec((N,), tf.float32),
+        tf.TensorSpec((N, len(model.columns)), tf.float32),
         tf.TensorSpec((1, None, None), tf.float32),  # (1, 1, 1) if it is the same everywhere
         tf.TensorSpec((), tf.bool),
     ]
+    if model.known_maps:
+        signature.append(tf.TensorSpec((1, None, None, len(model.known_maps)), tf.float32))
 
     @tf.function(input_signature=signature, autograph=False)
-    def estimate(S: Any, tau: Any, sigma: Any, signed: Any) -> Any:
-        told = [tf.ones(1) if rician else None, signed] if network.kind == "rim" else []
-        inputs = [S, tau, sigma, *told]
-        if getattr(network, "has_std", False):
-            return tf.concat(network.with_std(inputs), axis=-1)
-        return network.estimate(inputs)
+    def estimate(S: Any, protocol: Any, sigma: Any, signed: Any, known: Any = None) -> Any:
+        inputs = [S, protocol, sigma, tf.ones(1) if rician else None, signed, known]
+        return _estimate(network, inputs, tf.concat)
 
     return estimate
+
+
+def _estimate(network: Network, inputs: Sequence[Any], join: Callable[..., Any]) -> Any:
+    if network.has_std:
+        return join(network.with_std(inputs), axis=-1)
+    return network.estimate(inputs)

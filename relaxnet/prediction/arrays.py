@@ -14,7 +14,7 @@ from relaxnet.fitting.inputs import check_series as check_input
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.maps.correction import check_method, correction_of, wanted_correction
 from relaxnet.maps.maps import DataKind, FitKind, Maps
-from relaxnet.networks.registry import find_model, load_network, no_default, read_card
+from relaxnet.networks.registry import find_model, loaded, no_default, read_card
 from relaxnet.networks.training_domain import Envelope, check_series, envelope_of
 from relaxnet.prediction.estimators import by_fit, by_network, check_network
 from relaxnet.prediction.inspection import (
@@ -36,7 +36,6 @@ from relaxnet.prediction.quality import (
 )
 from relaxnet.series.foreground import MaskKind
 from relaxnet.series.images import Images
-from relaxnet.series.scale import knows_sign
 from relaxsim.models.protocols import check_column
 from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel
@@ -319,9 +318,9 @@ def _estimator(
         raise ValueError(no_default(method or "rim", model.name))
     if isinstance(network, str | Path):
         path = find_model(network)
-        network = load_network(path)
+        network = loaded(path)
         envelope = envelope or envelope_of(read_card(path), model)
-    return Estimator(method or network.kind, network, envelope)
+    return Estimator(method or network.architecture, network, envelope)
 
 
 def _data_kind(found: Inspected, network: Any, fit: FitOptions) -> DataKind:
@@ -329,8 +328,8 @@ def _data_kind(found: Inspected, network: Any, fit: FitOptions) -> DataKind:
     signed = found.noise.signed
     if network is None:
         return DataKind(signed, rician=fit.likelihood == "rician")
-    modulus = signed and not knows_sign(network.kind)
-    return DataKind(signed, modulus, found.noise.rician and getattr(network, "knows_rician", False))
+    modulus = signed and not network.takes_sign
+    return DataKind(signed, modulus, found.noise.rician and network.takes_rician)
 
 
 def _envelope_warnings(
@@ -339,7 +338,7 @@ def _envelope_warnings(
     """Warnings of a series outside the training range; `sigma` is relative to the scale."""
     if envelope is None:
         return ()
-    verdict = check_series(envelope, series.protocol[..., 0].reshape(-1), sigma)
+    verdict = check_series(envelope, series.protocol, sigma)
     if verdict.refusals and not force:
         raise ValueError(
             f"the series is far outside of what the network was trained for: "

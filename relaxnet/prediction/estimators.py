@@ -13,12 +13,12 @@ from relaxnet.fitting.joint_result import RegularisedFit
 from relaxnet.fitting.options import FitOptions
 from relaxnet.maps.maps import Equilibrium
 from relaxnet.maps.status import NOT_IDENTIFIABLE, OF_FIT
+from relaxnet.networks.network import Network
 from relaxnet.networks.registry import ModelError
 from relaxnet.networks.tiling import filled, run_network
 from relaxnet.prediction.equilibrium import equilibrium_of
 from relaxnet.prediction.inspection import Inspected
 from relaxnet.prediction.sign_ambiguity import restored
-from relaxnet.series.scale import knows_sign
 from relaxsim.models.signal_model import SignalModel
 
 Progress = Callable[[int], object]
@@ -72,7 +72,7 @@ def _times(protocol: np.ndarray, model: SignalModel) -> np.ndarray:
     return protocol[:, 0] if one else protocol
 
 
-def by_network(found: Inspected, network: Any, progress: Progress | None = None) -> Estimate:
+def by_network(found: Inspected, network: Network, progress: Progress | None = None) -> Estimate:
     """Estimate of a network in the voxels of status OK; slices lie along the third axis.
 
     Voxels that it took for the wrong side of the zero crossing are mapped once more
@@ -80,8 +80,8 @@ def by_network(found: Inspected, network: Any, progress: Progress | None = None)
     """
     model, noise, scale, S = found.model, found.noise, found.scale, found.series.S
     inside = np.moveaxis(found.inside, 2, 0)
-    levels = _slice_levels(noise.sigma / scale, inside, of_voxels=network.kind == "rim")
-    takes_sign = model.magnitude and knows_sign(network.kind)
+    levels = _slice_levels(noise.sigma / scale, inside, of_voxels=network.takes_sigma_map)
+    takes_sign = model.magnitude and network.takes_sign
 
     def images(z: int) -> np.ndarray:
         return filled(S[:, :, z] / scale)
@@ -89,12 +89,13 @@ def by_network(found: Inspected, network: Any, progress: Progress | None = None)
     values = run_network(
         network,
         map(images, range(S.shape[2])),
-        _times(found.series.protocol, model),
+        found.series.protocol,
         levels,
         inside,
         progress=progress,
         rician=noise.rician,
         signed=noise.signed and takes_sign,
+        known=None if found.series.known is None else np.moveaxis(found.series.known, 2, 0),
     )
     if takes_sign and not noise.signed:
         values = np.stack(
@@ -125,18 +126,19 @@ def _slice_of(
     )
 
 
-def _with_signs(series: Measurement, values: np.ndarray, network: Any, noise: Any) -> np.ndarray:
+def _with_signs(series: Measurement, values: np.ndarray, network: Network, noise: Any) -> np.ndarray:
     """Estimates of one slice (X, Y, C), better where the network took the wrong side."""
 
     def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return run_network(
             network,
             [signed],
-            _times(series.protocol, series.model),
+            series.protocol,
             [np.asarray(series.sigma)],
             [mask],
             rician=noise.rician,
             signed=True,
+            known=None if series.known is None else [series.known],
         )[0]
 
     kappa = values[..., : series.model.num_parameters]
@@ -149,20 +151,20 @@ def _with_signs(series: Measurement, values: np.ndarray, network: Any, noise: An
     return out
 
 
-def check_network(network: Any, model: SignalModel, num_images: int, method: str) -> None:
+def check_network(network: Network, model: SignalModel, num_images: int, method: str) -> None:
     """Refuse a network that does not suit the series.
 
     Raises
     ------
     relaxnet.networks.registry.ModelError
     """
-    if network.signal_model != model.name:
+    if network.model.name != model.name:
         raise ModelError(
-            f"the network is for {network.signal_model}, the series is {model.name} "
+            f"the network is for {network.model.name}, the series is {model.name} "
             f"(`{model.border.columns[0].option}`). Give a `network` for {model.name}."
         )
-    if network.kind != method:
-        raise ModelError(f"the network is a {network.kind}, but `method` is {method}.")
+    if network.architecture != method:
+        raise ModelError(f"the network is a {network.architecture}, but `method` is {method}.")
     if network.num_images not in (None, num_images):
         raise ModelError(
             f"the network takes {network.num_images} images, the series has {num_images}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from relaxnet.networks.registry import (
     ModelError,
     checksum,
     find_model,
-    load_network,
+    loaded,
     network_kind,
     no_default,
     read_card,
@@ -213,7 +212,7 @@ def predict_request(
         tell.detail(f"{column.words} ({model.columns[d].unit}): {values}")
     if network is not None:
         tell.before_network()
-        network = replace(network, network=_loaded(network.file))
+        network = replace(network, network=loaded(network.file))
         check_network(network.network, model, N, request.method)
     maps = _estimate(request, data, network, tell)
     _say_how(tell, maps, network)
@@ -273,17 +272,6 @@ def _find_network(request: Request, model: SignalModel) -> _Network | None:
     card = read_card(path)
     same = card.get("signal_model", model.name) == model.name
     return _Network(path, card, envelope_of(card, model) if same else None)
-
-
-def _loaded(file: Path) -> Any:
-    """A network; the last two are kept, with what TensorFlow compiled for them."""
-    file = file.absolute()
-    return _kept(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=2)
-def _kept(file: Path, _changed: int) -> Any:
-    return load_network(file)
 
 
 def _estimate(request: Request, data: RunInput, network: _Network | None, tell: Listener) -> Maps:

@@ -88,8 +88,3 @@ def patch_scale(S: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if keep.any():
             scale[i] = np.percentile(values[keep], PERCENTILE) or 1.0
     return scale
-
-
-def knows_sign(method: str) -> bool:
-    """Whether a method uses the sign of signed data: a ResNet has learned from magnitudes."""
-    return method in ("rim", "mle")

@@ -4,7 +4,7 @@ import methods as m
 import numpy as np
 import pytest
 
-from relaxnet.networks.registry import DEFAULT_NETWORK, shipped_models
+from relaxnet.networks.registry import shipped_models
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
@@ -94,7 +94,7 @@ def test_a_slice_is_estimated_inside_its_mask(name):
     mask = np.ones((12, 10), bool)
     mask[:3] = False
     if name == "rim":
-        method = m.network_method(DEFAULT_NETWORK["inversion_recovery"])
+        method = m.network_method(INVERSION_RECOVERY.border.default_network)
     else:
         method = m.fit_method(name)
     estimate = method.estimate(S, TAU, INVERSION_RECOVERY, 0.005, mask)

@@ -7,6 +7,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 from small_series import TAU, series, write, write_times
 
 import relaxnet
@@ -96,9 +97,8 @@ def test_files(tmp_path, monkeypatch):
 def test_network_with_an_error_head_gives_standard_deviations():
     """Its channels are kappa and then the standard deviations, both in units of the scale."""
 
-    class Sure:
-        kind, signal_model, num_images, halo = "rim", "inversion_recovery", None, 0
-        parameters, has_std = ("A", "B", "T1"), True
+    class Sure(FakeNetwork):
+        model, has_std = INVERSION_RECOVERY, True
 
         def __call__(self, inputs, training):
             values = np.array([0.5, 1.9, 900.0, 0.05, 0.1, 30.0], np.float32)

@@ -225,7 +225,7 @@ def test_cheap_checks_come_before_the_network(folder, monkeypatch):
         raise AssertionError("TensorFlow is imported before the input is checked")
 
     monkeypatch.setattr("relaxnet.cli.predict.import_tensorflow", late)
-    monkeypatch.setattr("relaxnet.prediction.files.load_network", late)
+    monkeypatch.setattr("relaxnet.prediction.files.loaded", late)
     refused(folder, "but cine31 lists 31", "series.nii.gz", "--tis", "cine31", *NET[2:])
     refused(folder, "no such file", "series.nii.gz", *NET, "--mask", "none.nii.gz")
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
 from relaxnet.fitting.options import FitOptions
@@ -96,11 +97,10 @@ def test_prediction_flags_voxels_without_correction():
     assert (maps.status[3:] == OK).all()
 
 
-class OfB2:
+class OfB2(FakeNetwork):
     """A network that says B = 2 whatever it sees."""
 
-    kind, signal_model, num_images, halo = "rim", "inversion_recovery", None, 0
-    parameters = ("A", "B", "T1")
+    model = INVERSION_RECOVERY
 
     def __call__(self, inputs, training):
         return np.broadcast_to(np.float32([1, 2, 800]), (1, *inputs[0].shape[:3], 3))

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 
 from relaxnet.fitting.options import FitOptions
 from relaxnet.maps.status import (
@@ -39,9 +40,8 @@ def t2_series(sigma, shape=(60, 60, 1), seed=0):
 def flat(num, T=900.0):
     """A network that says the same everywhere."""
 
-    class Flat:
-        kind, signal_model, num_images, halo = "rim", "t2_decay", None, 0
-        parameters = ("A", "T2")
+    class Flat(FakeNetwork):
+        model = T2_DECAY
 
         def __call__(self, inputs, training):
             S = inputs[0]

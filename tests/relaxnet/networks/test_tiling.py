@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -7,19 +8,20 @@ from scipy import ndimage
 from relaxnet.networks.resnet import ResNet
 from relaxnet.networks.rim import RIM
 from relaxnet.networks.tiling import MAX_VALUES, filled, run_network, tiles
+from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 
-class Blur:
+class Blur(FakeNetwork):
     """A network without TensorFlow whose estimate depends on voxels up to `halo` away."""
 
     halo = 3
-    parameters = ("A", "T2")
+    model = T2_DECAY
 
     def __init__(self):
         self.largest = 0
 
     def __call__(self, inputs, training=False):
-        S, tau, sigma = inputs
+        S, tau, sigma, *_ = inputs
         assert S.dtype == tau.dtype == sigma.dtype == np.float32
         self.largest = max(self.largest, S.shape[1] * S.shape[2])
         mean = ndimage.uniform_filter(S.mean(-1), (0, 7, 7), mode="constant")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 
 from relaxnet.maps.status import OK, UNTRAINED
 from relaxnet.networks.registry import read_card, shipped_models
@@ -10,7 +11,14 @@ from relaxsim.models.protocols import bundled_protocols
 from relaxsim.models.registry import MODELS
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
-TRAINED = Envelope((4, 40), (20.0, 5000.0), (0.00375, 0.25), {"T1": (50.0, 5000.0)}, ("random",))
+TRAINED = Envelope(
+    INVERSION_RECOVERY,
+    (4, 40),
+    ((20.0, 5000.0),),
+    (0.00375, 0.25),
+    {"T1": (50.0, 5000.0)},
+    ("random",),
+)
 CINE31 = np.loadtxt(bundled_protocols()["cine31"])
 CARD = {
     "envelope": {"num_images": [3, 40], "tau_ms": [5, 500], "sigma": [0.004, 0.25]},
@@ -44,10 +52,17 @@ def test_outside_is_warned_of_and_far_outside_refused(tau, sigma, warnings, refu
 
 
 def test_network_of_one_protocol_sees_that_others_are_none():
-    own = Envelope((31, 31), (139.0, 937.0), (0.0065, 0.255), {"T1": (100.0, 4500.0)}, ("cine31",))
+    own = Envelope(
+        INVERSION_RECOVERY,
+        (31, 31),
+        ((139.0, 937.0),),
+        (0.0065, 0.255),
+        {"T1": (100.0, 4500.0)},
+        ("cine31",),
+    )
     assert check_series(own, CINE31, 0.05) == check_series(TRAINED, CINE31, 0.05)
     other = check_series(own, times(31, 139, 937) + 3.0 * (np.arange(31) % 2), 0.05)
-    assert "other times than those of cine31" in other.warnings[0]
+    assert "other inversion times than those of cine31" in other.warnings[0]
     assert "9 images, trained for 31" in check_series(own, times(9, 350, 900), 0.05).refusals[0]
     early = check_series(own, times(31, 50, 900), 0.05)
     assert "trained for 139 to 937 ms" in early.refusals[0]
@@ -99,11 +114,10 @@ def test_estimates_outside_the_range_are_found():
     assert outside_training(TRAINED, kappa, INVERSION_RECOVERY).tolist() == [True, False, True]
 
 
-class Ramp:
+class Ramp(FakeNetwork):
     """A network that says T2 = 1 ... 100 ms from left to right, whatever it sees."""
 
-    kind, signal_model, num_images, halo = "rim", "t2_decay", None, 0
-    parameters = ("A", "T2")
+    model = T2_DECAY
 
     def __call__(self, inputs, training):
         kappa = np.ones((*inputs[0].shape[:3], 2), np.float32)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fake_network import FakeNetwork
 
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.maps.status import OK
@@ -98,14 +99,13 @@ def test_voxels_without_an_estimate_are_left_alone(bad):
     assert restored(slice_(S, 0.01, S[..., 0] > 0), kappa, estimate) is None
 
 
-class WrongUnlessSigned:
+class WrongUnlessSigned(FakeNetwork):
     """A network that sees the right answer only in signed data."""
 
-    kind, parameters, num_images, halo = "rim", ("A", "B", "T1"), None, 0
-    signal_model = "inversion_recovery"
+    model = INVERSION_RECOVERY
 
     def __call__(self, inputs, training=False):
-        kappa = RIGHT if len(inputs) == 5 and inputs[4] else WRONG
+        kappa = RIGHT if inputs[4] else WRONG
         return np.broadcast_to(np.float32(kappa), (1, *np.shape(inputs[0])[:3], 3))
 
 
