@@ -23,7 +23,9 @@ def batch():
     kappa = np.broadcast_to(np.float32([1, 2, 900]), (2, 6, 6, 3))
     S = np.abs(1 - 2 * np.exp(-TAU / 900)) + 0.02 * rng.standard_normal((2, 6, 6, 6))
     sigma, rician = np.float32([0.02, 0.02]), np.float32([0, 1])
-    return Batch(S.astype(np.float32), kappa, sigma, np.ones((2, 6, 6), np.float32), TAU, 0, rician)
+    return Batch(
+        S.astype(np.float32), kappa, sigma, np.ones((2, 6, 6), np.float32), TAU[:, None], 0, rician
+    )
 
 
 def inputs():

@@ -35,7 +35,9 @@ from relaxnet.networks.parametrization import to_kappa
 from relaxnet.networks.rim import RIM
 from relaxnet.series.scale import patch_scale
 from relaxnet.training.dataset import PURE, Batch, load_batch, read_infos
-from relaxnet.training.loop import SIGMA_ERROR, Settings, learning_rate_of, patch_loss, squared_loss
+from relaxnet.training.loop import SIGMA_ERROR, learning_rate_of
+from relaxnet.training.loss import patch_loss, squared_loss
+from relaxnet.training.settings import Settings
 from relaxsim.core.snr import snr_of
 from relaxsim.shards.layout import Shard, ShardInfo, read_shard
 

@@ -67,7 +67,9 @@ def times(f):
     return float(np.median(out))
 """
 STEP = f"""{NETWORK}
-from relaxnet.training.loop import Settings, make_optimizer, make_steps, patch_loss
+from relaxnet.training.loop import make_optimizer, make_steps
+from relaxnet.training.loss import patch_loss
+from relaxnet.training.settings import Settings
 step, _ = make_steps(network, make_optimizer(network, Settings(("",))), patch_loss)
 batch = [series(24, 40, 40), np.ones((24, 40, 40, 3)) * [1, 1.9, 900], np.full(24, 0.02),
          np.ones((24, 40, 40)), tau, np.ones(24)]

@@ -96,8 +96,9 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
     from tqdm import tqdm
 
     import_tensorflow()
-    from relaxnet.training.loop import Settings, run
+    from relaxnet.training.loop import run
     from relaxnet.training.run_folder import saved_iteration
+    from relaxnet.training.settings import Settings
     from relaxsim.core.progress import refresh_seconds
 
     settings = Settings(**options)
@@ -114,8 +115,8 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
             bar.set_postfix(shown, refresh=False)
     except KeyboardInterrupt:
         bar.close()
-        own = resume or last is not None  # not the run that it would have replaced
-        done = saved_iteration(folder) if own else 0
+        is_ours = resume or last is not None  # not the run that it would have replaced
+        done = saved_iteration(folder) if is_ours else 0
         goes_on = f"Saved after iteration {done}; go on with: --out {folder} --resume"
         click.echo(goes_on if done else "Interrupted; nothing was saved.", err=True)
         sys.exit(130)

@@ -1,13 +1,12 @@
-"""The second stage of training: an error head is fitted to a network's own errors.
+"""The second stage of training: an error head is fitted to a network's errors.
 
-The recurrent inference machine stays as it is. It is run once over simulated patches; of each,
-some voxels are kept, with what the head sees of them and how far off their estimate is. The head
-is fitted to these.
+The recurrent inference machine stays as it is. It is run once over simulated patches; of each patch
+some voxels are kept, with the head's inputs and the errors of their estimates. The head is fitted
+to the voxels of some shards, and its intervals are judged on other shards.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,35 +18,42 @@ import tensorflow as tf
 
 from relaxnet.networks.error_head import ErrorHead, head_inputs
 from relaxnet.networks.parametrization import derivative, to_kappa
-from relaxnet.networks.registry import card_path, find_model, load_network, read_card
+from relaxnet.networks.precision import use_full_precision
+from relaxnet.networks.registry import find_model, load_network, read_card
 from relaxnet.networks.rim import RIM
-from relaxnet.training.dataset import check_finite, load_batch, read_infos
-from relaxnet.training.run_folder import TrainingError, make_folder
+from relaxnet.networks.saving import save_network
+from relaxnet.training.dataset import Batch, check_finite, load_batch, read_infos
+from relaxnet.training.run_folder import make_folder
+from relaxnet.training.settings import TrainingError
+from relaxnet.training.split import split
+from relaxsim.core.labels import CSF, GREY, WHITE
 from relaxsim.core.snr import snr_of
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
-#: Errors are not told apart below this, in the network's coordinates.
+#: Errors are at least this, in the network's coordinates, so that they have a logarithm.
 _SMALLEST_ERROR = 1e-6
-#: BrainWeb labels of the tissues whose intervals are balanced: grey and white matter, CSF.
-TISSUES = (2, 3, 1)
-#: Bounds of noise levels, which are balanced too.
+#: Tissues whose intervals are balanced.
+TISSUES = (GREY, WHITE, CSF)
+#: SNR between the noise levels, which are balanced too.
 SNR_EDGES = (7.0, 17.0, 42.0, 77.0)
 NUM_GROUPS = (len(TISSUES) + 1) * (len(SNR_EDGES) + 1)
 #: Groups of grey and white matter, which set the factor.
 NUM_LEADING = 2 * (len(SNR_EDGES) + 1)
-#: What the two intervals should hold.
+#: Shares of the errors that the two intervals should contain.
 SHARES = np.array([0.6827, 0.95], np.float32)
-#: How much a group's lack in either share counts when both cannot be met.
+#: Weights of a group's deviations from the two shares where the levels cannot meet both.
 _WEIGHT = np.array([[1.0], [1.5]], np.float32)
-#: How fast the levels of a group move, and their limits; how fast the factor moves.
-_PACE = np.array([[0.02], [0.006]], np.float32)
+#: Steps of a group's levels, and their limits; steps of the factor.
+_LEVEL_STEP = np.array([[0.02], [0.006]], np.float32)
 _LEVEL_LIMITS = np.array([[[0.3], [0.75]], [[0.95], [0.998]]], np.float32)
-_FACTOR_PACE = 0.06
-#: Voxels of a group in a batch, from which its share is worth something.
+_FACTOR_STEP = 0.06
+#: Voxels of a group in a batch; of fewer the share is too uncertain to move the levels.
 _ENOUGH = 20
-#: Every so many batches one is not fitted to: the card tells how often its intervals hold.
-_HELD_BACK = 8
+#: Of so many batches one is of the shards that the intervals are judged on.
+_BATCHES_PER_JUDGED = 8
+#: Norm that gradients are clipped to, and the learning rate's last share of the first.
+_CLIP_NORM, _LAST_SHARE = 1.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,12 @@ class Settings:
     network : str
         File or name of the network, a RIM.
     data : tuple of str
-        Folders of shards, such as those that the network was trained on; never the ones that
-        coverage is measured on.
+        Folders of shards, such as those that the network was trained on. Some of them are held
+        back as in training (`relaxnet.training.split`); coverage is measured on these.
     patches : int
-        That the network is run on.
+        Number of patches that the network is run on.
     voxels : int
-        That are kept of each.
+        Number of voxels that are kept of each.
     iterations, batch_size : int
         Of the fit, the size in voxels.
     learning_rate : float
@@ -88,7 +94,7 @@ PATCHES_AT_ONCE = 24
 
 @dataclass(frozen=True)
 class Progress:
-    """How much of the stage is done, of how much, and what is being done."""
+    """State of the stage: steps done, of how many, and the name of the present part."""
 
     done: int
     total: int
@@ -97,7 +103,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Errors:
-    """What an error head sees of some voxels, and how far off their estimates are.
+    """An error head's inputs for some voxels, and the errors of their estimates.
 
     Attributes
     ----------
@@ -121,7 +127,7 @@ def groups(labels: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     labels : array, shape (b, h, w)
-        0 where no tissue is alone.
+        0 where a voxel holds several tissues.
     sigma : array, shape (b,)
         Relative to the scale.
 
@@ -139,52 +145,68 @@ def groups(labels: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 def interval_loss(excess: Any, levels: Any) -> tf.Tensor:
     """Pinball loss: least where the share `levels` of the `excess` lies below zero.
 
-    Of the logarithm of errors over the half width of an interval it is least where this share of
-    the errors lies in the interval, whatever their distribution. An outlier weighs no more than
-    another error on its side.
+    With `excess` the logarithm of errors over the half width of an interval, it is least where
+    this share of the errors lies in the interval, for any distribution. Its gradient is the same
+    for an outlier as for every other error on its side.
     """
     return tf.reduce_mean(tf.maximum(levels * excess, (levels - 1.0) * excess))
 
 
-def run(settings: Settings, folder: str | Path, overwrite: bool = False) -> Iterator[Progress]:
-    """Give a network an error head, yielding as it goes on; write it to a folder.
+def run(settings: Settings, out: str | Path, overwrite: bool = False) -> Iterator[Progress]:
+    """Give a network an error head, yielding after each step; write it to a folder.
 
-    ``best.keras`` is the network with its head, ``best.json`` its card: the one it had, and how
-    the head was made.
+    ``best.keras`` is the network with its head, ``best.json`` its card: the card that it had, and
+    how the head was made.
+
+    Parameters
+    ----------
+    settings : Settings
+    out : path
+        Folder.
+    overwrite : bool
+        Replace the network in the folder.
 
     Raises
     ------
     TrainingError
         If the folder holds a network, the given one is no RIM or of another signal model than the
-        shards, or the loss is not finite.
+        shards, there is a single shard, or the loss is not finite.
     relaxnet.networks.registry.ModelError, relaxsim.shards.layout.ShardError
         If the network or the shards are missing or damaged.
     """
-    folder = Path(folder)
+    folder = Path(out)
     target = folder / "best.keras"
     if target.exists() and not overwrite:
-        raise TrainingError(f"{folder} holds a network. Give --overwrite or another --out.")
+        raise TrainingError(f"{folder} holds a network. Give `overwrite` or another `out`.")
     infos = read_infos(settings.data)
     bare = load_network(settings.network)
-    if bare.kind != "rim" or bare.signal_model != infos[0].signal_model.name:
+    if not isinstance(bare, RIM) or bare.model.name != infos[0].signal_model.name:
         raise TrainingError(
-            f"{settings.network} is a {bare.kind} for {bare.signal_model}; expected a rim for "
-            f"{infos[0].signal_model.name}, which the shards are of."
+            f"{settings.network} is a {bare.architecture} for {bare.model.name}; expected a rim "
+            f"for {infos[0].signal_model.name}, which the shards are of."
+        )
+    fitted_infos, judged_infos = split(settings.data)
+    if not judged_infos:
+        raise TrainingError(
+            f"{infos[0].path} is the only shard, but the head is fitted to some shards and judged "
+            "on others; make another one with relaxsim generate, or give more folders with `data`."
         )
     make_folder(folder)
     keras.utils.set_random_seed(settings.seed)
     network = bare.with_error_head()
     number = max(2, -(-settings.patches // PATCHES_AT_ONCE))
+    number_judged = -(-number // _BATCHES_PER_JUDGED)
     total = number + settings.iterations
-    parts = []
-    for part in collect(network, infos, settings, number):
-        parts.append(part)
-        yield Progress(len(parts), total, "errors")
-    held = _joined(parts[::_HELD_BACK])
-    fitted = _joined([part for i, part in enumerate(parts) if i % _HELD_BACK])
-    for i, _ in enumerate(fit(network.error_head, fitted, settings), 1):
+    fitted, judged = [], []
+    for part in collect(network, judged_infos, settings, number_judged):
+        judged.append(part)
+        yield Progress(len(judged), total, "errors")
+    for part in collect(network, fitted_infos, settings, number - number_judged):
+        fitted.append(part)
+        yield Progress(len(judged) + len(fitted), total, "errors")
+    for i, _ in enumerate(fit(network.error_head, _joined(fitted), settings), 1):
         yield Progress(number + i, total, "fit")
-    save(network, target, settings, coverage_of(network, held))
+    save(network, target, settings, coverage_of(network, _joined(judged)), judged_infos)
 
 
 def collect(
@@ -192,15 +214,14 @@ def collect(
 ) -> Iterator[Errors]:
     """Errors of the network on `number` batches of patches."""
     rng = np.random.default_rng([settings.seed, 1])
-    look = _looking(network)
+    errors_of = _compiled_errors(network)
     size = min(PATCHES_AT_ONCE, max(info.num_patches for info in infos))
     for iteration in range(number):
         batch = load_batch(infos, size, settings.seed, iteration)
         check_finite(batch, infos)
-        told = batch.S, batch.tau, batch.sigma, batch.rician
-        seen = [np.asarray(x) for x in look(*told, batch.kappa)]
+        found = [np.asarray(x) for x in errors_of(*_network_inputs(batch), batch.kappa)]
         rows = _some(batch.weight > 0, settings.voxels, rng)
-        inputs, log_bound, log_error = (x.reshape(-1, x.shape[-1])[rows] for x in seen)
+        inputs, log_bound, log_error = (x.reshape(-1, x.shape[-1])[rows] for x in found)
         group = groups(np.asarray(batch.labels), batch.sigma).reshape(-1)[rows]
         yield Errors(inputs.astype(np.float16), log_bound, log_error, group)
 
@@ -208,9 +229,9 @@ def collect(
 def fit(head: ErrorHead, errors: Errors, settings: Settings) -> Iterator[float]:
     """Fit an error head in place, yielding the loss of each iteration.
 
-    The levels that the loss asks of a group move until the group's intervals hold the shares that
-    they should, both intervals together; `head.log_factor` moves until the wider one does on
-    average over the groups of grey and white matter.
+    The levels that the loss asks for in a group move until the group's two intervals contain
+    `SHARES` of its errors; `head.log_factor` moves until the wider interval does so on average over
+    the groups of grey and white matter.
 
     Raises
     ------
@@ -218,9 +239,9 @@ def fit(head: ErrorHead, errors: Errors, settings: Settings) -> Iterator[float]:
         If a loss is not finite.
     """
     schedule = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate, settings.iterations, alpha=0.01
+        settings.learning_rate, settings.iterations, alpha=_LAST_SHARE
     )
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=_CLIP_NORM)
     optimizer.build(head.trainable_variables)
     shape = NUM_GROUPS, len(SHARES), head.num_parameters
     levels = tf.Variable(np.broadcast_to(SHARES[:, None], shape))
@@ -233,11 +254,11 @@ def fit(head: ErrorHead, errors: Errors, settings: Settings) -> Iterator[float]:
             value = interval_loss(excess, tf.gather(levels, group))
         gradients = tape.gradient(value, head.trainable_variables)
         optimizer.apply(gradients, head.trainable_variables)
-        lacking = _lacking(excess, group)
-        both = tf.reduce_sum(_WEIGHT * lacking, axis=1, keepdims=True)
-        levels.assign(tf.clip_by_value(levels + both * _PACE, *_LEVEL_LIMITS))
-        wide = tf.reduce_mean(lacking[:NUM_LEADING, 1], axis=0)
-        head.log_factor.assign_add(_FACTOR_PACE * wide)
+        deficit = _deficit(excess, group)
+        both = tf.reduce_sum(_WEIGHT * deficit, axis=1, keepdims=True)
+        levels.assign(tf.clip_by_value(levels + both * _LEVEL_STEP, *_LEVEL_LIMITS))
+        of_wider = tf.reduce_mean(deficit[:NUM_LEADING, 1], axis=0)
+        head.log_factor.assign_add(_FACTOR_STEP * of_wider)
         return value
 
     rng = np.random.default_rng([settings.seed, 2])
@@ -249,13 +270,13 @@ def fit(head: ErrorHead, errors: Errors, settings: Settings) -> Iterator[float]:
         loss = float(step(inputs, *drawn))
         if not np.isfinite(loss):
             raise TrainingError(
-                f"the loss is not finite at iteration {iteration}; lower --learning-rate."
+                f"the loss is not finite at iteration {iteration}; lower `learning_rate`."
             )
         yield loss
 
 
-def _lacking(excess: Any, group: Any) -> tf.Tensor:
-    """Shares that the intervals should hold less those that they do: (groups, 2, Q)."""
+def _deficit(excess: Any, group: Any) -> tf.Tensor:
+    """Shares that the intervals should contain less those that they do contain, (groups, 2, Q)."""
     inside = tf.math.unsorted_segment_mean(tf.cast(excess < 0, tf.float32), group, NUM_GROUPS)
     number = tf.math.unsorted_segment_sum(tf.ones_like(group), group, NUM_GROUPS)
     enough = (number >= _ENOUGH)[:, None, None]
@@ -273,56 +294,66 @@ def coverage_of(network: RIM, errors: Errors) -> dict[str, dict[str, float]]:
             level: round(100 * float((excess[:, q] <= width[q]).mean()), 2)
             for level, width in within.items()
         }
-        for q, parameter in enumerate(network.parameters)
+        for q, parameter in enumerate(network.model.parameters)
     }
 
 
 def save(
-    network: RIM, path: Path, settings: Settings, coverage: dict[str, dict[str, float]]
+    network: RIM,
+    path: Path,
+    settings: Settings,
+    coverage: dict[str, dict[str, float]],
+    judged: Sequence[ShardInfo],
 ) -> None:
-    """Write a network with its error head, and its card."""
-    temporary = path.with_name(f".{path.stem}.part.keras")
-    network.save(temporary)
-    temporary.replace(path)
+    """Write a network with its error head, and its card; `judged` are the shards of `coverage`."""
     described = asdict(settings)
     described["network"] = Path(settings.network).stem
     described["data"] = sorted(Path(folder).name for folder in settings.data)
-    card = read_card(find_model(settings.network))
+    card = dict(read_card(find_model(settings.network)))
     card["weights"] = network.count_params()
     card["error_head"] = {
         **described,
         "interval95": {
             parameter: round(float(factor), 3)
             for parameter, factor in zip(
-                network.parameters, network.error_head.factors, strict=True
+                network.model.parameters, network.error_head.factors, strict=True
             )
         },
+        "held_back_shards": [f"{info.path.parent.name}/{info.path.name}" for info in judged],
         "coverage_of_held_back_patches": coverage,
         "versions": {"relaxnet": __version__, "tensorflow": tf.__version__},
     }
-    text = json.dumps(card, indent=1) + "\n"
-    card_path(path).write_text(text, encoding="utf-8")
+    save_network(network, path, card)
 
 
-def _looking(network: RIM) -> Callable[..., Any]:
-    """Compiled: what the head sees of a batch's voxels, and the logarithm of their errors."""
+def _network_inputs(batch: Batch) -> tuple[Any, ...]:
+    """S, protocol, sigma, rician and known maps of a batch."""
+    S, _, sigma, _, protocol, rician, known = batch.for_steps()
+    return S, protocol, sigma, rician, known
+
+
+def _compiled_errors(network: RIM) -> Callable[..., Any]:
+    """Compiled: the head's inputs for a batch's voxels, and the logarithm of their errors."""
+    use_full_precision()
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def look(S: Any, tau: Any, sigma: Any, rician: Any, kappa: Any) -> tuple[Any, Any, Any]:
-        told = [S, tau, sigma, rician]
-        u, states = network.last(told)
-        seen = head_inputs(u, states, network.likelihood(told))
+    def errors_of(
+        S: Any, protocol: Any, sigma: Any, rician: Any, known: Any, kappa: Any
+    ) -> tuple[Any, Any, Any]:
+        inputs = [S, protocol, sigma, rician, None, known if known.shape[-1] else None]
+        u, states = network.last(inputs)
+        of_head = head_inputs(u, states, network.likelihood(inputs))
         # Linear in kappa, as intervals around kappa_hat are.
         kappa_hat = to_kappa(u, network.model, network.coordinates)
         slope = derivative(kappa_hat, network.model, network.coordinates)
         error = tf.abs((kappa - kappa_hat) / slope)
-        return *seen, tf.math.log(tf.maximum(error, _SMALLEST_ERROR))
+        return *of_head, tf.math.log(tf.maximum(error, _SMALLEST_ERROR))
 
-    return look
+    return errors_of
 
 
 def _some(counted: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Flat indices of at most `number` voxels of each patch (b, h, w), of those that count."""
+    """Flat indices of at most `number` voxels of each patch, of those that are `counted`."""
     rows = []
     size = int(np.prod(counted.shape[1:]))
     for i, patch in enumerate(counted.reshape(len(counted), -1)):

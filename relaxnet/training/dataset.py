@@ -1,8 +1,8 @@
 """Training batches: shards -> tf.data.
 
-Which patches batch k holds is a function of (seed, k), so that a resumed run sees the batches that
-the unbroken one would have seen. Whole shards are read, each once an epoch, and a few of them are
-held in memory and mixed; every batch comes from one shard, since a shard has one list of times.
+The patches of batch k are a function of (seed, k), so that a resumed run has the batches that the
+unbroken one would have had. Whole shards are read, each once an epoch, and a few of them are kept
+in memory and mixed; every batch comes from one shard, since a shard has one protocol.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import tensorflow as tf
 from relaxnet.series.scale import patch_scale
 from relaxsim.shards.layout import Shard, ShardError, ShardInfo, list_shards, read_info, read_shard
 
-#: Shards that are mixed, and held in memory.
+#: Shards that are mixed, and kept in memory.
 MIXED_SHARDS = 4
 #: Validation: about this many batches, and at most twice as many shards.
 VALIDATION_BATCHES = 16
-#: Share of patches that are told a wrong sigma, where that is asked.
-MISTOLD = 0.25
-#: A voxel counts in the loss if one tissue fills at least this share of it.
+#: Share of patches with a wrong sigma, where that is asked.
+WRONG_SIGMA_SHARE = 0.25
+#: Range of the random factor of a patch's scale, since a slice's scale is not that of its patches.
+SCALE_JITTER = (0.7, 1.4)
+#: A voxel has weight 1 in the loss if one tissue fills at least this share of it.
 LEAST_PURITY = 0.3
-#: A voxel with this share of one tissue holds it alone (shares are stored in half precision).
+#: From this share on, a voxel holds one tissue alone (shares are stored in half precision).
 PURE = 0.999
 
 
@@ -38,32 +40,57 @@ class Batch:
     ----------
     S : array, shape (b, P, P, N)
     kappa : array, shape (b, P, P, Q)
-        T in ms.
     sigma : array, shape (b,)
     weight : array, shape (b, P, P)
-        1 where a voxel counts, else 0.
-    tau : array, shape (N,)
-        ms.
+        1 where a voxel is part of the loss, else 0.
+    protocol : array, shape (N, D)
     shard : int
         Position of the shard in the list, for messages.
     rician : array, shape (b,)
         1 if noise is Rician, 0 if it is Gaussian.
     labels : array, shape (b, P, P), uint8
         Tissue of a voxel that holds one alone, else 0.
+    known : array, shape (b, P, P, K), optional
+        Known maps of the signal model.
     """
 
     S: np.ndarray
     kappa: np.ndarray
     sigma: np.ndarray
     weight: np.ndarray
-    tau: np.ndarray
+    protocol: np.ndarray
     shard: int
     rician: np.ndarray
     labels: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+    @property
+    def tau(self) -> np.ndarray:
+        """First column of the protocol, (N,): the times of a model that has times alone."""
+        return self.protocol[:, 0]
+
+    def for_steps(self) -> tuple[np.ndarray, ...]:
+        """S, kappa, sigma, weight, protocol, rician and known maps (K = 0 if there are none)."""
+        known = self.known
+        if known is None:
+            known = np.zeros((*self.weight.shape, 0), np.float32)
+        return self.S, self.kappa, self.sigma, self.weight, self.protocol, self.rician, known
+
+
+def protocol_of(info: ShardInfo) -> np.ndarray:
+    """Protocol of a shard, (N, D)."""
+    table = getattr(info, "protocol_table", None)  # shards of models with times alone have tau
+    return np.asarray(info.signal_model.table(info.tau if table is None else table))
+
+
+def _known_maps(shard: Shard, rows: np.ndarray) -> np.ndarray | None:
+    """Known maps of some patches of a shard, (b, P, P, K), or None."""
+    known = getattr(shard, "known", None)
+    return None if known is None else known[rows].astype(np.float32)
 
 
 def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
-    """What the shards of some folders say of themselves.
+    """Descriptions of the shards of some folders.
 
     Raises
     ------
@@ -105,10 +132,9 @@ def load_batch(
 
     It has `batch_size` of the smallest patches, or as many voxels of larger ones (`batch_sizes`).
     Each patch is divided by its scale (`relaxnet.series.scale`). With `jitter` this scale is
-    changed by a random factor from 0.7 to 1.4, since a slice's scale is not that of its patches,
-    and the batch is mirrored and transposed at random: a brain has no orientation in a series. A
-    quarter of the patches are told a sigma that is wrong by a factor of up to `sigma_error` either
-    way.
+    changed by a random factor (`SCALE_JITTER`), and the batch is mirrored and transposed at random:
+    a brain has no orientation in a series. The sigma of a quarter of the patches is wrong by a
+    factor of up to `sigma_error` in either direction.
 
     Raises
     ------
@@ -126,7 +152,7 @@ def load_batch(
     batch = _normalised(shard, rows, int(which), rng if jitter else None)
     if sigma_error == 1.0:
         return batch
-    wrong = sigma_error ** (rng.uniform(-1, 1, size) * (rng.random(size) < MISTOLD))
+    wrong = sigma_error ** (rng.uniform(-1, 1, size) * (rng.random(size) < WRONG_SIGMA_SHARE))
     return replace(batch, sigma=(batch.sigma * wrong).astype(np.float32))
 
 
@@ -154,7 +180,7 @@ def _no_batch(where: str, infos: Sequence[ShardInfo], sizes: Sequence[int]) -> s
     largest = max(info.num_patches for info in infos)
     return (
         f"{where} holds a batch of {min(sizes)} patches (the largest has {largest}). "
-        "Lower --batch-size."
+        "Lower `batch_size`."
     )
 
 
@@ -182,14 +208,15 @@ def batches(
     jitter: bool = True,
     sigma_error: float = 1.0,
 ) -> Iterator[tuple[tf.Tensor, ...]]:
-    """Batches `start` to `stop` - 1 as tuples (S, kappa, sigma, weight, tau, rician, shard).
+    """Batches `start` to `stop` - 1: the tuples of `Batch.for_steps` and the shard's position.
 
     Raises
     ------
     ShardError
         If a shard cannot be read.
     """
-    Q = infos[0].signal_model.num_parameters
+    model = infos[0].signal_model
+    Q, D, K = model.num_parameters, len(model.columns), len(model.known_maps)
     P = infos[0].patch_size if len({info.patch_size for info in infos}) == 1 else None
     b = None if P is None else batch_size
     failures: list[ShardError] = []
@@ -200,20 +227,21 @@ def batches(
         except ShardError as error:
             failures.append(error)  # TensorFlow hands on its own error with a traceback in it
             raise
-        return (
-            batch.S,
-            batch.kappa,
-            batch.sigma,
-            batch.weight,
-            batch.tau,
-            batch.rician,
-            np.array(batch.shard, np.int64),
-        )
+        return *batch.for_steps(), np.array(batch.shard, np.int64)
 
     def shaped(iteration: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        kinds = [tf.float32] * 6 + [tf.int64]
+        kinds = [tf.float32] * 7 + [tf.int64]
         out = tf.numpy_function(load, [iteration], kinds)
-        shapes = [(b, P, P, None), (b, P, P, Q), (b,), (b, P, P), (None,), (b,), ()]
+        shapes = [
+            (b, P, P, None),
+            (b, P, P, Q),
+            (b,),
+            (b, P, P),
+            (None, D),
+            (b,),
+            (b, P, P, K),
+            (),
+        ]
         return tuple(tf.ensure_shape(x, s) for x, s in zip(out, shapes, strict=True))
 
     try:
@@ -225,7 +253,7 @@ def batches(
 
 
 def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batch]:
-    """The batches that a network is judged on: the same number from every shard, always the same.
+    """Batches to validate on: the same number from every shard, always the same.
 
     They are `VALIDATION_BATCHES` in all, but at least one a shard; of more than twice that many
     shards evenly spaced ones serve. Nothing is jittered. A batch is as large as in training
@@ -270,19 +298,23 @@ def _normalised(
     present = (shard.labels[rows] > 0) & (shard.purity[rows] >= LEAST_PURITY)
     scale = patch_scale(S, shard.labels[rows] > 0).astype(np.float32)
     if rng is not None:
-        scale *= np.exp(rng.uniform(np.log(0.7), np.log(1.4), len(scale))).astype(np.float32)
+        low, high = np.log(SCALE_JITTER)
+        factors = np.exp(rng.uniform(low, high, len(scale)))
+        scale *= factors.astype(np.float32)
     S /= scale[:, None, None, None]
     kappa[..., 0] /= scale[:, None, None]
     turn = _turning(rng)
+    known = _known_maps(shard, rows)
     return Batch(
         turn(S),
         turn(kappa),
         shard.sigma[rows] / scale,
         turn(present.astype(np.float32)),
-        shard.info.tau.astype(np.float32),
+        protocol_of(shard.info).astype(np.float32),
         which,
         np.full(len(rows), shard.info.rician, np.float32),
         turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),
+        None if known is None else turn(known),
     )
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from relaxnet.training.loop import Progress
+from relaxnet.training.settings import EVENTS, Progress
+from relaxsim.core.files import write_whole
 
 COLUMNS = ("iteration", "loss", "validation_loss", "learning_rate", "seconds")
 CURVES = ("loss", "validation_loss", "learning_rate")
-#: Names of the event files, of which a resumed run writes a new one.
-EVENTS = "events.out.tfevents.*"
 
 
 class History:
     """Rows of a run's iterations.
 
     Rows up to the iteration that a run resumes from are kept, later ones replaced. The event file
-    holds the rows of the CSV file; TensorBoard itself is not needed to write it.
+    holds the rows of the CSV file. It is written by `tf.summary.write`, since `tf.summary.scalar`
+    needs the package tensorboard.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ class History:
                 self.rows = [r for r in csv.DictReader(file) if int(r["iteration"]) <= start]
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self._writer: Any = None
-        self._drawn = 0
+        self._num_written = 0
 
     def add(self, progress: Progress) -> None:
         """Add a row."""
@@ -57,15 +56,13 @@ class History:
 
     def write(self) -> None:
         """Write the CSV file, and the rows that are new to the event file."""
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("w", newline="") as file:
+        with write_whole(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        temporary.replace(self.path)
-        self._draw()
+        self._write_events()
 
-    def _draw(self) -> None:
+    def _write_events(self) -> None:
         if self._writer is None:
             for old in self.folder.glob(EVENTS):
                 old.unlink()
@@ -73,11 +70,11 @@ class History:
         proto = tf.compat.v1.SummaryMetadata
         scalar = proto(plugin_data=proto.PluginData(plugin_name="scalars"))
         with self._writer.as_default():
-            for row in self.rows[self._drawn :]:
+            for row in self.rows[self._num_written :]:
                 for name in CURVES:
                     if row[name] != "":
                         step = int(row["iteration"])
                         value = tf.constant(float(row[name]), tf.float32)
                         tf.summary.write(name, value, step, metadata=scalar)
-        self._drawn = len(self.rows)
+        self._num_written = len(self.rows)
         self._writer.flush()

@@ -10,84 +10,77 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from relaxnet.networks.registry import card_path, with_policy
-from relaxnet.training.history import EVENTS
+from relaxnet.networks.network import TrainableNetwork
+from relaxnet.networks.registry import card_path, next_card_path
+from relaxnet.networks.saving import save_network
+from relaxnet.networks.training_domain import columns_on_card
+from relaxnet.training.dataset import protocol_of
+from relaxnet.training.settings import EVENTS, Settings, TrainingError
+from relaxsim.core.files import read_json, write_json, write_whole
 from relaxsim.core.folders import check_writable
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
-if TYPE_CHECKING:
-    from relaxnet.training.loop import Settings
-
-
+#: Networks of a run.
+NETWORKS = ("best.keras", "last.keras")
 #: Files of a run, as patterns; `clear_folder` deletes them, `check_folder` looks for them.
 FILES = (
     "settings.json",
     "checkpoint.npz",
-    "best.keras",
-    "best.json",
-    "last.keras",
-    "last.json",
+    *NETWORKS,
+    *(card_path(Path(name)).name for name in NETWORKS),
+    *(next_card_path(Path(name)).name for name in NETWORKS),
     "history.csv",
     EVENTS,
 )
-
-
-#: What reading half a checkpoint raises.
+#: What reading a damaged checkpoint raises.
 _DAMAGE = (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile)
 
 
-class TrainingError(ValueError):
-    """Training cannot start or go on; one line."""
-
-
-def save_network(
-    network: keras.Model,
+def save_trained(
+    network: TrainableNetwork,
     path: Path,
     settings: Settings,
     infos: Sequence[ShardInfo],
     iteration: int,
     validation_loss: float,
 ) -> None:
-    """Write a network and its card, a JSON file beside it."""
-    temporary = path.with_name(f".{path.stem}.part.keras")
-    with_policy(network, "float32").save(temporary)
-    temporary.replace(path)
-    write_json(card_path(path), card(network, settings, infos, iteration, validation_loss))
+    """Write a network with its card."""
+    save_network(network, path, card(network, settings, infos, iteration, validation_loss))
 
 
 def card(
-    network: keras.Model,
+    network: TrainableNetwork,
     settings: Settings,
     infos: Sequence[ShardInfo],
     iteration: int,
     validation_loss: float,
 ) -> dict[str, Any]:
-    """How a network was made."""
+    """How a network was made, for the JSON file beside it."""
     left_out = ("protocols", "tissues", "anatomies")
     data = {
         _folder_name(info, infos): {k: v for k, v in info.settings.items() if k not in left_out}
         for info in infos
     }
     names = sorted({info.protocol for info in infos})
-    tau = np.concatenate([info.tau for info in infos])
-    images = [len(info.tau) for info in infos]
+    tables = [protocol_of(info) for info in infos]
+    images = [len(table) for table in tables]
     anatomies = sorted({str(a[0]) for info in infos for a in info.settings.get("anatomies", [])})
     return {
-        "kind": network.kind,
-        "signal_model": network.signal_model,
-        "parameters": list(network.parameters),
+        "kind": network.architecture,
+        "signal_model": network.model.name,
+        "parameters": list(network.model.parameters),
         "weights": network.count_params(),
         "protocols": names,
         "envelope": {
             "num_images": [min(images), max(images)],
-            "tau_ms": [float(tau.min()), float(tau.max())],
+            **columns_on_card(tables, network.model),
             "sigma": [
                 min(info.settings["sigma_range"][0] for info in infos),
                 max(info.settings["sigma_range"][1] for info in infos),
@@ -96,7 +89,7 @@ def card(
         "anatomies": anatomies,
         "tissues": sorted({info.settings["tissues"][0] for info in infos}),
         "data": data,
-        "training": {**asdict(settings), **_size(network)},
+        "training": {**asdict(settings), **network.size()},
         "iterations_done": iteration,
         "best_validation_loss": None if np.isinf(validation_loss) else validation_loss,
         "versions": {
@@ -109,20 +102,14 @@ def card(
 
 def _folder_name(info: ShardInfo, infos: Sequence[ShardInfo]) -> str:
     """Name of a shard's folder; its path where another folder has that name."""
-    own = info.path.parent
-    twins = {other.path.parent for other in infos if other.path.parent.name == own.name}
-    return str(own) if len(twins) > 1 else own.name
-
-
-def _size(network: keras.Model) -> dict[str, int]:
-    """The network's own, which a network to start from brings with it."""
-    names = ("features", "num_steps")
-    return {name: getattr(network, name) for name in names if hasattr(network, name)}
+    folder = info.path.parent
+    namesakes = {other.path.parent for other in infos if other.path.parent.name == folder.name}
+    return str(folder) if len(namesakes) > 1 else folder.name
 
 
 def save_checkpoint(
     path: Path,
-    network: keras.Model,
+    network: TrainableNetwork,
     optimizer: keras.optimizers.Optimizer,
     iteration: int,
     best: float,
@@ -130,14 +117,13 @@ def save_checkpoint(
     """Write all that a resumed run needs in one file."""
     arrays = {f"weight_{i}": np.asarray(v) for i, v in enumerate(network.variables)}
     arrays |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
-    temporary = path.with_name(f".{path.name}.part.npz")
     arrays |= {"iteration": np.array(iteration), "best": np.array(best)}
-    np.savez(temporary, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    with write_whole(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def load_checkpoint(
-    path: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer
+    path: Path, network: TrainableNetwork, optimizer: keras.optimizers.Optimizer
 ) -> tuple[int, float]:
     """Restore weights and optimizer; returns the iteration and the best validation loss.
 
@@ -148,7 +134,7 @@ def load_checkpoint(
     """
     if not path.is_file():
         raise TrainingError(
-            f"{path}: no such file; there is nothing to resume. Leave --resume out."
+            f"{path}: no such file; there is nothing to resume. Leave `resume` out."
         )
     try:
         with path.open("rb") as stream, np.load(stream) as stored:
@@ -180,24 +166,24 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
     """
     path = folder / "settings.json"
     if path.is_file() and resume:
-        unnamed = asdict(type(settings)(()))  # of versions that lacked a setting
-        stored = {**unnamed, **json.loads(path.read_text(encoding="utf-8"))}
+        defaults = asdict(Settings(()))  # of settings that older versions did not have
+        stored = {**defaults, **read_json(path)}
         mine = json.loads(json.dumps(asdict(settings)))
         free = {"iterations"} if settings.recipe == "paper" else set()
         different = [k for k in mine if stored.get(k) != mine[k] and k not in free]
         if different:
             raise TrainingError(
                 f"{folder} was trained with other settings ({', '.join(different)}): "
-                "resume with the same ones, or give another --out."
+                "resume with the same ones, or give another `out`."
             )
     elif not (resume or overwrite) and (found := _files(folder)):
         raise TrainingError(
-            f"{folder} holds a run ({found[0].name}). Give --resume, --overwrite or another --out."
+            f"{folder} holds a run ({found[0].name}). Give `resume`, `overwrite` or another `out`."
         )
     lost = {path.resolve() for path in _files(folder)}
     if not resume and settings.init and Path(settings.init).resolve() in lost:
         raise TrainingError(
-            f"--init {settings.init} would be deleted with its run. Give another --out."
+            f"`init` {settings.init} would be deleted with its run. Give another `out`."
         )
 
 
@@ -226,10 +212,3 @@ def make_folder(folder: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return [file for name in FILES for file in sorted(folder.glob(name))]
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file by way of a temporary name."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)

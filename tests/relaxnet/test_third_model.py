@@ -7,7 +7,8 @@ from toy_models import add_toys, remove_toys
 
 from relaxnet.networks.registry import load_network
 from relaxnet.prediction.arrays import predict
-from relaxnet.training.loop import Settings, run
+from relaxnet.training.loop import run
+from relaxnet.training.settings import Settings
 from relaxsim.models.registry import signal_model
 
 TAU = np.array([100.0, 300.0, 700.0, 1500.0, 4000.0])

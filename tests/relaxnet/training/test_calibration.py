@@ -21,9 +21,9 @@ from relaxnet.training.calibration import (
     interval_loss,
     run,
 )
-from relaxnet.training.loop import Settings as TrainingSettings
 from relaxnet.training.loop import initial_network
-from relaxnet.training.run_folder import TrainingError
+from relaxnet.training.settings import Settings as TrainingSettings
+from relaxnet.training.settings import TrainingError
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.shards.layout import list_shards, read_info
 

@@ -28,19 +28,15 @@ from relaxnet.training.dataset import (
     schedule,
     validation_batches,
 )
-from relaxnet.training.loop import (
+from relaxnet.training.loop import learning_rate_of, make_optimizer, make_steps, run
+from relaxnet.training.loss import (
     LEAST_ERROR,
-    Settings,
-    TrainingError,
-    learning_rate_of,
-    make_optimizer,
-    make_steps,
     patch_loss,
-    run,
     squared_loss,
     tissue_bias,
     tissues_of,
 )
+from relaxnet.training.settings import Settings, TrainingError
 from relaxnet.training.split import held_back
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
 from relaxsim.shards.layout import DATASETS, ShardError, read_shard, shard_path, write_shard
@@ -145,7 +141,7 @@ def test_the_mean_error_of_a_tissue_counts_beside_its_voxels():
 
 
 def test_the_papers_loss_takes_no_bias_weight():
-    with pytest.raises(ValueError, match="not for --recipe paper"):
+    with pytest.raises(ValueError, match="not for `recipe` paper"):
         Settings(("",), recipe="paper", bias_weight=1.0)
 
 
@@ -374,7 +370,7 @@ def test_a_run_does_not_replace_the_network_that_it_starts_from(shards, tmp_path
     folder = tmp_path / "run"
     list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
     settings = Settings((str(shards),), iterations=2, init=str(folder / "best.keras"), **SMALL)
-    with pytest.raises(TrainingError, match=r"would be deleted with its run\. Give another --out"):
+    with pytest.raises(TrainingError, match=r"would be deleted with its run\. Give another `out`"):
         list(run(settings, folder, overwrite=True))
     assert [p.iteration for p in run(settings, tmp_path / "other")] == [1, 2]
 
@@ -445,7 +441,7 @@ def test_too_large_a_batch_is_refused(shards):
 
 def test_shards_that_do_not_suit_leave_nothing(shards, tmp_path):
     small = {**SMALL, "batch_size": 999}
-    with pytest.raises(ShardError, match="Lower --batch-size"):
+    with pytest.raises(ShardError, match="Lower `batch_size`"):
         list(run(Settings((str(shards),), **small), tmp_path / "run"))
     several = Settings((str(shards),), model="resnet", **SMALL)
     with pytest.raises(TrainingError, match="the shards have 5, 6 images"):
@@ -465,7 +461,7 @@ def test_validation_shards_with_the_patches_of_training_are_refused(tmp_path):
     folder = make_shards(tmp_path / "shards")
     again = make_shards(tmp_path / "again", num_shards=3)
     settings = Settings((str(folder),), validation=(str(again),), iterations=1, **SMALL)
-    with pytest.raises(TrainingError, match=r"which would be trained on; .* another --seed"):
+    with pytest.raises(TrainingError, match=r"which would be trained on; .* another `seed`"):
         list(run(settings, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -519,7 +515,7 @@ def _positions(infos):
 
 def test_folders_of_equal_draws_leave_something_to_train_on(tmp_path):
     data = tuple(str(make_shards(tmp_path / name, num_shards=1)) for name in "ab")
-    with pytest.raises(TrainingError, match="make the folders with a --seed each"):
+    with pytest.raises(TrainingError, match="make the folders with a `seed` each"):
         list(run(Settings(data, iterations=1, **SMALL), tmp_path / "run"))
 
 
@@ -566,7 +562,8 @@ def test_interrupted_before_the_first_step_says_that_nothing_is_saved(tmp_path, 
 
 RUN = """
     import sys
-    from relaxnet.training.loop import Settings, run
+    from relaxnet.training.loop import run
+    from relaxnet.training.settings import Settings
     settings = Settings((sys.argv[1],), iterations=24, batch_size=4, features=8, num_steps=2,
                         deterministic=True)
     import relaxnet.training.loop as t
