@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet import __version__
 from relaxnet.networks.network import Network, TrainableNetwork
 from relaxnet.networks.precision import use_full_precision
 from relaxnet.networks.registry import (
@@ -28,6 +27,7 @@ from relaxnet.networks.registry import (
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE
 from relaxsim.core.files import read_json, write_json
+from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 
 FORMATS = ("saved_model", "onnx")

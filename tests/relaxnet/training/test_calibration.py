@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from relaxnet.cli.group import main
 from relaxnet.networks.registry import load_network, read_card
 from relaxnet.networks.resnet import ResNet
 from relaxnet.networks.rim import RIM
+from relaxnet.training import calibration
 from relaxnet.training.calibration import (
     NUM_GROUPS,
     SNR_EDGES,
@@ -139,6 +141,59 @@ def test_same_seed_gives_the_same_head(shards, tmp_path):
     a, b = (load_network(tmp_path / name / "best.keras").get_weights() for name in ("a", "b"))
     for one, other in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_head_is_judged_on_shards_that_it_is_not_fitted_to(tmp_path, monkeypatch):
+    folder = make_shards(tmp_path / "shards", num_shards=3)
+    small_rim().save(tmp_path / "net.keras")
+    collected, fitted = {}, []
+
+    def collect(network, infos, *arguments):
+        for errors in calibration.collect_errors(network, infos, *arguments):
+            collected[id(errors.inputs)] = {info.path.name for info in infos}
+            yield errors
+
+    monkeypatch.setattr(calibration, "collect_errors", calibration.collect, raising=False)
+    monkeypatch.setattr(calibration, "collect", collect)
+    joined = calibration._joined
+
+    def recorded(parts):
+        fitted.append(set.union(*(collected[id(part.inputs)] for part in parts)))
+        return joined(parts)
+
+    monkeypatch.setattr(calibration, "_joined", recorded)
+    settings = Settings(str(tmp_path / "net.keras"), (str(folder),), patches=240, iterations=2)
+    steps = list(run(settings, tmp_path / "out"))
+    assert [step.doing for step in steps] == ["errors"] * 10 + ["fit"] * 2
+    assert fitted == [{"shard-00000.h5", "shard-00001.h5"}, {"shard-00002.h5"}]
+    card = read_card(tmp_path / "out" / "best.keras")
+    assert card["error_head"]["held_back_shards"] == ["shards/shard-00002.h5"]
+
+
+def test_a_single_shard_is_refused(tmp_path):
+    folder = make_shards(tmp_path / "shards", num_shards=1)
+    small_rim().save(tmp_path / "net.keras")
+    with pytest.raises(TrainingError, match=r"shard-00000\.h5 is the only shard"):
+        next(run(Settings(str(tmp_path / "net.keras"), (str(folder),)), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_calibration_leaves_the_old_pair(shards, tmp_path, monkeypatch):
+    small_rim().save(tmp_path / "net.keras")
+    settings = Settings(str(tmp_path / "net.keras"), (str(shards),), patches=8, iterations=1)
+    list(run(settings, tmp_path / "out"))
+    path = tmp_path / "out" / "best.keras"
+    old, old_card = path.read_bytes(), read_card(path)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("relaxnet.networks.saving.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(replace(settings, seed=1), tmp_path / "out", overwrite=True))
+    assert path.read_bytes() == old
+    assert read_card(path) == old_card
+    assert old_card["error_head"]["seed"] == 0
 
 
 def test_wrong_networks_are_refused(shards, tmp_path):
