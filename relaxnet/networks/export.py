@@ -24,9 +24,10 @@ from relaxnet.networks.registry import (
     load_network,
     network_file,
 )
+from relaxnet.networks.saving import write_json
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE
-from relaxsim.core.files import read_json, write_json
+from relaxsim.core.files import read_json
 from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 
@@ -100,7 +101,7 @@ def export_network(
         else:
             _write_saved_model(network, function, made)
             recipe_path = made / "relaxnet.json"
-        write_json(recipe_path, description, sort_keys=False)
+        write_json(recipe_path, description)
         if out.is_dir():
             shutil.rmtree(out)
         if format == "onnx":

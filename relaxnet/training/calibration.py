@@ -27,7 +27,7 @@ from relaxnet.training.run_folder import make_folder
 from relaxnet.training.settings import TrainingError
 from relaxnet.training.split import split
 from relaxsim.core.labels import CSF, GREY, WHITE
-from relaxsim.core.snr import snr_of
+from relaxsim.core.snr import SIGNAL
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
@@ -138,7 +138,7 @@ def groups(labels: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     tissue = np.full(labels.shape, len(TISSUES), np.int32)
     for i, label in enumerate(TISSUES):
         tissue[labels == label] = i
-    level = np.digitize(snr_of(sigma), SNR_EDGES).astype(np.int32)
+    level = np.digitize(SIGNAL / sigma, SNR_EDGES).astype(np.int32)
     return tissue * (len(SNR_EDGES) + 1) + level[:, None, None]
 
 

@@ -18,11 +18,11 @@ import tensorflow as tf
 
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.registry import card_path, next_card_path
-from relaxnet.networks.saving import save_network
+from relaxnet.networks.saving import save_network, write_json
 from relaxnet.networks.training_domain import columns_on_card
 from relaxnet.training.dataset import protocol_of
 from relaxnet.training.settings import EVENTS, Settings, TrainingError
-from relaxsim.core.files import read_json, write_json, write_whole
+from relaxsim.core.files import read_json, write_whole
 from relaxsim.core.folders import check_writable
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
@@ -192,7 +192,7 @@ def clear_folder(folder: Path, settings: Settings, resume: bool) -> None:
     make_folder(folder)
     for old in [] if resume else _files(folder):
         old.unlink()
-    write_json(folder / "settings.json", asdict(settings))
+    write_json(folder / "settings.json", asdict(settings), sort_keys=True)
 
 
 def make_folder(folder: Path) -> None:

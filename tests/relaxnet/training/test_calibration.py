@@ -146,26 +146,24 @@ def test_same_seed_gives_the_same_head(shards, tmp_path):
 def test_the_head_is_judged_on_shards_that_it_is_not_fitted_to(tmp_path, monkeypatch):
     folder = make_shards(tmp_path / "shards", num_shards=3)
     small_rim().save(tmp_path / "net.keras")
-    collected, fitted = {}, []
+    shards_of, used = {}, []
+    original_collect, original_joined = calibration.collect, calibration._joined
 
     def collect(network, infos, *arguments):
-        for errors in calibration.collect_errors(network, infos, *arguments):
-            collected[id(errors.inputs)] = {info.path.name for info in infos}
+        for errors in original_collect(network, infos, *arguments):
+            shards_of[id(errors)] = {info.path.name for info in infos}
             yield errors
 
-    monkeypatch.setattr(calibration, "collect_errors", calibration.collect, raising=False)
+    def joined(parts):
+        used.append(set.union(*(shards_of[id(part)] for part in parts)))
+        return original_joined(parts)
+
     monkeypatch.setattr(calibration, "collect", collect)
-    joined = calibration._joined
-
-    def recorded(parts):
-        fitted.append(set.union(*(collected[id(part.inputs)] for part in parts)))
-        return joined(parts)
-
-    monkeypatch.setattr(calibration, "_joined", recorded)
+    monkeypatch.setattr(calibration, "_joined", joined)
     settings = Settings(str(tmp_path / "net.keras"), (str(folder),), patches=240, iterations=2)
     steps = list(run(settings, tmp_path / "out"))
     assert [step.doing for step in steps] == ["errors"] * 10 + ["fit"] * 2
-    assert fitted == [{"shard-00000.h5", "shard-00001.h5"}, {"shard-00002.h5"}]
+    assert used == [{"shard-00000.h5", "shard-00001.h5"}, {"shard-00002.h5"}]
     card = read_card(tmp_path / "out" / "best.keras")
     assert card["error_head"]["held_back_shards"] == ["shards/shard-00002.h5"]
 
