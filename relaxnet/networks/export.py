@@ -24,10 +24,9 @@ from relaxnet.networks.registry import (
     load_network,
     network_file,
 )
-from relaxnet.networks.saving import write_json
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE
-from relaxsim.core.files import read_json
+from relaxsim.core.files import read_json, write_json
 from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 

@@ -1,15 +1,14 @@
-"""Writing a network and its card, which appear together, and the JSON files beside networks."""
+"""Writing a network and its card, which appear together."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.registry import card_path, checksum, next_card_path, with_policy
-from relaxsim.core.files import write_whole
+from relaxsim.core.files import write_json, write_whole
 
 
 def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any]) -> None:
@@ -39,10 +38,3 @@ def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any])
         stated = {**card, "network_sha256": checksum(temporary)}
         write_json(following, stated)
     following.replace(card_path(path))
-
-
-def write_json(path: Path, content: Mapping[str, Any], sort_keys: bool = False) -> None:
-    """Write a JSON file, whole."""
-    with write_whole(path) as temporary:
-        text = json.dumps(content, indent=1, sort_keys=sort_keys) + "\n"
-        temporary.write_text(text, encoding="utf-8")

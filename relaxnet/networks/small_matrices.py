@@ -41,6 +41,6 @@ def solve(C: list[list[Any]], g: list[Any]) -> list[Any]:
 
 
 def asinh(x: tf.Tensor) -> tf.Tensor:
-    """The inverse hyperbolic sine; TensorFlow's own is one scalar call an element."""
+    """The inverse hyperbolic sine; that of TensorFlow takes one value at a time."""
     size = tf.minimum(tf.abs(x), 1e18)
     return tf.sign(x) * tf.math.log(size + tf.sqrt(size * size + 1.0))

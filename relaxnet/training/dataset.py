@@ -77,18 +77,6 @@ class Batch:
         return self.S, self.kappa, self.sigma, self.weight, self.protocol, self.rician, known
 
 
-def protocol_of(info: ShardInfo) -> np.ndarray:
-    """Protocol of a shard, (N, D)."""
-    table = getattr(info, "protocol_table", None)  # shards of models with times alone have tau
-    return np.asarray(info.signal_model.table(info.tau if table is None else table))
-
-
-def _known_maps(shard: Shard, rows: np.ndarray) -> np.ndarray | None:
-    """Known maps of some patches of a shard, (b, P, P, K), or None."""
-    known = getattr(shard, "known", None)
-    return None if known is None else known[rows].astype(np.float32)
-
-
 def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
     """Descriptions of the shards of some folders.
 
@@ -304,17 +292,16 @@ def _normalised(
     S /= scale[:, None, None, None]
     kappa[..., 0] /= scale[:, None, None]
     turn = _turning(rng)
-    known = _known_maps(shard, rows)
     return Batch(
         turn(S),
         turn(kappa),
         shard.sigma[rows] / scale,
         turn(present.astype(np.float32)),
-        protocol_of(shard.info).astype(np.float32),
+        shard.info.protocol_table.astype(np.float32),
         which,
         np.full(len(rows), shard.info.rician, np.float32),
         turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),
-        None if known is None else turn(known),
+        None if shard.known is None else turn(shard.known[rows]),
     )
 
 

@@ -23,7 +23,6 @@ from relaxnet.training.dataset import (
     Batch,
     batches,
     check_batches,
-    protocol_of,
     validation_batches,
 )
 from relaxnet.training.history import History
@@ -250,7 +249,7 @@ def initial_network(settings: Settings, info: ShardInfo) -> TrainableNetwork:
     TrainingError
         If that one is of another signal model, architecture or number of images.
     """
-    model, num_images = info.signal_model, len(protocol_of(info))
+    model, num_images = info.signal_model, len(info.protocol_table)
     if not settings.init:
         network = build_network(
             settings.model,
@@ -276,7 +275,7 @@ def initial_network(settings: Settings, info: ShardInfo) -> TrainableNetwork:
 
 def _check_images(network: TrainableNetwork, infos: Sequence[ShardInfo]) -> None:
     """Refuse shards of several numbers of images for a network whose first layer has one."""
-    numbers = sorted({len(protocol_of(info)) for info in infos})
+    numbers = sorted({len(info.protocol_table) for info in infos})
     if network.num_images is not None and len(numbers) > 1:
         raise TrainingError(
             f"the shards have {', '.join(map(str, numbers))} images; a {network.architecture} "

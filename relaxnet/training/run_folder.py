@@ -18,11 +18,10 @@ import tensorflow as tf
 
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.registry import card_path, next_card_path
-from relaxnet.networks.saving import save_network, write_json
+from relaxnet.networks.saving import save_network
 from relaxnet.networks.training_domain import columns_on_card
-from relaxnet.training.dataset import protocol_of
 from relaxnet.training.settings import EVENTS, Settings, TrainingError
-from relaxsim.core.files import read_json, write_whole
+from relaxsim.core.files import read_json, write_json, write_whole
 from relaxsim.core.folders import check_writable
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
@@ -69,7 +68,7 @@ def card(
         for info in infos
     }
     names = sorted({info.protocol for info in infos})
-    tables = [protocol_of(info) for info in infos]
+    tables = [info.protocol_table for info in infos]
     images = [len(table) for table in tables]
     anatomies = sorted({str(a[0]) for info in infos for a in info.settings.get("anatomies", [])})
     return {

@@ -76,3 +76,16 @@ def read_json(path: str | Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no JSON file ({reason}).") from None
+
+
+def write_json(path: str | Path, content: Any, sort_keys: bool = False) -> None:
+    """Write a JSON file, whole (`write_whole`).
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with write_whole(path) as temporary:
+        text = json.dumps(content, indent=1, sort_keys=sort_keys) + "\n"
+        temporary.write_text(text, encoding="utf-8")

@@ -16,14 +16,11 @@ from relaxnet.training.loop import run
 from relaxnet.training.settings import Settings
 from relaxsim.models.protocols import given_protocol
 from relaxsim.models.registry import signal_model
-from relaxsim.shards.layout import ShardInfo
 
 TAU = np.array([100.0, 300.0, 700.0, 1500.0, 4000.0])
 #: Rows of flip angle (degrees) and repetition time (ms).
 TABLE = np.array([[30.0, 200.0], [60.0, 200.0], [60.0, 600.0], [60.0, 1500.0], [40.0, 3000.0]])
 SMALL = {"iterations": 4, "batch_size": 4, "features": 6, "num_steps": 2}
-#: Shards hold tables and known maps.
-HAS_TABLES = "protocol_table" in ShardInfo.__dataclass_fields__
 
 
 @pytest.fixture(autouse=True)
@@ -67,18 +64,16 @@ def test_card_of_a_model_with_one_list_of_times(tmp_path):
     )
 
 
-@pytest.mark.skipif(not HAS_TABLES, reason="shards of this version hold lists of times alone")
 @pytest.mark.parametrize("architecture", ["rim", "resnet"])
 def test_two_columns_and_a_known_map(tmp_path, architecture):
     model = signal_model("spoiled_echo")
-    protocol = TABLE if architecture == "rim" else TABLE[[0, 1, 2, 3, 4]]
     if architecture == "resnet":  # it takes one number of images
-        shards = make_shards(tmp_path / "shards", model=model, tau=protocol, num_shards=1)
+        shards = make_shards(tmp_path / "shards", model=model, tau=TABLE, num_shards=1)
         settings = Settings((str(shards),), model="resnet", **SMALL)
         list(run(settings, tmp_path / "run"))
         path = tmp_path / "run" / "last.keras"
     else:
-        path = trained(tmp_path, model, protocol)
+        path = trained(tmp_path, model, TABLE)
     network = load_network(path)
     rng = np.random.default_rng(0)
     S = rng.uniform(0.1, 1, (2, 8, 9, 5)).astype(np.float32)
@@ -99,7 +94,6 @@ def test_two_columns_and_a_known_map(tmp_path, architecture):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.skipif(not HAS_TABLES, reason="shards of this version hold lists of times alone")
 def test_an_error_head_of_a_model_with_a_known_map(tmp_path):
     path = trained(tmp_path, signal_model("spoiled_echo"), TABLE)
     settings = calibration.Settings(
