@@ -66,12 +66,6 @@ def by_fit(found: Inspected, options: FitOptions, progress: Progress | None = No
     return _finite(Estimate(kappa, std, status, weight, equilibrium))
 
 
-def _times(protocol: np.ndarray, model: SignalModel) -> np.ndarray:
-    """List of times of a model with one column, else the table."""
-    one = protocol.ndim == 2 and len(model.columns) == 1
-    return protocol[:, 0] if one else protocol
-
-
 def by_network(found: Inspected, network: Network, progress: Progress | None = None) -> Estimate:
     """Estimate of a network in the voxels of status OK; slices lie along the third axis.
 
@@ -126,7 +120,9 @@ def _slice_of(
     )
 
 
-def _with_signs(series: Measurement, values: np.ndarray, network: Network, noise: Any) -> np.ndarray:
+def _with_signs(
+    series: Measurement, values: np.ndarray, network: Network, noise: Any
+) -> np.ndarray:
     """Estimates of one slice (X, Y, C), better where the network took the wrong side."""
 
     def estimate_signed(signed: np.ndarray, mask: np.ndarray) -> np.ndarray:
