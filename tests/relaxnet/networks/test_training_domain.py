@@ -136,5 +136,5 @@ def test_prediction_flags_warns_and_refuses():
     assert (maps.status == OK).any()
     assert "an SNR of about" in maps.warnings[0]
     assert predict(S, TE, "tes", **options).warnings == ()
-    with pytest.raises(ValueError, match=r"far outside of what .* was trained for.*--force"):
+    with pytest.raises(ValueError, match=r"far outside of what .* was trained for.*`force`"):
         predict(S, TE, "tes", envelope=trained, **{**options, "force": False})

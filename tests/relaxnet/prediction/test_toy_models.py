@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from small_networks import randomised
 from toy_models import add_toys, remove_toys
 
 from relaxnet.networks.rim import RIM
@@ -98,7 +99,7 @@ def test_networks(name):
     model = signal_model(name)
     table = TIMES[:, None] if len(model.columns) == 1 else TABLE
     S = model.forward(kappa_of(), table)
-    network = RIM(name, features=4, num_steps=2)
+    network = randomised(RIM(name, features=4, num_steps=2))
     maps = predict(S, table, model, network=network, sigma=1.0)
     assert maps.kappa.shape == (6, 5, 2, 2)
     assert (maps.kappa > 0).all()
