@@ -9,6 +9,7 @@ from small_run import make_run
 
 from relaxnet.io.nifti import load_map
 from relaxnet.maps.map_folder import MapLayout, write_maps
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 SHAPE = (3, 2, 1)
 
@@ -16,7 +17,10 @@ SHAPE = (3, 2, 1)
 class _Maps:
     """As much of maps as files are made of."""
 
-    predicted = None
+    predicted, model = None, INVERSION_RECOVERY
+
+    def descriptions(self):
+        return {}
 
     def named(self):
         return {

@@ -188,3 +188,17 @@ def test_m0_of_a_shared_or_known_efficiency():
         found = maps.equilibrium
         assert np.median(found.amplitude) == pytest.approx(1000.0, rel=1e-3)
         assert np.median(found.std) == pytest.approx(found.amplitude.std(), rel=0.15)
+
+
+def test_air_and_largest_modulus_are_found_once_a_run(folder, monkeypatch):
+    from relaxnet.series import images
+
+    calls = []
+    for name in ("air_noise", "largest_modulus"):
+        found = getattr(images, name)
+        monkeypatch.setattr(images, name, lambda S, n=name, f=found: (calls.append(n), f(S))[1])
+    predict_files("series.nii.gz", "once", tis="tis.txt", method="mle")
+    assert sorted(calls) == ["air_noise", "largest_modulus"]
+    calls.clear()
+    predict(series()[0], TAU, "tis", method="mle")
+    assert sorted(calls) == ["air_noise", "largest_modulus"]
