@@ -53,9 +53,9 @@ def wanted_correction(arguments: dict[str, bool], model: SignalModel) -> bool:
     if unknown:
         raise TypeError(f"there is no argument {unknown[0]!r}.")
     wanted = [name for name, value in arguments.items() if value]
-    own = model.border.correction
+    correction = model.border.correction
     for name in wanted:
-        if own is None or own.argument != name:
+        if correction is None or correction.argument != name:
             others = [
                 m.border
                 for m in MODELS.values()

@@ -3,7 +3,7 @@
 Air shows the noise alone: of a magnitude image it is Rayleigh distributed (one receiver channel or
 an adaptive combination), of a real image Gaussian around zero, of the modulus of a real image half
 normal. Many scanners and tools leave something else there: zeros, a threshold's remains, ghosts,
-several channels' root of squares, a filter's ripple. None of that says what the noise is, so the
+several channels' root of squares, a filter's ripple. None of that shows what the noise is, so the
 air counts only if it passes every test of `air_noise`.
 """
 
@@ -15,7 +15,7 @@ from enum import Enum
 import numpy as np
 from scipy import ndimage, special
 
-#: Voxels in which air is looked for, at most: evenly spaced slices.
+#: Most voxels in which air is searched for: evenly spaced slices.
 MOST_VOXELS = 500_000
 #: Air must hold at least this many voxels, and this share of those that are not zero.
 LEAST_VOXELS, LEAST_SHARE = 300, 0.02
@@ -34,7 +34,7 @@ CROWD = 0.9
 SPREAD = 1.5
 #: Share of voxels that are zero in all images above which what is left is taken for an object.
 MASKED = 0.1
-#: Side of the square of voxels over which power is averaged when air is looked for.
+#: Side of the square of voxels over which power is averaged in the search for air.
 SIDE = 5
 #: Window of that average below and above its mean: in standard deviations, and at least (relative).
 BELOW, ABOVE = (3.5, 0.25), (2.0, 0.1)
