@@ -460,7 +460,10 @@ def test_network_outside_of_its_envelope(folder):
     card = {"signal_model": "inversion_recovery", "envelope": envelope, "tissues": ["wide"]}
     (folder / "net.json").write_text(json.dumps(card))
     said = mapped("series.nii.gz", *NET)
-    assert "warning: outside of what the network was trained for: times of 50 to 3500 ms" in said
+    assert (
+        "warning: outside of what the network was trained for: inversion times of 50 to 3500 ms"
+        in said
+    )
     assert json.loads((folder / "maps/T1map.json").read_text())["Warnings"]
     envelope["tau_ms"] = [20, 1000]
     (folder / "net.json").write_text(json.dumps(card))
