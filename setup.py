@@ -32,9 +32,11 @@ setup(
     },
     install_requires=[
         "click>=8.1",
-        "h5py>=3.10",
+        "h5py>=3.14",  # wheels with HDF5 1.14.6, the latest that TensorFlow 2.21 admits
         "jinja2>=3.1",
-        "keras>=3.3",
+        # the first versions whose loaders have no known hole; 3.13 to 3.15 need Python 3.11
+        "keras>=3.12.4; python_version < '3.11'",
+        "keras>=3.15.1; python_version >= '3.11'",
         "matplotlib>=3.8",
         "nibabel>=5.2",
         "numpy>=1.26",

@@ -168,7 +168,12 @@ def make_data(name: str, brains: Path, work: Path) -> tuple[list[Path], list[Pat
 
 
 def ship(name: str, run: Path, weights: str, figures: Path | None) -> None:
-    """Copy a network of a run into the package, with its card and its learning curve."""
+    """Copy a network of a run into the package, with its card and its learning curve.
+
+    The card states the checksum of the file, without which the package does not load it.
+    """
+    from relaxnet.networks.registry import checksum
+
     root = Path(__file__).parents[1]
     target = root / "relaxnet" / "networks" / "pretrained" / f"{name}.keras"
     card = json.loads((run / f"{weights}.json").read_text(encoding="utf-8"))
@@ -184,6 +189,7 @@ def ship(name: str, run: Path, weights: str, figures: Path | None) -> None:
     if figures is not None:
         own["figures"] = json.loads(figures.read_text(encoding="utf-8"))
     copy_weights(run / f"{weights}.keras", target)
+    card["network_sha256"] = checksum(target)
     text = json.dumps({**own, **card}, indent=1) + "\n"
     target.with_suffix(".json").write_text(text, encoding="utf-8")
     curve = root / "docs" / "results" / "training" / f"{name}.csv"

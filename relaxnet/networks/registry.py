@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relaxnet.networks.network import TrainableNetwork
+from relaxnet.networks.network_file import ModelError, read_construction, read_network
 from relaxnet.networks.precision import use_full_precision
 from relaxsim.core.files import read_json
 from relaxsim.models.signal_model import SignalModel
@@ -22,19 +20,6 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 ARCHITECTURES = {"RIM": "rim", "ResNet": "resnet"}
 #: Loaded networks that are kept, with what TensorFlow compiled for them.
 MOST_LOADED = 4
-
-#: Bytes of a network's configuration at most.
-_LARGEST_CONFIG = 1_000_000
-#: Bytes of all that a network's file unpacks to, at most.
-_LARGEST_FILE = 1_000_000_000
-#: Largest settings that a network may have; a file with larger ones is damaged or hostile.
-_LARGEST = {"features": 512, "num_steps": 64, "num_images": 4096}
-#: Most blocks of a ResNet, and channels of a block.
-_MOST_BLOCKS, _MOST_CHANNELS = 64, 4096
-
-
-class ModelError(ValueError):
-    """A network cannot be found, read or used; one line."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ def find_model(name: str | Path) -> Path:
     Raises
     ------
     ModelError
-        If there is neither; the message lists the names.
+        If there is neither; the message lists the names. Also if it is a folder, a pipe or a device.
     """
     path = Path(name)
     if path.is_file():
@@ -84,6 +69,8 @@ def find_model(name: str | Path) -> Path:
     shipped = shipped_models()
     if str(name).removesuffix(".keras") in shipped:
         return shipped[str(name).removesuffix(".keras")]
+    if path.exists():
+        raise ModelError(f"{name} is not a file; a network is a .keras file.")
     names = ", ".join(shipped) or "none"
     raise ModelError(f"{name}: no such file, and no shipped network of that name ({names}).")
 
@@ -167,14 +154,8 @@ def network_file(name: str | Path) -> NetworkFile:
         If it is not found, is no ``.keras`` file, or holds no network of this package.
     """
     path = find_model(name)
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{path} is not a .keras file (or is cut short).")
-    content = _content(path)
-    is_ours = str(content.get("registered_name", "")).startswith("relaxnet>")
-    architecture = ARCHITECTURES.get(str(content.get("class_name", ""))) if is_ours else None
-    if architecture is None:
-        raise ModelError(f"{path} is a Keras model, but none that relaxnet train made.")
-    return NetworkFile(path, architecture, _constructor_arguments(content))
+    construction = read_construction(path)
+    return NetworkFile(path, ARCHITECTURES[construction.class_name], construction.arguments)
 
 
 def architecture_of(name: str | Path) -> str:
@@ -186,32 +167,25 @@ def architecture_of(name: str | Path) -> str:
 network_kind = architecture_of
 
 
-def network_config(path: Path) -> dict[str, Any]:
-    """Constructor arguments in a network's file, read without loading it; empty if unreadable."""
-    return _constructor_arguments(_content(path))
+def network_config(path: Path) -> Mapping[str, Any]:
+    """Constructor arguments in a network's file, read without loading it; as `network_file`."""
+    return read_construction(path).arguments
 
 
 def load_network(name: str | Path) -> TrainableNetwork:
-    """Load a network from its file, in Keras' safe mode.
+    """Load a network from its file, of which nothing is assumed (`relaxnet.networks.network_file`).
 
     Raises
     ------
     ModelError
-        As `network_file`; also if the file is damaged or would take all memory.
+        As `network_file`; also if the weights are not the network's, or the file is one of the
+        package and not the one that its card states.
     """
-    file = network_file(name)
-    _check_size(file)
+    path = find_model(name)
+    _check_shipped(path)
     use_full_precision()
-    import keras
-
-    from relaxnet.networks import resnet, rim  # noqa: F401  (registers the classes)
-
-    try:
-        network = keras.saving.load_model(file.path, compile=False, safe_mode=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{file.path} cannot be loaded as a network: {reason}") from None
-    return with_policy(network, "float32")
+    network: TrainableNetwork = read_network(path)
+    return network
 
 
 def loaded(name: str | Path) -> TrainableNetwork:
@@ -291,44 +265,7 @@ def build_network(
     return RIM(model.name, features=features, num_steps=num_steps, **options)
 
 
-def _check_size(file: NetworkFile) -> None:
-    """Refuse a file whose network would take all memory, or never end."""
-    path, config = file.path, file.config
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > _LARGEST_FILE:
-        raise ModelError(f"{path} unpacks to {size / 1e9:.1f} GB; no network is as large.")
-    for name, most in _LARGEST.items():
-        value = config.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise ModelError(f"{path}: its {name} is {str(value)[:40]}, expected 1 to {most}.")
-    widths = config.get("widths", [])
-    if not isinstance(widths, list) or len(widths) > _MOST_BLOCKS:
-        raise ModelError(f"{path}: its widths are no list of at most {_MOST_BLOCKS} numbers.")
-    if not all(isinstance(width, int) and 1 <= width <= _MOST_CHANNELS for width in widths):
-        raise ModelError(f"{path}: its widths are no whole numbers from 1 to {_MOST_CHANNELS}.")
-
-
-def _constructor_arguments(content: Mapping[str, Any]) -> dict[str, Any]:
-    config = content.get("config")
-    return config if isinstance(config, dict) else {}
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """Configuration in a .keras file; empty if it is damaged, locked or too large to be one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
-                return {}
-            config = json.loads(archive.read("config.json"))
-    except (
-        KeyError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        RuntimeError,
-    ):
-        return {}
-    return config if isinstance(config, dict) else {}
+def _check_shipped(path: Path) -> None:
+    """Refuse a network in the package's folder that is not the one that its card states."""
+    if path.absolute().parent == PRETRAINED and "network_sha256" not in read_card(path):
+        raise ModelError(f"{card_path(path)} lacks the network's checksum; install relaxnet anew.")
