@@ -61,7 +61,7 @@ def find_model(name: str | Path) -> Path:
     Raises
     ------
     ModelError
-        If there is neither; the message lists the names. Also if it is a folder, a pipe or a device.
+        If there is neither; the message lists the names. Also if it is a folder or a pipe.
     """
     path = Path(name)
     if path.is_file():
