@@ -63,9 +63,43 @@ def sequential(*layers):
     return keras_object("keras", "Sequential", {"name": "s", "layers": [start, *layers]})
 
 
+def functional(*layers):
+    """A functional model of some layers, each called as its ``inbound_nodes`` say."""
+    start = {**keras_object("keras.layers", "InputLayer", {"batch_shape": [None, 1], "name": "x"}),
+             "name": "x", "inbound_nodes": []}  # fmt: skip
+    config = {"name": "f", "layers": [start, *layers]}
+    config |= {"input_layers": [["x", 0, 0]], "output_layers": [["x", 0, 0]]}
+    return keras_object("keras.src.models.functional", "Functional", config, "Functional")
+
+
+def call(module, name, *args, **kwargs):
+    """A layer that is no layer: a function that is called while the model is built."""
+    return {**function(module, name), "name": name,
+            "inbound_nodes": [{"args": list(args), "kwargs": kwargs}]}  # fmt: skip
+
+
 def function(module, name):
     """A reference to any function, which Keras before 3.9 imported."""
     return keras_object(module, "function", name, name)
+
+
+def legacy_model(marker):
+    """A model in the HDF5 format of Keras 2, with a Lambda layer that writes the marker."""
+    start = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 1], "name": "x"}}
+    code = lambda_layer(marker)["config"]["function"]["config"]["code"]
+    config = {"name": "lambda", "function": [code, None, None], "function_type": "lambda"}
+    config |= {"output_shape": None, "output_shape_type": "raw", "arguments": {}}
+    layers = [start, {"class_name": "Lambda", "config": config}]
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        model = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+        file.attrs["model_config"] = json.dumps(model)
+        file.attrs["keras_version"] = "2.15.0"
+        file.attrs["backend"] = "tensorflow"
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = np.array([b"lambda"])
+        weights.create_group("lambda").attrs["weight_names"] = np.array([], "S1")
+    return out.getvalue()
 
 
 class Writer:
@@ -136,27 +170,27 @@ def hostile_configurations(writer):
     marker, good = writer.marker, writer.config
     code = lambda_layer(marker)
     wrapped = keras_object("keras.layers", "TimeDistributed", {"name": "t", "layer": code})
-    download = keras_object("keras.layers", "Lambda", {
-        "name": "l", "function": function("keras.utils", "get_file"),
-        "arguments": {"fname": MARKER, "origin": f"file://{__file__}", "cache_dir": str(marker)},
+    source = f"file://{writer.folder}/good.keras"
+    download = call("keras.utils", "get_file", MARKER, source, cache_dir=str(writer.folder))
+    unsafe = call("keras.config", "enable_unsafe_deserialization")
+    system = call("builtins", "open", str(marker), "w")
+    tensor = keras_object("keras", "__keras_tensor__", {
+        "shape": [None, 1], "dtype": "float32", "keras_history": ["x", 0, 0]
     })  # fmt: skip
-    unsafe = function("keras.config", "enable_unsafe_deserialization")
-    system = keras_object("keras.layers", "Lambda", {
-        "name": "l", "function": function("os", "system"), "arguments": f"touch {marker}"
-    })  # fmt: skip
+    called = {**code, "name": "lambda", "inbound_nodes": [{"args": [tensor], "kwargs": {}}]}
     pickled = base64.b64encode(pickle.dumps(Pickled(marker))).decode()
     torch = keras_object("keras.layers", "TorchModuleWrapper", {"name": "t", "module": pickled})
     saved = keras_object("keras.layers", "TFSMLayer", {"name": "t", "filepath": str(marker)})
     inside = {**good["config"], "cell": code}
     return {
-        "CVE-2025-1550 any function": (writer.with_config(sequential(system)), FOREIGN),
+        "CVE-2025-1550 any function": (writer.with_config(functional(system)), FOREIGN),
         "CVE-2025-1550 any class": (
             writer.with_config(keras_object("subprocess", "Popen", {"args": ["touch", "x"]})),
             FOREIGN,
         ),
         "CVE-2025-1550 our name": (writer.with_config({**good, "module": "subprocess"}), FOREIGN),
-        "CVE-2025-8747 get_file": (writer.with_config(sequential(download)), FOREIGN),
-        "CVE-2025-9906 unsafe": (writer.with_config(sequential(unsafe, code)), FOREIGN),
+        "CVE-2025-8747 get_file": (writer.with_config(functional(download)), FOREIGN),
+        "CVE-2025-9906 unsafe": (writer.with_config(functional(unsafe, called)), FOREIGN),
         "CVE-2025-49655 torch": (writer.with_config(sequential(torch)), FOREIGN),
         "CVE-2026-1462 SavedModel": (writer.with_config(sequential(saved)), FOREIGN),
         "CVE-2026-12481 Lambda": (writer.with_config(sequential(code)), FOREIGN),
@@ -286,15 +320,13 @@ def hostile_weights(writer):
         "many groups": (writer.with_weights(many), "the network's does not"),
     }
     whole = writer.members[WEIGHTS]
-    legacy = io.BytesIO()
-    with h5py.File(legacy, "w") as file:
-        file.attrs["model_config"] = json.dumps(sequential(lambda_layer(writer.marker)))
+    legacy = legacy_model(writer.marker)
     wrong |= {
         "weights cut short": (writer.archive({WEIGHTS: whole[:20_000]}), "weights in it"),
         "weights that are none": (writer.archive({WEIGHTS: b"no HDF5"}), "weights in it"),
         "weights of zeros": (writer.archive({WEIGHTS: bytes(5000)}), "weights in it"),
         "legacy model as weights": (
-            writer.archive({WEIGHTS: legacy.getvalue()}),
+            writer.archive({WEIGHTS: legacy}),
             "weights in it",
         ),
         "no weights": (writer.archive({WEIGHTS: None}), "cannot be read"),
@@ -331,17 +363,11 @@ def hostile_archives(writer):
     pickled = pickle.dumps(Pickled(writer.marker))
     array = io.BytesIO()
     np.save(array, np.array([Pickled(writer.marker)], dtype=object), allow_pickle=True)
-    legacy = io.BytesIO()
-    with h5py.File(legacy, "w") as file:
-        model = {**sequential(lambda_layer(writer.marker)), "backend": "tensorflow"}
-        file.attrs["model_config"] = json.dumps(model)
-        file.attrs["keras_version"] = "2.15.0"
-        file.create_group("model_weights")
     end = len(good) - 22
     zip64 = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
     blank = b" " * 100_000_000
     return {
-        "CVE-2025-9905 legacy HDF5": (legacy.getvalue(), "not a .keras file"),
+        "CVE-2025-9905 legacy HDF5": (legacy_model(writer.marker), "not a .keras file"),
         "pickle": (pickled, "not a .keras file"),
         "pickled array in the archive": (
             writer.archive({WEIGHTS: None, "model.weights.npz": array.getvalue()}),
