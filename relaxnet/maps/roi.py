@@ -20,6 +20,8 @@ _OF_PARAMETER = {
     "q75": "upper quartile over ok voxels",
     "std": "mean over ok voxels of the estimates' own standard deviation; empty without any",
 }
+#: With these a spreadsheet's formula begins.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def roi_rows(
@@ -78,6 +80,8 @@ def roi_columns(maps: Maps, with_names: bool) -> dict[str, dict[str, str]]:
 def roi_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Table as CSV; numbers with six significant digits.
 
+    A name that a spreadsheet would take for a formula gets an apostrophe before it.
+
     Examples
     --------
     >>> print(roi_csv([{"label": 1, "T1_median": 812.34567, "T1_std": ""}]), end="")
@@ -88,9 +92,15 @@ def roi_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-        writer.writerow(shown)
+        writer.writerow({key: _cell(value) for key, value in row.items()})
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Cell of a table as it is written."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def read_names(path: str | Path) -> dict[int, str]:

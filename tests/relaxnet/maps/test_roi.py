@@ -70,6 +70,16 @@ def test_table_is_read_back():
     assert list(back[0]) == list(roi_columns(made(), True))
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_names_that_a_spreadsheet_would_calculate_are_text(start):
+    names = {2: f"{start}1+cmd|' /C calc'!A0", 7: "grey = matter"}
+    rows = roi_rows(made(), labels(), names)
+    two, seven = roi_csv(rows).split("\n")[1:3]
+    assert two.startswith(f"2,'{names[2]},") and seven.startswith(f"7,{names[7]},")
+    negative = roi_csv([{"label": 1, "B_median": -1.5, "voxels": -3}])
+    assert negative.splitlines()[1] == "1,-1.5,-3"
+
+
 def test_labels_that_do_not_suit():
     with pytest.raises(ValueError, match="labels have shape"):
         roi_rows(made(), labels()[:2])
