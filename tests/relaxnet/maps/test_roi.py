@@ -75,7 +75,8 @@ def test_names_that_a_spreadsheet_would_calculate_are_text(start):
     names = {2: f"{start}1+cmd|' /C calc'!A0", 7: "grey = matter"}
     rows = roi_rows(made(), labels(), names)
     two, seven = roi_csv(rows).split("\n")[1:3]
-    assert two.startswith(f"2,'{names[2]},") and seven.startswith(f"7,{names[7]},")
+    assert two.startswith(f"2,'{names[2]},")
+    assert seven.startswith(f"7,{names[7]},")
     negative = roi_csv([{"label": 1, "B_median": -1.5, "voxels": -3}])
     assert negative.splitlines()[1] == "1,-1.5,-3"
 
