@@ -48,7 +48,10 @@ from relaxnet.networks.resnet import ResNet
 from relaxnet.networks.rim import DEFAULT, RIM
 what, repeats, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 name = {"rim": "rim-cine31", "resnet": "resnet-cine31"}[what]
-new = {"rim": lambda: RIM(**DEFAULT), "resnet": lambda: ResNet(num_images=31)}[what]
+new = {
+    "rim": lambda: RIM("inversion_recovery", **DEFAULT),
+    "resnet": lambda: ResNet("inversion_recovery", num_images=31),
+}[what]
 network = exact = load_network(name) if name in shipped_models() else new()
 if precision != "float32":
     network = type(exact).from_config({**exact.get_config(), "dtype": f"mixed_{precision}"})

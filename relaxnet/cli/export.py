@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from relaxnet.cli.signal_model_options import protocol_options
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxsim.core.errors import in_flags, one_line_errors
-from relaxsim.models.protocols import read_protocol
-from relaxsim.models.registry import chosen_model, column_options
+from relaxsim.core.options import LateCommand
 
 
-def _column_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each column that a signal model's protocol may have."""
-    for option, models in reversed(column_options().items()):
-        words = next(c.words for c in models[0].border.columns if c.option == option)
-        text = f"{words.capitalize()}: text file or bundled list."
-        command = click.option(f"--{option}", metavar="FILE|NAME", help=text)(command)
-    return command
-
-
-@click.command()
+@click.command(cls=LateCommand, late_options=protocol_options)
 @click.argument("model", metavar="MODEL")
 @click.option(
     "--format",
@@ -31,7 +20,6 @@ def _column_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["saved_model", "onnx"]),
     help="Folder for TensorFlow, or ONNX file (needs the extra onnx).",
 )
-@_column_options
 @click.option("--units", default="ms", type=click.Choice(["ms", "s"]), help="Of the times' file.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder, or file for onnx."
@@ -46,6 +34,7 @@ def export(
     out: Path,
     signed: bool,
     overwrite: bool,
+    sequence: str,
     **columns: str | None,
 ) -> None:
     """Export a network (FILE or NAME) for one fixed protocol.
@@ -59,7 +48,10 @@ def export(
       relaxnet export rim-t1 --tis cine31.txt --out rim-t1-cine31
       relaxnet export rim-t2 --format onnx --tes fse6 --out rim-t2-fse6.onnx
     """  # noqa: D301
-    signal_model = chosen_model(columns)
+    from relaxsim.models.protocols import read_protocol
+    from relaxsim.models.registry import chosen_model
+
+    signal_model = chosen_model(columns, sequence)
     protocol = read_protocol(columns, signal_model, units)
     import_tensorflow()
     from relaxnet.networks.export import export_network

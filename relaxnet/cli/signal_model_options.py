@@ -9,12 +9,16 @@ import click
 
 def series_options() -> list[click.Parameter]:
     """Options of a command on a series: protocol, sequence, known maps and corrections."""
-    return [*protocol_options(), *correction_options()]
+    return [*protocol_options(), *known_options(), *correction_options()]
 
 
-def protocol_options() -> Iterator[click.Option]:
-    """An option for each column of a protocol, the sequence, and each known map."""
-    from relaxsim.models.registry import MODELS, column_options
+def protocol_options() -> list[click.Parameter]:
+    """An option for each column of a protocol, and the sequence."""
+    return [*_column_options(), _sequence_option()]
+
+
+def _column_options() -> Iterator[click.Option]:
+    from relaxsim.models.registry import column_options
 
     for name, takers in column_options().items():
         column = next(c for c in takers[0].border.columns if c.option == name)
@@ -24,14 +28,25 @@ def protocol_options() -> Iterator[click.Option]:
             metavar="FILE|NAME",
             help=f"{column.words.capitalize()}: text file or bundled list{number}.",
         )
+
+
+def _sequence_option() -> click.Option:
+    from relaxsim.models.registry import MODELS
+
     sequences = ", ".join(f"{m.border.sequence} ({m.border.title})" for m in MODELS.values())
-    yield click.Option(
+    return click.Option(
         ["--sequence"],
         default="",
         metavar="NAME",
         help=f"Sequence, where the options above do not tell: {sequences}.",
         show_default=False,
     )
+
+
+def known_options() -> Iterator[click.Option]:
+    """An option for each map that is measured beside a series."""
+    from relaxsim.models.registry import MODELS
+
     known = {border.option: border for m in MODELS.values() for border in m.border.known}
     for border in known.values():
         yield click.Option(

@@ -106,7 +106,7 @@ class ResNet(Model):
 
     def __init__(
         self,
-        model: str = "inversion_recovery",
+        model: str,
         num_images: int = 31,
         widths: tuple[int, ...] = WIDTHS,
         **kwargs: Any,

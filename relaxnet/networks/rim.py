@@ -137,7 +137,7 @@ class RIM(Model):
 
     def __init__(
         self,
-        model: str = "inversion_recovery",
+        model: str,
         features: int = 36,
         num_steps: int = 6,
         gradient: str = "whitened",

@@ -108,7 +108,9 @@ class Writer:
     def __init__(self, folder):
         self.folder = folder
         self.marker = folder / MARKER
-        RIM(features=FEATURES, num_steps=2, name="rim").save(folder / "good.keras")
+        RIM("inversion_recovery", features=FEATURES, num_steps=2, name="rim").save(
+            folder / "good.keras"
+        )
         with zipfile.ZipFile(folder / "good.keras") as archive:
             self.members = {name: archive.read(name) for name in archive.namelist()}
         self.config = json.loads(self.members[CONFIG])

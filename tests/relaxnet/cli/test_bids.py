@@ -219,7 +219,7 @@ def test_sidecars_are_strict_json(raw):
 def test_other_settings_are_not_mixed(place):
     lines = call(*MLE, "--mask", "none", code=1).splitlines()
     assert "maps of other settings are in place (Mask auto, now none)" in lines[-1]
-    RIM(features=4, num_steps=2).save(place / "net.keras")
+    RIM("inversion_recovery", features=4, num_steps=2).save(place / "net.keras")
     said = call("--model", "net.keras", "--suffix", "IRT1", "--overwrite")
     assert said.splitlines()[-1] == "3 done"
     out = place / "ds/derivatives/relaxnet/sub-01/anat"
@@ -422,7 +422,7 @@ class TestRefusals:
         assert files(raw) == before
 
     def test_options(self, raw):
-        RIM(features=4, num_steps=2).save(raw / "net.keras")
+        RIM("inversion_recovery", features=4, num_steps=2).save(raw / "net.keras")
         refused("--method mle takes none", *MLE, "--model", "net.keras")
         refused("are options of the fit: give --method mle", "--tr", "sidecar")
         refused("are options of the fit: give --method mle", "--lambda-b", "500")

@@ -20,7 +20,7 @@ def folder(tmp_path, monkeypatch):
     write(tmp_path / "series.nii.gz", S)
     write(tmp_path / "mask.nii.gz", disc.astype(np.uint8))
     write_times(tmp_path / "tis.txt")
-    RIM(features=4, num_steps=2).save(tmp_path / "net.keras")
+    RIM("inversion_recovery", features=4, num_steps=2).save(tmp_path / "net.keras")
     return tmp_path
 
 

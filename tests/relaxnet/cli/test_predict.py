@@ -31,7 +31,7 @@ NET = ("--tis", "tis.txt", "--model", "net.keras")
 @pytest.fixture(scope="module")
 def network_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "net.keras"
-    RIM(features=4, num_steps=2).save(path)
+    RIM("inversion_recovery", features=4, num_steps=2).save(path)
     return path.read_bytes()
 
 

@@ -12,7 +12,7 @@ from relaxnet.prediction.arrays import predict
 
 def test_new_head_gives_the_bound_of_a_voxel():
     """Where the data say much more than the prior the bound is Cramer and Rao's."""
-    rim = RIM(num_steps=1, uncertainty=True)
+    rim = RIM("inversion_recovery", num_steps=1, uncertainty=True)
     kappa = np.tile(np.float32([1.0, 1.9, 900.0]), (1, 3, 3, 1))
     S = rim.model.forward(kappa, TAU, np).astype(np.float32)
     u = rim.scaled(kappa)
@@ -30,7 +30,7 @@ def test_bound_survives_rounding():
     tau, rng = np.float32([100.0, 200.0, 300.0]), np.random.default_rng(0)
     kappa = np.stack([np.ones(64), rng.uniform(1.5, 2, 64), rng.uniform(600, 3000, 64)], -1)
     kappa = kappa.reshape(1, 8, 8, 3).astype(np.float32)
-    rim = RIM(num_steps=1, uncertainty=True)
+    rim = RIM("inversion_recovery", num_steps=1, uncertainty=True)
     S = rim.model.forward(kappa, tau, np).astype(np.float32)
     _, log_bound = head_inputs(rim.scaled(kappa), (), rim.likelihood([S, tau, np.float32([1e-4])]))
     J = rim.model.signed_jacobian(kappa.astype(np.float64), tau.astype(np.float64), np)
@@ -42,7 +42,7 @@ def test_bound_survives_rounding():
 
 
 def test_bound_without_signal_is_the_prior():
-    rim = RIM(uncertainty=True)
+    rim = RIM("inversion_recovery", uncertainty=True)
     S = np.zeros((1, 2, 2, 4), np.float32)
     u = rim.scaled(np.full((1, 2, 2, 3), 1e-3, np.float32))
     _, log_bound = head_inputs(u, (), rim.likelihood([S, TAU, sigma(1)]))
@@ -66,7 +66,7 @@ def test_std_is_in_the_unit_of_kappa(model, recipe):
 
 
 def test_head_leaves_the_estimate_as_it_was(tmp_path):
-    bare = randomised(RIM(features=8, num_steps=2))
+    bare = randomised(RIM("inversion_recovery", features=8, num_steps=2))
     network = bare.with_error_head()
     assert (bare.has_std, network.has_std) == (False, True)
     inputs = [images(), TAU, sigma()]
@@ -78,7 +78,7 @@ def test_head_leaves_the_estimate_as_it_was(tmp_path):
 
 
 def test_saved_head_gives_the_same(tmp_path):
-    network = randomised(RIM(features=8, num_steps=2, uncertainty=True))
+    network = randomised(RIM("inversion_recovery", features=8, num_steps=2, uncertainty=True))
     network.save(tmp_path / "net.keras")
     loaded = load_network(tmp_path / "net.keras")
     assert loaded.get_config() == network.get_config()
@@ -90,13 +90,13 @@ def test_saved_head_gives_the_same(tmp_path):
 
 def test_networks_of_before_load(tmp_path):
     """A configuration that does not know of error heads makes a network without one."""
-    config = RIM(features=8).get_config()
+    config = RIM("inversion_recovery", features=8).get_config()
     del config["uncertainty"]
     assert not RIM.from_config(config).has_std
 
 
 def test_slices_come_with_their_std_in_one_pass():
-    network = randomised(RIM(features=8, num_steps=1, uncertainty=True))
+    network = randomised(RIM("inversion_recovery", features=8, num_steps=1, uncertainty=True))
     S = images(30, 25, b=2)
     values = run_network(network, S, TAU, [0.05, 0.05], max_voxels=400)
     kappa, std = network.with_std([S, TAU, sigma()])

@@ -32,9 +32,9 @@ def _registered(monkeypatch):
 @pytest.mark.parametrize(
     ("network", "takes", "rician"),
     [
-        (lambda: RIM(features=4, **DEFAULT), True, True),
-        (lambda: RIM(features=4, **PAPER), True, False),
-        (lambda: ResNet(num_images=4, widths=(4,)), False, False),
+        (lambda: RIM("inversion_recovery", features=4, **DEFAULT), True, True),
+        (lambda: RIM("inversion_recovery", features=4, **PAPER), True, False),
+        (lambda: ResNet("inversion_recovery", num_images=4, widths=(4,)), False, False),
     ],
     ids=["rim", "paper", "resnet"],
 )
@@ -126,11 +126,11 @@ def test_a_main_parameter_that_is_no_time_is_scaled_by_its_start(coordinates):
 
 def test_a_network_is_loaded_once_and_again_when_its_file_changes(tmp_path):
     path = tmp_path / "network.keras"
-    RIM(features=4, num_steps=1).save(path)
+    RIM("inversion_recovery", features=4, num_steps=1).save(path)
     first = loaded(path)
     assert loaded(str(path)) is first
     assert load_network(path) is not first
-    RIM(features=5, num_steps=1).save(path)
+    RIM("inversion_recovery", features=5, num_steps=1).save(path)
     assert loaded(path).features == 5
 
 

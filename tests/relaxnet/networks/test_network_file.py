@@ -143,9 +143,9 @@ def test_shipped_networks_have_the_arrays_of_their_files(name):
 @pytest.mark.parametrize(
     "network",
     [
-        lambda: RIM(features=5, fit_steps=True, uncertainty=True),
+        lambda: RIM("inversion_recovery", features=5, fit_steps=True, uncertainty=True),
         lambda: RIM("t2_decay", features=3, num_steps=2, gradient="raw", coordinates="linear"),
-        lambda: ResNet(num_images=4, widths=(4, 6, 6)),
+        lambda: ResNet("inversion_recovery", num_images=4, widths=(4, 6, 6)),
     ],
     ids=["rim", "paper", "resnet"],
 )
@@ -199,13 +199,15 @@ def test_weights_of_a_resnet_are_counted(num_images, widths, model):
 
 
 def test_widest_rim_has_no_more_weights_than_are_read():
-    network = RIM(features=512, num_steps=64, fit_steps=True, uncertainty=True)
+    network = RIM(
+        "inversion_recovery", features=512, num_steps=64, fit_steps=True, uncertainty=True
+    )
     assert network.count_params() < MOST_WEIGHTS
 
 
 def test_bytes_changed_at_random_give_a_network_or_one_error(tmp_path):
     rng = np.random.default_rng(0)
-    RIM(features=3, num_steps=1).save(tmp_path / "n.keras")
+    RIM("inversion_recovery", features=3, num_steps=1).save(tmp_path / "n.keras")
     with zipfile.ZipFile(tmp_path / "n.keras") as archive:
         members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
     refused = 0
@@ -236,7 +238,7 @@ def test_shipped_network_of_another_checksum_is_refused(tmp_path, monkeypatch):
         content = Path(shipped_models_of_package()["rim-t1"]).with_suffix(end).read_bytes()
         (tmp_path / f"rim-t1{end}").write_bytes(content)
     assert load_network("rim-t1").num_steps == 6
-    RIM(features=4).save(tmp_path / "rim-t1.keras")
+    RIM("inversion_recovery", features=4).save(tmp_path / "rim-t1.keras")
     with pytest.raises(ModelError, match="checksums differ"):
         load_network("rim-t1")
     card = json.loads((tmp_path / "rim-t1.json").read_text())

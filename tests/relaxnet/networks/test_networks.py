@@ -39,7 +39,7 @@ def test_rim_has_the_papers_size(recipe):
 
     With the steps of fits it sees six channels more and weights two steps of Q parameters.
     """
-    rim = RIM(**recipe)
+    rim = RIM("inversion_recovery", **recipe)
     channels, outputs = {"raw": (6, 3), "whitened": (12, 3)}[rim.gradient]
     if rim.fit_steps:
         channels, outputs = channels + 6, outputs + 6
@@ -52,7 +52,7 @@ def test_rim_has_the_papers_size(recipe):
 def test_rim_starts_at_the_papers_values():
     """A new default network updates by zero: kappa stays at A = MIP, B = 2, T1 = 1000 ms."""
     S = images()
-    kappa = RIM(**DEFAULT)([S, TAU, sigma()]).numpy()
+    kappa = RIM("inversion_recovery", **DEFAULT)([S, TAU, sigma()]).numpy()
     np.testing.assert_allclose(kappa[..., 1], 2.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[..., 2], 1000.0, rtol=1e-5)
     np.testing.assert_allclose(kappa[-1, ..., 0], S.max(-1), rtol=1e-5)
@@ -84,7 +84,7 @@ def test_one_rim_takes_any_number_of_images(num):
 
 
 def test_order_of_images_does_not_matter():
-    rim, S = randomised(RIM(**DEFAULT)), images()
+    rim, S = randomised(RIM("inversion_recovery", **DEFAULT)), images()
     order = [2, 0, 3, 1]
     a, b = rim([S, TAU, sigma()]), rim([S[..., order], TAU[order], sigma()])
     np.testing.assert_allclose(a, b, rtol=1e-3)
@@ -93,10 +93,10 @@ def test_order_of_images_does_not_matter():
 @pytest.mark.parametrize(
     ("network", "rounded"),
     [
-        (RIM(num_steps=2), 2),
+        (RIM("inversion_recovery", num_steps=2), 2),
         # the second of its two windows is tested with `relaxnet.networks.shared_parameter`
-        (RIM(num_steps=1, fit_steps=True), REACH + 2),
-        (ResNet(num_images=4, widths=(4, 4, 6)), 2),
+        (RIM("inversion_recovery", num_steps=1, fit_steps=True), REACH + 2),
+        (ResNet("inversion_recovery", num_images=4, widths=(4, 4, 6)), 2),
     ],
     ids=["rim", "rim-fit-steps", "resnet"],
 )
@@ -115,7 +115,7 @@ def test_halo_is_how_far_a_voxel_reaches(network, rounded):
 
 
 def test_resnet_is_as_listed():
-    net = ResNet(num_images=31)
+    net = ResNet("inversion_recovery", num_images=31)
     assert [block.width for block in net.blocks] == list(WIDTHS)
     assert len(WIDTHS) == 11
     assert net.halo == 22
@@ -123,7 +123,7 @@ def test_resnet_is_as_listed():
 
 
 def test_resnet_uses_running_statistics_in_inference():
-    net = randomised(ResNet(num_images=4, widths=(4, 6)))
+    net = randomised(ResNet("inversion_recovery", num_images=4, widths=(4, 6)))
     S = images(b=4)
     before = net([S, TAU, sigma(4)])
     net.steps([S, TAU, sigma(4)], training=True)
@@ -136,10 +136,10 @@ def test_resnet_uses_running_statistics_in_inference():
 @pytest.mark.parametrize(
     "network",
     [
-        RIM(**PAPER),
-        RIM(**DEFAULT),
+        RIM("inversion_recovery", **PAPER),
+        RIM("inversion_recovery", **DEFAULT),
         RIM("t2_decay", features=8, num_steps=3),
-        ResNet(num_images=4, widths=(4, 6)),
+        ResNet("inversion_recovery", num_images=4, widths=(4, 6)),
     ],
     ids=["paper", "default", "t2", "resnet"],
 )
@@ -157,7 +157,7 @@ def test_unknown_truncated_and_foreign_models_are_refused(tmp_path):
     with pytest.raises(ModelError, match="no such file, and no shipped"):
         load_network(tmp_path / "none.keras")
     cut = tmp_path / "cut.keras"
-    RIM(features=4).save(cut)
+    RIM("inversion_recovery", features=4).save(cut)
     cut.write_bytes(cut.read_bytes()[:-2000])
     with pytest.raises(ModelError, match=r"not a \.keras file"):
         load_network(cut)

@@ -18,7 +18,7 @@ class KilledError(BaseException):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "best.keras"
-    save_network(RIM(features=3, num_steps=1), path, {"number": 1})
+    save_network(RIM("inversion_recovery", features=3, num_steps=1), path, {"number": 1})
     return path
 
 
@@ -49,18 +49,18 @@ def test_a_killed_run_leaves_a_pair(path, monkeypatch, moment):
     else:
         monkeypatch.setattr(*place, killed)
     with pytest.raises(KilledError):
-        save_network(RIM(features=4, num_steps=1), path, {"number": 2})
+        save_network(RIM("inversion_recovery", features=4, num_steps=1), path, {"number": 2})
     monkeypatch.undo()
     is_new = moment == "between the two"
     assert (path.read_bytes() != old) == is_new
     assert read_card(path)["number"] == (2 if is_new else 1)
-    save_network(RIM(features=5, num_steps=1), path, {"number": 3})
+    save_network(RIM("inversion_recovery", features=5, num_steps=1), path, {"number": 3})
     assert read_card(path)["number"] == 3
     assert sorted(p.name for p in path.parent.iterdir()) == ["best.json", "best.keras"]
 
 
 def test_a_card_of_another_network_is_refused(path):
-    RIM(features=4, num_steps=1).save(path)
+    RIM("inversion_recovery", features=4, num_steps=1).save(path)
     with pytest.raises(ModelError, match="the card of another network"):
         read_card(path)
 

@@ -250,7 +250,7 @@ def test_models_without_b_share_none():
 
 
 def test_added_steps_start_without_effect():
-    network = randomised(RIM(features=6, num_steps=2))
+    network = randomised(RIM("inversion_recovery", features=6, num_steps=2))
     more = network.with_fit_steps()
     S = images()
     np.testing.assert_allclose(more([S, TAU, sigma()]), network([S, TAU, sigma()]), rtol=1e-5)
@@ -260,12 +260,12 @@ def test_added_steps_start_without_effect():
 
 def test_raw_gradients_have_no_steps():
     with pytest.raises(ValueError, match="whitened"):
-        RIM(gradient="raw", fit_steps=True)
+        RIM("inversion_recovery", gradient="raw", fit_steps=True)
 
 
 @pytest.mark.parametrize("fit_steps", [False, True])
 def test_saved_networks_know_whether_they_take_steps(fit_steps, tmp_path):
-    network = randomised(RIM(features=6, num_steps=2, fit_steps=fit_steps))
+    network = randomised(RIM("inversion_recovery", features=6, num_steps=2, fit_steps=fit_steps))
     network.save(tmp_path / "network.keras")
     loaded = load_network(tmp_path / "network.keras")
     assert loaded.fit_steps == fit_steps

@@ -113,16 +113,16 @@ def disturbed(network):
 
 @pytest.fixture(scope="module")
 def network():
-    return disturbed(RIM(features=6, num_steps=2))
+    return disturbed(RIM("inversion_recovery", features=6, num_steps=2))
 
 
 @pytest.mark.parametrize("kind", ["rim", "rim with steps", "resnet"])
 def test_tiles_give_what_the_whole_slice_gives(network, kind):
     size, most = (61, 47), 900
     if kind == "resnet":
-        network = disturbed(ResNet(num_images=4, widths=(6, 8, 6)))
+        network = disturbed(ResNet("inversion_recovery", num_images=4, widths=(6, 8, 6)))
     if kind == "rim with steps":
-        network = disturbed(RIM(features=6, num_steps=1, fit_steps=True))
+        network = disturbed(RIM("inversion_recovery", features=6, num_steps=1, fit_steps=True))
         size, most = (331, 33), 5610
     S = np.random.default_rng(1).uniform(0.1, 1, (2, *size, 4)).astype(np.float32)
     tau, sigma = np.array([100.0, 400, 900, 2000]), np.array([0.05, 0.02])

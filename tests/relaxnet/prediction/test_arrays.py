@@ -18,7 +18,7 @@ from relaxsim.models.t2_decay import MODEL as T2_DECAY
 @pytest.fixture(scope="module")
 def network():
     """A RIM with random weights: what it says is wrong, but a function of its input."""
-    rim = RIM(features=6, num_steps=2)
+    rim = RIM("inversion_recovery", features=6, num_steps=2)
     rng = np.random.default_rng(0)
     for variable in rim.trainable_variables:
         variable.assign(variable + 0.03 * rng.standard_normal(variable.shape))
@@ -200,7 +200,7 @@ def signed_series():
 
 def test_a_resnet_takes_the_modulus_of_signed_data():
     S, disc = signed_series()
-    network = ResNet(num_images=len(TAU), widths=(4, 4))
+    network = ResNet("inversion_recovery", num_images=len(TAU), widths=(4, 4))
     options = {"mask": disc, "network": network, "sigma": 8.0}
     out, of_modulus = (maps(x, "resnet", **options) for x in (S, np.abs(S)))
     assert (out.signed, of_modulus.signed) == (True, False)
@@ -288,7 +288,7 @@ def test_a_voxel_of_a_wrong_sigma_leaves_the_others_finite(network, wrong):
 
 def test_a_resnet_makes_no_use_of_sigma():
     S, _, disc = series()
-    network = ResNet(num_images=len(TAU), widths=(4, 4))
+    network = ResNet("inversion_recovery", num_images=len(TAU), widths=(4, 4))
     sigma = np.random.default_rng(0).uniform(6, 10, disc.shape)
     options = {"mask": disc, "network": network, "force": True}
     out, of_number = (maps(S, "resnet", sigma=s, **options) for s in (sigma, 8.0))
@@ -366,7 +366,7 @@ def test_networks_that_do_not_suit_are_refused(network):
     with pytest.raises(ModelError, match="is for inversion_recovery, the series is t2_decay"):
         predict(S, TAU, T2_DECAY, "rim", network)
     with pytest.raises(ModelError, match="takes 5 images, the series has 7"):
-        maps(S, "resnet", disc, network=ResNet(num_images=5, widths=(4, 6)))
+        maps(S, "resnet", disc, network=ResNet("inversion_recovery", num_images=5, widths=(4, 6)))
     with pytest.raises(ModelError, match="is a rim, but `method` is resnet"):
         maps(S, "resnet", disc, network=network)
 

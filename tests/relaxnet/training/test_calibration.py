@@ -31,7 +31,7 @@ from relaxsim.shards.layout import list_shards, read_info
 
 
 def small_rim(**options):
-    return randomised(RIM(features=6, num_steps=2, **options))
+    return randomised(RIM("inversion_recovery", features=6, num_steps=2, **options))
 
 
 def drawn_errors(rng, num=40_000):
@@ -127,7 +127,7 @@ def test_stage_leaves_the_network_and_its_card(shards, tmp_path):
 
 def test_a_folder_that_cannot_be_is_refused_before_the_work(shards, tmp_path):
     network = tmp_path / "network.keras"
-    RIM(features=4, num_steps=2).save(network)
+    RIM("inversion_recovery", features=4, num_steps=2).save(network)
     (tmp_path / "out").write_text("")
     with pytest.raises(TrainingError, match="is a file"):
         next(run(Settings(str(network), (str(shards),)), tmp_path / "out"))
@@ -196,7 +196,7 @@ def test_a_killed_calibration_leaves_the_old_pair(shards, tmp_path, monkeypatch)
 
 def test_wrong_networks_are_refused(shards, tmp_path):
     small_rim(model="t2_decay").save(tmp_path / "t2.keras")
-    ResNet(num_images=4, widths=(4, 6)).save(tmp_path / "resnet.keras")
+    ResNet("inversion_recovery", num_images=4, widths=(4, 6)).save(tmp_path / "resnet.keras")
     for name, words in (("t2", "a rim for t2_decay"), ("resnet", "a resnet for inversion")):
         settings = Settings(str(tmp_path / f"{name}.keras"), (str(shards),))
         with pytest.raises(TrainingError, match=words):

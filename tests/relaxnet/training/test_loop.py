@@ -152,7 +152,7 @@ def test_rim_overfits_one_batch(shards, recipe):
     batch = load_batch(infos, 4, 0, 0, jitter=False)
     settings = Settings(("",), recipe=recipe, iterations=80, learning_rate=3e-3)
     kind = {"gradient": "raw", "coordinates": "linear"} if recipe == "paper" else {}
-    network = RIM(features=16, num_steps=4, **kind)
+    network = RIM("inversion_recovery", features=16, num_steps=4, **kind)
     step, _ = make_steps(network, make_optimizer(network, settings), squared_loss)
     data = (batch.S, batch.kappa, batch.sigma, batch.weight, batch.tau, batch.rician)
     losses = [float(step(*data)) for _ in range(80)]
@@ -288,7 +288,7 @@ def test_poisoned_shard_is_named_and_the_good_model_kept(tmp_path, model):
 
 
 def test_a_step_whose_gradient_alone_is_not_finite_changes_nothing(shards):
-    network = RIM(features=4, num_steps=1)
+    network = RIM("inversion_recovery", features=4, num_steps=1)
     before = [np.array(v) for v in network.trainable_variables]
 
     def edge(estimates, target, weight):
@@ -399,7 +399,7 @@ def test_half_a_checkpoint_is_said(shards, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"gradient": "raw", "coordinates": "linear"}])
 def test_init_by_an_older_network(shards, tmp_path, options):
     """A network of before the steps of fits gets them; one of the paper's recipe stays as it is."""
-    RIM(features=4, num_steps=2, **options).save(tmp_path / "old.keras")
+    RIM("inversion_recovery", features=4, num_steps=2, **options).save(tmp_path / "old.keras")
     settings = Settings((str(shards),), iterations=1, init=str(tmp_path / "old.keras"), **SMALL)
     list(run(settings, tmp_path / "run"))
     network = load_network(tmp_path / "run" / "last.keras")
