@@ -19,7 +19,7 @@ from relaxsim.models.t2_decay import MODEL as T2_DECAY
 
 def small_rim(**options):
     """A network whose last layer does something."""
-    network = RIM("inversion_recovery", features=4, num_steps=2, **options)
+    network = RIM(**{"model": "inversion_recovery", **options}, features=4, num_steps=2)
     kernel = network.cell.conv_4.kernel
     kernel.assign(0.1 * np.random.default_rng(0).standard_normal(kernel.shape))
     return network
