@@ -273,9 +273,16 @@ def check_finite(batch: Batch, infos: Sequence[ShardInfo]) -> None:
         raise ShardError(f"{path} holds values that are not finite; see relaxsim verify.")
 
 
+def _read(path: str | Path) -> Shard:
+    """A shard's data; the last ones are kept, as long as their files do not change."""
+    file = Path(path).absolute()
+    status = file.stat()
+    return _kept(file, status.st_mtime_ns, status.st_size)
+
+
 @functools.lru_cache(maxsize=MIXED_SHARDS + 1)
-def _read(path: str) -> Shard:
-    return read_shard(path)
+def _kept(file: Path, _changed: int, _size: int) -> Shard:
+    return read_shard(file)
 
 
 def _normalised(

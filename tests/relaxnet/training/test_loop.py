@@ -635,3 +635,14 @@ def test_interrupted_command_saves_and_goes_on(shards, tmp_path, sent):
     subprocess.run([*command, "--resume"], check=True, stderr=subprocess.DEVNULL)
     with (tmp_path / "run" / "history.csv").open() as file:
         assert [int(r["iteration"]) for r in csv.DictReader(file)] == list(range(1, 401))
+
+
+def test_shards_of_one_name_in_another_folder_are_read_anew(tmp_path, monkeypatch):
+    first = make_shards(tmp_path / "a" / "shards", num_shards=1, seed=1)
+    second = make_shards(tmp_path / "b" / "shards", num_shards=1, seed=2)
+    found = []
+    for folder in (first, second):
+        monkeypatch.chdir(folder.parent)
+        batch = next(batches(read_infos(["shards"]), 4, seed=0, start=0, stop=1, jitter=False))
+        found.append(batch[0].numpy())
+    assert not np.array_equal(*found)
