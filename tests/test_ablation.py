@@ -47,28 +47,28 @@ def trial(**changes):
 
 
 def test_default_is_the_packages_network():
-    own = with_weights(RIM("inversion_recovery", 4, 2, **DEFAULT))
+    network = with_weights(RIM("inversion_recovery", 4, 2, **DEFAULT))
     found = with_weights(trial()).last(inputs())[0]
-    np.testing.assert_allclose(found, own.last(inputs())[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, network.last(inputs())[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("gradient", "channels"), [("whitened", 3), ("information", 6)])
 def test_hidden_channels_are_zero(gradient, channels):
     b, network = batch(), trial(steps="none", gradient=gradient)
     u = network.scaled(tf.constant(b.kappa * np.float32([1.1, 0.9, 1.2])))
-    seen, fits = network.likelihood_features(u, network.likelihood(inputs()))
+    features, fits = network.likelihood_features(u, network.likelihood(inputs()))
     assert fits is None
-    assert np.all(np.asarray(seen)[..., channels:] == 0)
-    assert np.all(np.asarray(seen)[..., :channels].std(axis=(0, 1, 2)) > 0)
+    assert np.all(np.asarray(features)[..., channels:] == 0)
+    assert np.all(np.asarray(features)[..., :channels].std(axis=(0, 1, 2)) > 0)
 
 
-def test_own_steps_hide_the_neighbourhood():
-    b, network = batch(), trial(steps="own")
+def test_steps_of_the_voxel_alone_hide_the_neighbourhood():
+    b, network = batch(), trial(steps="voxel")
     u = network.scaled(tf.constant(b.kappa * np.float32([1.1, 0.9, 1.2])))
-    told = network.likelihood(inputs())
-    seen, fits = (np.asarray(x) for x in network.likelihood_features(u, told))
-    assert np.all(seen[..., 9:-1] == 0)
-    assert np.all(seen[..., -1] != 0)
+    likelihood = network.likelihood(inputs())
+    features, fits = (np.asarray(x) for x in network.likelihood_features(u, likelihood))
+    assert np.all(features[..., 9:-1] == 0)
+    assert np.all(features[..., -1] != 0)
     assert np.all(fits[..., 1, :] == 0)
     assert np.any(fits[..., 0, :] != 0)
 

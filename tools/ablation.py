@@ -1,20 +1,20 @@
-"""Which choice inside the RIM does what: short trainings that differ from the default in one thing.
+"""Ablation of the RIM: short trainings that differ from the default in one choice each.
 
-The RIM and its losses are the package's own; a variant hides channels or steps from the cell, or
-changes how it is trained.
+The RIM and its losses are those of the package. A variant hides channels or steps from the RIM's
+cell, or changes how the RIM is trained.
 
-All variants of a seed see the same crops in the same order, start alike where their shapes agree,
-and are judged on the same validation patches. A finished training is a row of the CSV file, and
-the same command goes on after the last one. The markdown table is rewritten after every row.
+All variants of a seed are trained on the same crops in the same order, start from the same weights
+where their shapes agree, and are judged on the same validation patches. A finished training is a
+row of the CSV file; the same command goes on after the last row. The Markdown table is rewritten
+after every row.
 
 Example:
-    python tools/ablation.py --data shards --validation shards-val --out docs/ablation
+    python tools/ablation.py --data shards --validation shards-val --out docs/results/ablation.csv
     python tools/ablation.py --quick
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import subprocess
 import sys
@@ -29,6 +29,7 @@ import click
 import keras
 import numpy as np
 import tensorflow as tf
+from row_files import read_rows, write_rows
 
 from relaxnet.networks.likelihood import Likelihood
 from relaxnet.networks.parametrization import to_kappa
@@ -41,7 +42,7 @@ from relaxnet.training.settings import Settings
 from relaxsim.core.snr import snr_of
 from relaxsim.shards.layout import Shard, ShardInfo, read_shard
 
-#: What the cell sees of the likelihood -> channels a parameter.
+#: Features of the likelihood that the cell gets -> channels for each parameter.
 CHANNELS = {"whitened": 1, "information": 2, "newton": 3}
 #: Classes of SNR that the errors are listed for.
 SNR_CLASSES = {"SNR 3-10": (0.0, 10.0), "SNR 10-30": (10.0, 30.0), "SNR > 30": (30.0, np.inf)}
@@ -49,7 +50,8 @@ SNR_CLASSES = {"SNR 3-10": (0.0, 10.0), "SNR 10-30": (10.0, 30.0), "SNR > 30": (
 TISSUE, BRAIN = (2, 3), (1, 2, 3, 8)
 #: Voxels that a patch must have of them to count.
 SMALLEST_PATCH = 20
-#: Below this share (log coordinates) or unit an error counts no more in the loss over the CRLB.
+#: In the loss over the CRLB errors are divided by the bound plus this, in units of the coordinates:
+#: errors below it hardly count.
 CRLB_FLOOR = 0.02
 
 
@@ -89,7 +91,7 @@ VARIANTS = (
     Variant("paper recipe, last layer zeros", **ZEROS),
     Variant("paper recipe, last layer zeros, clipped", **{**ZEROS, "clip": 1.0}),
     Variant("paper recipe, last layer zeros, log coordinates", **{**ZEROS, "coordinates": "log"}),
-    Variant("steps of fits: the voxel's own alone", steps="own"),
+    Variant("steps of fits: the voxel's own alone", steps="voxel"),
     Variant("steps of fits: none", steps="none"),
     Variant("no steps; gradient: whitened, log information", steps="none", gradient="information"),
     Variant("no steps; gradient: whitened alone", steps="none", gradient="whitened"),
@@ -103,7 +105,7 @@ VARIANTS = (
     Variant("learning rate: constant", schedule="constant"),
     Variant("clipping: none", clip=None),
     Variant("last layer: He", last_layer="he"),
-    Variant("sigma: always told truly", sigma_error=1.0),
+    Variant("sigma: always the true one", sigma_error=1.0),
     Variant("features: 18", features=18),
     Variant("features: 64", features=64),
     Variant("J: 3", num_steps=3),
@@ -129,25 +131,26 @@ class Trial(RIM):
             kernel.assign(keras.initializers.HeNormal(0)(kernel.shape))
 
     def likelihood_features(self, u: Any, likelihood: Likelihood) -> tuple[Any, Any]:
-        """What the cell sees of the likelihood at u, and the steps that it may take."""
+        """Features of the likelihood at u for the cell, and the steps of fits that it may take."""
         u = u if self.variant.through else tf.stop_gradient(u)
         if self.variant.gradient == "raw":
             return likelihood.gradient(u), None
         if not self.fit_steps:
-            shown = CHANNELS[self.variant.gradient] * self.model.num_parameters
-            seen = likelihood.whitened(u)
-            return seen * tf.constant([float(c < shown) for c in range(seen.shape[-1])]), None
-        seen, fits = likelihood.whitened_and_steps(u)
-        if self.variant.steps == "own":
-            # Channels and the step of the neighbourhood come after the voxel's own.
-            own = 3 * self.model.num_parameters
-            channels = [float(c < own) for c in range(seen.shape[-1] - 1)]
-            return seen * tf.constant([*channels, 1.0]), fits * tf.constant([[1.0], [0.0]])
-        return seen, fits
+            visible = CHANNELS[self.variant.gradient] * self.model.num_parameters
+            features = likelihood.whitened(u)
+            kept = [float(c < visible) for c in range(features.shape[-1])]
+            return features * tf.constant(kept), None
+        features, fits = likelihood.whitened_and_steps(u)
+        if self.variant.steps == "voxel":
+            # Channels and the step of the neighbourhood come after those of the voxel.
+            of_voxel = 3 * self.model.num_parameters
+            kept = [float(c < of_voxel) for c in range(features.shape[-1] - 1)]
+            return features * tf.constant([*kept, 1.0]), fits * tf.constant([[1.0], [0.0]])
+        return features, fits
 
 
 def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
-    """``loss(estimates, kappa, sigma, weight, tau)`` of a variant, estimates being u."""
+    """``loss(estimates, kappa, sigma, weight, tau)`` of a variant, for estimates in u."""
     kind = trial.variant.loss
     plain = {
         "squared": squared_loss,
@@ -173,7 +176,7 @@ def loss_of(trial: Trial) -> Callable[..., tf.Tensor]:
 
 
 def kappa_of(u: Any, trial: Trial) -> tf.Tensor:
-    """Kappa of u."""
+    """Tissue parameters kappa at the coordinates u."""
     return to_kappa(u, trial.model, trial.coordinates)
 
 
@@ -190,7 +193,15 @@ def crlb(u: Any, tau: Any, sigma: Any, trial: Trial) -> tf.Tensor:
 def train(
     trial: Trial, batches: Iterator[Batch], iterations: int, learning_rate: float
 ) -> tuple[bool, float]:
-    """Train; returns whether the loss stayed finite, and processor seconds an iteration."""
+    """Train a variant.
+
+    Returns
+    -------
+    finite : bool
+        The loss stayed finite.
+    seconds : float
+        Median processor time of an iteration, s.
+    """
     recipe = "paper" if trial.variant.schedule == "constant" else "default"
     settings = Settings((), recipe=recipe, iterations=iterations, learning_rate=learning_rate)
     weights = trial.trainable_variables
@@ -263,7 +274,7 @@ def errors(trial: Trial, shards: Sequence[Shard], patches: int) -> dict[str, flo
 def errors_of_patches(
     estimate: Callable[..., tf.Tensor], shard: Shard, rows: slice, bounds: tuple[float, float]
 ) -> list[tuple[float, list[np.ndarray], np.ndarray]]:
-    """Of each patch its SNR, and the errors of pure voxels, relative: of each tissue, of brain."""
+    """SNR of each patch, and relative errors of its pure voxels: by tissue, and of the brain."""
     labels, truth = shard.labels[rows], shard.kappa[rows][..., -1]
     S = shard.S[rows].astype(np.float32)
     scale = patch_scale(S, labels > 0).astype(np.float32)
@@ -282,7 +293,7 @@ def errors_of_patches(
 
 
 def _typical(patches: Sequence[np.ndarray]) -> float:
-    """Median over patches of their RMSE; small ones do not count."""
+    """Median over patches of their RMSE; patches of few voxels do not count."""
     return float(np.median([_rms(e) for e in patches if e.size >= SMALLEST_PATCH]))
 
 
@@ -312,21 +323,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of an earlier run."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The CSV file and the markdown table beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def write_tables(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the CSV file and the Markdown table beside it."""
+    write_rows(path, rows)
     order = {variant.name: i for i, variant in enumerate(VARIANTS)}
     text = markdown(sorted(rows, key=lambda row: order.get(row["variant"], len(order))))
     path.with_suffix(".table.md").write_text(text, encoding="utf-8")
@@ -380,11 +379,11 @@ def compare(
     only: Sequence[str],
     out: Path,
 ) -> None:
-    """Train what the CSV file does not hold yet, seed by seed."""
+    """Run the trainings that the CSV file lacks, seed by seed."""
     infos = read_infos(data)
     model = infos[0].signal_model.name
-    held_out = [read_shard(info.path) for info in read_infos(validation)]
-    rows = read_rows(out)
+    validation_shards = [read_shard(info.path) for info in read_infos(validation)]
+    rows: list[dict[str, Any]] = [*read_rows(out)] if out.is_file() else []
     chosen = [v for v in VARIANTS if not only or any(part in v.name for part in only)]
     for seed in range(seeds):
         for variant in chosen:
@@ -395,14 +394,15 @@ def compare(
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
             trial = Trial(variant, model)
-            told = variant.sigma_error
-            batches = crops(infos, iterations, batch_size, crop, seed, told)
+            batches = crops(infos, iterations, batch_size, crop, seed, variant.sigma_error)
             finite, seconds = train(trial, batches, iterations, learning_rate)
             row: dict[str, Any] = {**key, "weights": trial.count_params()}
-            found = errors(trial, held_out, patches) if finite else dict.fromkeys(COLUMNS, np.nan)
+            found = dict.fromkeys(COLUMNS, np.nan)
+            if finite:
+                found = errors(trial, validation_shards, patches)
             row |= {k: f"{v:.2f}" for k, v in found.items()}
             rows.append(row | {"cpu_seconds": f"{seconds:.3f}"})
-            write_rows(out, rows)
+            write_tables(out, rows)
             click.echo(" | ".join(str(x) for x in rows[-1].values()))
     click.echo(markdown(rows))
 

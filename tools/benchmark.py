@@ -1,4 +1,4 @@
-"""Speed and memory of the main jobs, with the machine's own peak beside them, in one run.
+"""Speed and memory of the main jobs, with the peak of the machine beside them, in one run.
 
 Run it on a quiet machine: a second busy process slows two-thread TensorFlow many times over.
 
@@ -123,7 +123,7 @@ def measure(command: list[str]) -> tuple[str, float, float]:
 
 
 def inline(code: str, *args: str) -> list[str]:
-    """Command that runs a piece of Python in a process of its own."""
+    """Command that runs a piece of Python in a new process."""
     return [sys.executable, "-c", code, *args]
 
 
@@ -206,7 +206,7 @@ def processor() -> str:
 
 
 def sections_of(path: Path) -> str:
-    """What stands in an earlier file after its table: the sections, which are kept."""
+    """Sections after the table of an earlier file; they are kept."""
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
     _, heading, rest = old.partition("\n## ")
     return heading + rest

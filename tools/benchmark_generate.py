@@ -1,4 +1,6 @@
-"""What bounds relaxsim generate: exponential, random numbers and disk alone, then shards and runs.
+"""What limits the speed of relaxsim generate.
+
+Measured are the exponential, the random numbers and the disk, each alone; then shards and runs.
 
 Times of one process are CPU times, so that other work on the machine disturbs them little; those of
 whole commands are wall times, with the peak memory of all their processes together (Linux).
@@ -35,7 +37,7 @@ SAMPLES = 40 * 40 * 31  # of a patch
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
-    """CPU seconds of one call, the least of some."""
+    """CPU seconds of one call: the smallest of several."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -45,7 +47,7 @@ def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def samples(seconds: float, number: int) -> str:
-    """Rate in samples and in patches of 40 x 40 x 31."""
+    """Rate in words, in samples and in patches of 40 x 40 x 31."""
     rate = number / seconds
     return f"{rate / 1e6:7.0f} M/s  = {rate / SAMPLES:6.0f} patches/s"
 
@@ -178,7 +180,7 @@ def resident(pid: int) -> float:
 @click.option("--brains", multiple=True, type=click.Path(path_type=Path), help="Label volumes.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write. Default: /tmp.")
 def main(quick: bool, brains: tuple[Path, ...], folder: Path | None) -> None:
-    """Measure; see the module's text."""
+    """Measure all rates and print them."""
     repeats = 3 if quick else 8
     click.echo(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:

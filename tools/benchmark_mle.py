@@ -1,8 +1,8 @@
 """Speed and memory of the maximum-likelihood fits, with a per-voxel scipy loop in the same run.
 
-Run it on a quiet machine. Every fit runs in a process of its own, so that its peak memory is its
-own. Beside each speed stand the machine's own peaks: what one voxel must move (bytes in and out)
-and what its search must multiply, at the bandwidth and the rate measured here.
+Run it on a quiet machine. Every fit runs in a new process, whose peak memory is then that of the
+fit. Beside each speed stand the limits that the machine sets: the bytes that one voxel moves in and
+out over the bandwidth, and the operations of its search over the rate, both measured here.
 
 Example:
     python tools/benchmark_mle.py
@@ -102,7 +102,7 @@ def peak_memory() -> float:
 
 
 def _measure(queue, fit: str, shape: tuple[int, ...], name: str, tau: np.ndarray) -> None:
-    """Time one fit and note this process's peak memory, and its rise above that of the input."""
+    """Time one fit; note the peak memory of this process, and its rise above that of the input."""
     model = signal_model(name)
     S, sigma, mask = phantom(shape, model, tau)
     fit_voxelwise(Measurement(S.reshape(-1, len(tau))[:500], tau, model))
@@ -134,7 +134,7 @@ def measured(fit: str, shape: tuple[int, ...], model: SignalModel, tau: np.ndarr
 
 
 def floor(model: SignalModel, tau: np.ndarray, bandwidth: float, rate: float) -> str:
-    """What a voxel of the voxel-wise fit must move and multiply, and the speeds that allows."""
+    """Bytes and operations of a voxel of the voxel-wise fit, and the speeds that they allow."""
     moved = 4 * len(tau) + 4 * (2 * model.num_parameters + 1) + 1
     problem, _ = make_problem(tau, model, fit_bounds(model), model.magnitude)
     grid = make_grid(problem)

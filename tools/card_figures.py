@@ -6,12 +6,12 @@ Example:
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import click
+from row_files import read_rows
 
 from relaxnet.networks.registry import shipped_models
 
@@ -23,17 +23,18 @@ def figures(rows: list[dict[str, str]], name: str) -> dict[str, Any]:
 
     B varies smoothly, as in a scanner, if the table has such rows.
     """
-    own = [r for r in rows if r["method"] == name and r["parameter"] in ("T1", "T2")]
-    fields = {r["b_field"] for r in own}
+    of_network = [r for r in rows if r["method"] == name and r["parameter"] in ("T1", "T2")]
+    fields = {r["b_field"] for r in of_network}
     field = "smooth" if "smooth" in fields else min(fields, default="")
-    own = [r for r in own if r["tissue"] in TISSUES and r["b_field"] == field]
-    if not own:
+    chosen = [r for r in of_network if r["tissue"] in TISSUES and r["b_field"] == field]
+    if not chosen:
         raise click.ClickException(f"the table has no rows of {name}.")
-    first = own[0]
+    first = chosen[0]
     of_b = {"T1": f", B {first['b_field']}", "T2": ""}[first["parameter"]]
     what = (
-        f"{first['parameter']} on slices of held-out brains, {first['protocol']}{of_b}; medians "
-        f"over voxels, per cent; {first['draws']} draws of kappa, {first['repeats']} of noise"
+        f"{first['parameter']} on slices of brains not trained on, {first['protocol']}{of_b}; "
+        f"medians over voxels, per cent; {first['draws']} draws of kappa, "
+        f"{first['repeats']} of noise"
     )
     columns = {"bias": "bias", "bias_error": "its error", "cv": "CV", "rmse": "RMSE"}
     found = [
@@ -42,7 +43,7 @@ def figures(rows: list[dict[str, str]], name: str) -> dict[str, Any]:
             "tissue": r["tissue"],
             **{title: round(float(r[key]), 2) for key, title in columns.items()},
         }
-        for r in own
+        for r in chosen
     ]
     return {"what": what, "rows": found}
 
@@ -52,8 +53,7 @@ def figures(rows: list[dict[str, str]], name: str) -> dict[str, Any]:
 @click.argument("names", nargs=-1, required=True)
 def main(table: Path, names: tuple[str, ...]) -> None:
     """Put figures into cards."""
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(table)
     for name in names:
         path = shipped_models()[name].with_suffix(".json")
         card = json.loads(path.read_text(encoding="utf-8"))

@@ -1,18 +1,18 @@
-"""How often intervals of a network hold the truth, on simulated patches of held-out brains.
+"""How often intervals of a network hold the truth, on simulated patches of brains not trained on.
 
 Every patch is a draw of kappa and of the noise. The share of voxels whose truth lies in the 68 %
-interval (1 standard deviation) and in the 95 % interval (the network's own factor on it; 1.96 for
-the fit) around the estimate is given per parameter, tissue and SNR, with its 95 % interval over
-draws: errors of one patch go together. Writes a table and a picture of it.
+interval (1 standard deviation) and in the 95 % interval (that times a factor: 1.96 for the fit, the
+factor of its error head for a network) around the estimate is given per parameter, tissue and SNR.
+Its 95 % interval is over draws, since errors of one patch go together. Writes a table and a picture
+of it.
 
 Example:
-    python tools/coverage.py rim-cine31 --tis cine31 --b-field smooth --out docs/results/coverage \
+    python tools/coverage.py rim-cine31 --tis cine31 --b-field smooth --out coverage \
         --brains subject45_crisp_v.mnc.gz --brains subject46_crisp_v.mnc.gz
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import click
 import matplotlib as mpl
 import numpy as np
 from evaluate_patches import draw_patches, label_of, settings_of
+from row_files import write_rows
 
 from relaxnet.evaluation.metrics import TISSUES
 from relaxnet.fitting.crlb import clustered_share
@@ -38,7 +39,7 @@ import matplotlib.pyplot as plt
 
 #: (kappa, std, half width of the 95 % interval in std)
 Estimator = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
-#: Patches that a network sees at once.
+#: Patches that are handed to a network at once.
 BATCH = 16
 
 
@@ -164,12 +165,12 @@ def _panel(axis: Any, rows: list[dict[str, Any]]) -> None:
         axis.axhline(middle, color="0.6", lw=0.7, zorder=0)
     for t, tissue in enumerate(("GM", "WM", "CSF")):
         for level, style in (("95", "-"), ("68", "--")):
-            mine = [r for r in rows if r["tissue"] == tissue and r["level"] == level]
-            if not mine:
+            chosen = [r for r in rows if r["tissue"] == tissue and r["level"] == level]
+            if not chosen:
                 continue
             # Tissues side by side, so that their intervals do not hide one another.
-            x = [r["snr"] * 1.03 ** (t - 1) for r in mine]
-            y, low, high = (np.array([float(r[k]) for r in mine]) for k in _LINE)
+            x = [r["snr"] * 1.03 ** (t - 1) for r in chosen]
+            y, low, high = (np.array([float(r[k]) for r in chosen]) for k in _LINE)
             axis.errorbar(
                 x,
                 y,
@@ -220,7 +221,7 @@ def main(
     out: Path | None,
     **fields: Any,
 ) -> None:
-    """Measure the coverage of networks' intervals on held-out patches."""
+    """Measure the coverage of networks' intervals on patches not trained on."""
     if (tis is None) == (tes is None):
         raise click.UsageError("give --tis or --tes")
     times, name = ("tis", tis) if tis else ("tes", tes)
@@ -233,7 +234,7 @@ def main(
     rows = []
     for row in measure(settings, protocol, estimators, snrs, purity):
         rows.append(row)
-        if row["parameter"] == settings.model.parameters[-1]:
+        if row["parameter"] == settings.model.main:
             click.echo(
                 f"SNR {row['snr']:5g}  {row['method']:20} {row['tissue']:6} {row['level']:>3} %: "
                 f"{row['coverage']:>6} ({row['low']} to {row['high']})  std {row['median_std']}"
@@ -243,12 +244,8 @@ def main(
 
 
 def write(rows: list[dict[str, Any]], stem: Path, title: str) -> None:
-    """Table and picture."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{stem}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write the table and its picture."""
+    write_rows(Path(f"{stem}.csv"), rows)
     draw_table(rows, Path(f"{stem}.png"), title)
     click.echo(f"{len(rows)} rows in {stem}.csv; {stem}.png")
 

@@ -1,22 +1,23 @@
-"""Bias, CV and RMSE of networks and of the maximum-likelihood fit on simulated held-out patches.
+"""Bias, CV and RMSE of networks and of the maximum-likelihood fit on simulated patches.
 
-Every patch is a draw of kappa; every draw gets `--repeats` draws of noise at each SNR. Metrics are
+Anatomies are those of `--brains`, which no network should be trained on. Every patch is a draw of
+kappa; every draw gets `--repeats` draws of noise at each SNR. Metrics are
 those of `relaxnet.evaluation.metrics`, per tissue, with the Monte Carlo error over draws.
 
 Example:
     python tools/evaluate_patches.py --tis cine31 --network runs/rim/best.keras \
-        --brains subject45_crisp_v.mnc.gz --brains subject46_crisp_v.mnc.gz --out docs/cine31.csv
+        --brains subject45_crisp_v.mnc.gz --brains subject46_crisp_v.mnc.gz --out cine31.csv
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from row_files import write_rows
 
 from relaxnet.evaluation.metrics import Summary, by_tissue
 from relaxnet.series.noise import is_rician
@@ -185,7 +186,7 @@ def main(
     out: Path | None,
     **fields: Any,
 ) -> None:
-    """Evaluate networks and the maximum-likelihood fit on held-out patches."""
+    """Evaluate networks and the maximum-likelihood fit on simulated patches."""
     times, name = ("tis", tis) if tis else ("tes", tes)
     if name is None:
         raise click.UsageError("give --tis or --tes")
@@ -196,18 +197,14 @@ def main(
     rows = []
     for row in evaluate(settings, protocol, estimators, snrs, repeats):
         rows.append(row)
-        if row["parameter"] == settings.model.parameters[-1]:
+        if row["parameter"] == settings.model.main:
             click.echo(
                 f"SNR {row['snr']:5g}  {row['method']:24} {row['tissue']:6} "
                 f"bias {row['bias']:>7} +- {row['bias_error']:>5}  CV {row.get('cv', ''):>6}  "
                 f"RMSE {row['rmse']:>6}  pooled {row['pooled_rmse']:>7} %"
             )
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(out, rows)
         click.echo(f"{len(rows)} rows in {out}")
 
 

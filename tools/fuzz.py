@@ -39,7 +39,7 @@ MAPS = ("T1map", "M0map", "Bmap", "residual", "status")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """Result of a case.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Outcome:
     line : str
         The error line, if there was one.
     faults : tuple of str
-        What should not have been; empty if all is well.
+        Descriptions of what went wrong; empty if nothing did.
     """
 
     number: int
@@ -72,7 +72,7 @@ def run(count: int, seed: int, only: int | None = None) -> Iterator[Outcome]:
 
 
 def attempt(number: int, case: Case, folder: Path) -> Outcome:
-    """Run one case and look at what it left."""
+    """Run one case and check what it wrote."""
     before, out = _listing(folder), folder / "maps"
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -114,7 +114,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _of_maps(out: Path) -> Iterator[str]:
-    """What is wrong with a folder of maps."""
+    """Faults of a folder of maps."""
     for stem in MAPS:
         path = out / f"{stem}.nii.gz"
         if not path.is_file() or not path.with_name(f"{stem}.json").is_file():
@@ -134,7 +134,7 @@ def _of_maps(out: Path) -> Iterator[str]:
 @click.option("--only", type=int, help="Run this case alone, and show its arguments.")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV file of all cases.")
 def main(count: int, seed: int, quick: bool, only: int | None, out: Path | None) -> None:
-    """Run, and exit with 1 if something came that should not."""
+    """Run the cases; exit with 1 if one has a fault."""
     begin, outcomes = time.perf_counter(), []
     for outcome in run(60 if quick else count, seed, only):
         outcomes.append(outcome)

@@ -1,7 +1,7 @@
-"""Cases of `tools/fuzz.py`: files that are damaged, lie about themselves, or are of another kind.
+"""Cases of `tools/fuzz.py`: files that are damaged, whose headers are wrong, or of another kind.
 
-A case writes its files to a folder and gives the arguments of ``relaxnet predict`` with what has
-to come of them. Everything is drawn from one generator, so that a seed repeats a run.
+A case writes its files to a folder and gives the arguments of ``relaxnet predict`` with the result
+that is expected of them. Everything is drawn from one generator, so that a seed repeats a run.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SHAPE = (12, 10, 2)
 AFFINE = np.diag([0.9, 0.9, 3.0, 1.0])
 #: Name of the file that hostile code would write.
 BREACH = "breach"
-#: What may come of a case.
+#: Results that a case may have.
 REFUSED, MAPPED, EITHER = "refused", "mapped", "either"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of ``relaxnet predict`` besides --out, and what has to come of them."""
+    """Arguments of ``relaxnet predict`` besides --out, and the result that is expected."""
 
     what: str
     arguments: tuple[str, ...]
@@ -124,7 +124,7 @@ _LIES: tuple[tuple[str, int, str, tuple[float, ...], str], ...] = (
 
 
 def lying_header(rng: np.random.Generator, folder: Path) -> Case:
-    """A header that speaks of what the file does not hold."""
+    """A header that does not agree with the data of the file."""
     name, offset, dtype, values, expect = _LIES[rng.integers(len(_LIES))]
     raw = bytearray(save(folder / "good.nii", phantom(rng)).read_bytes())
     patch = np.array(values, dtype).tobytes()
@@ -135,7 +135,7 @@ def lying_header(rng: np.random.Generator, folder: Path) -> Case:
 
 
 def other_image(rng: np.random.Generator, folder: Path) -> Case:
-    """A sound file of another kind, or with values that are none."""
+    """A sound file of another kind, or with values that are not finite."""
     S, path = phantom(rng), folder / "s.nii"
     wrong = {
         "empty file": lambda: path.write_bytes(b""),
@@ -167,7 +167,7 @@ def _analyze(path: Path, S: np.ndarray) -> None:
 
 
 def mixed_files(rng: np.random.Generator, folder: Path) -> Case:
-    """Several files that are no series: shapes, affines, kinds and numbers differ."""
+    """Several files that do not make a series: shapes, affines, kinds or their number differ."""
     S = phantom(rng)
     paths = [folder / f"{n}.nii.gz" for n in range(len(TAU))]
     for n, path in enumerate(paths):
@@ -217,7 +217,7 @@ _LISTS: tuple[tuple[str, str], ...] = (
 
 
 def bad_times(rng: np.random.Generator, folder: Path) -> Case:
-    """A list that is no list of times of the series."""
+    """A list that cannot be the times of the series."""
     arguments = list(mle(folder, rng=rng))
     path, kind = folder / "tis.txt", rng.integers(len(_LISTS) + 5)
     if kind < len(_LISTS):
@@ -243,7 +243,7 @@ def bad_times(rng: np.random.Generator, folder: Path) -> Case:
 
 
 def bad_sigma(rng: np.random.Generator, folder: Path) -> Case:
-    """A noise level or a map of it that is none."""
+    """A noise level, or a map of it, that is not one."""
     good = np.full(SHAPE, 8.0, np.float32)
     path = folder / "sigma.nii"
     texts = ("0", "-1", "nan", "inf", "-inf", "1e999", "eight", "", "8,5", str(folder), "none.nii")
@@ -268,7 +268,7 @@ def bad_sigma(rng: np.random.Generator, folder: Path) -> Case:
 
 
 def bad_mask(rng: np.random.Generator, folder: Path) -> Case:
-    """A mask, or a label map, that is none for the series."""
+    """A mask, or a label map, that does not fit the series."""
     good = np.ones(SHAPE, np.int16)
     path = folder / "labels.nii.gz"
     option = ("--mask", "--rois")[rng.integers(2)]
@@ -354,7 +354,7 @@ def _hostile(folder: Path) -> dict[str, object]:
 
 
 class _Pickled:
-    """What runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)

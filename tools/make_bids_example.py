@@ -1,7 +1,7 @@
 """Write a simulated BIDS dataset: inversion recovery and multi-echo series of a few subjects.
 
 Heads are the built-in one's; nothing is downloaded. sub-01 has one session without a label, sub-02
-two sessions with noise of their own, sub-03 two runs of its inversion recovery. Truth maps in
+two sessions that differ in their noise, sub-03 two runs of its inversion recovery. Truth maps in
 seconds and brain masks are in derivatives/truth.
 
 Example:
@@ -111,7 +111,7 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 
 def write_series(out: Path, visit: Visit, suffix: str, clean: Phantom, snr: float) -> None:
-    """Write the images of all runs of a visit, and what varies between them."""
+    """Write the images of all runs of a visit, with the sidecar of each image."""
     field, index, _ = FIELDS[suffix]
     for run in visit.runs if suffix == "IRT1" else visit.runs[:1]:
         prefix = visit.prefix(run if suffix == "IRT1" else "")
@@ -202,7 +202,7 @@ def errors(out: Path, maps: Path) -> Iterator[str]:
 @click.option(
     "--compare",
     type=click.Path(path_type=Path, exists=True),
-    help="Derivative dataset: tell its errors in the brain, and write nothing.",
+    help="Derivative dataset: print its errors in the brain, and write nothing.",
 )
 def main(
     out: Path, matrix: int, slices: int, snr: float, quick: bool, compare: Path | None

@@ -33,7 +33,7 @@ RANGES_T1T2 = {"white": (780.0, 1000.0), "grey": (1200.0, 1700.0)}
 #: Half the side of a sphere's square of voxels.
 HALF = 2
 #: Fits that differ by more from the published ones get a figure.
-APART = 0.03
+LEAST_DIFFERENCE = 0.03
 
 
 def load(folder: Path, series: str, times: str) -> tuple[np.ndarray, np.ndarray]:
@@ -258,15 +258,15 @@ def _maps(path: Path, fits: dict[str, Fit], window: tuple[float, float]) -> None
 def _curves(
     path: Path, means: np.ndarray, tau: np.ndarray, model: SignalModel, plate: dict
 ) -> None:
-    """Mean samples of the spheres where the two fits are apart, with both fitted curves."""
+    """Mean samples of the spheres at which the two fits differ, with both fitted curves."""
     published = np.array(plate["published_fit_ms"])
     ours = fit_voxelwise(Measurement(means, tau, model))
-    apart = np.flatnonzero(np.abs(ours.kappa[:, -1] / published - 1) > APART)
-    if not apart.size:
+    differing = np.flatnonzero(np.abs(ours.kappa[:, -1] / published - 1) > LEAST_DIFFERENCE)
+    if not differing.size:
         return
-    figure, axes = _figure(-(-apart.size // 4), min(4, apart.size), (3.6, 3.0))
+    figure, axes = _figure(-(-differing.size // 4), min(4, differing.size), (3.6, 3.0))
     t = np.linspace(0, tau.max() * 1.05, 300)
-    for axis, i in zip(axes.flat, apart, strict=False):
+    for axis, i in zip(axes.flat, differing, strict=False):
         T = published[i]
         at_published = FitOptions(bounds={model.main: (T, T * (1 + 1e-6))})
         published_fit = fit_voxelwise(Measurement(means[i], tau, model), at_published)
@@ -278,7 +278,7 @@ def _curves(
             axis.plot(t, model.forward(kappa.astype(float), t), colour, label=text)
         axis.set_title(f"sphere {i + 1}, nominal {plate['nominal_ms'][i]:g} ms", fontsize=9)
         axis.legend(fontsize=7)
-    for axis in axes.flat[apart.size :]:
+    for axis in axes.flat[differing.size :]:
         axis.axis("off")
     figure.savefig(path, dpi=80)
 

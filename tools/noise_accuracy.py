@@ -1,8 +1,8 @@
 """Accuracy of the noise that `relaxnet predict --sigma auto` finds, on simulated brains.
 
-Whole heads with air around them, and brains around which all is zero; SNR 3 to 100; Gaussian noise
-on the modulus, Rician noise, and real (signed) images. Written are a table, with the ratio of the
-noise found to the true one and its source, and a figure.
+Series are whole heads with air around them, and brains around which all is zero, at SNR 3 to 100,
+with Gaussian noise on the modulus, Rician noise, or as real (signed) images. The table gives for
+each the ratio of the noise found to the true noise, and where it was found; a figure shows it.
 
 Example:
     python tools/noise_accuracy.py --quick --out noise-quick
@@ -14,13 +14,15 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
+from relaxnet.fitting.inputs import Measurement
 from relaxnet.io.inputs import load_series
 from relaxnet.series.foreground import automatic_mask
-from relaxnet.series.noise import Noise, find_noise
+from relaxnet.series.noise import Noise, NoiseSource, SigmaSource, find_noise
 from relaxnet.series.scale import series_scale
 from relaxsim.anatomy.anatomy import builtin_head, load_anatomy
 from relaxsim.core.snr import sigma_of
@@ -41,7 +43,7 @@ PROTOCOLS = {
 NOISES = ("gaussian", "rician", "real")
 SURROUNDINGS = ("head in air", "brain in zeros")
 SNRS = (3.0, 5.0, 10.0, 30.0, 100.0)
-#: Largest error that is asked for, relative.
+#: Largest relative error that is aimed at.
 ASKED = 0.1
 REAL = (
     ("brain_ir", "series", "tis", "tis"),
@@ -67,13 +69,17 @@ def series_of(phantom: Phantom, noise: str, sigma: float, rng: np.random.Generat
 def found_in(S: np.ndarray, tau: np.ndarray, model: SignalModel, mask: np.ndarray) -> Noise:
     """Noise as `relaxnet predict` finds it."""
     mask = mask & np.isfinite(S).all(-1) & S.any(-1)
-    return find_noise(S, tau, model, mask, series_scale(S, mask))
+    series = Measurement(S, model.table(tau), model, mask=mask)
+    return find_noise(series, series_scale(S, mask))
 
 
-def cases(
-    quick: bool, count: int, brains: tuple[str, ...], seed: int
-) -> Iterator[dict[str, object]]:
-    """Rows of the table."""
+def from_air(source: NoiseSource) -> bool:
+    """Whether the noise of the air was taken."""
+    return source.source is SigmaSource.AIR
+
+
+def cases(quick: bool, count: int, brains: tuple[str, ...], seed: int) -> Iterator[dict[str, Any]]:
+    """Simulated series, a row of the table each."""
     edge, matrix = (2.0, 110) if quick else (1.5, 150)
     heads = [builtin_head(number, edge) for number in range(1, 2 if quick else 1 + count)]
     heads += [load_anatomy(path) for path in brains]
@@ -97,7 +103,7 @@ def cases(
 
 
 def real_rows(data: Path) -> Iterator[str]:
-    """What is decided on real series, a line each."""
+    """Noise, its source and the sign of real series, a line each."""
     for folder, stem, list_stem, times in REAL:
         path = data / folder / f"{stem}.nii.gz"
         if not path.is_file():
@@ -114,7 +120,7 @@ def real_rows(data: Path) -> Iterator[str]:
         )
 
 
-def draw(rows: list[dict[str, object]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Ratio of found to true sigma over SNR, a panel for each noise and surroundings."""
     import matplotlib as mpl
 
@@ -137,10 +143,10 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
                 ]
                 shift = 1.04 ** (k - 1.5)
                 for air, marker in ((True, "o"), (False, "^")):
-                    part = [r for r in chosen if str(r["source"]).startswith("background") == air]
+                    part = [row for row in chosen if from_air(row["source"]) == air]
                     axis.plot(
-                        [float(r["snr"]) * shift for r in part],
-                        [r["ratio"] for r in part],
+                        [row["snr"] * shift for row in part],
+                        [row["ratio"] for row in part],
                         marker,
                         ms=4,
                         color=f"C{k}",
@@ -174,7 +180,9 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 @click.option("--heads", default=2, show_default=True, help="Built-in heads.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="One coarse head, three SNRs.")
-@click.option("--real", type=click.Path(path_type=Path), help="Only say what real series give.")
+@click.option(
+    "--real", type=click.Path(path_type=Path), help="Folder of real data: only print their noise."
+)
 def main(
     out: Path, heads: int, brains: tuple[str, ...], seed: int, quick: bool, real: Path | None
 ) -> None:
@@ -190,11 +198,11 @@ def main(
         writer.writeheader()
         for row in cases(quick, heads, brains, seed):
             rows.append(row)
-            told = {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(told)
-            click.echo(json.dumps(told))
+            texts = {k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+            writer.writerow(texts)
+            click.echo(json.dumps(texts))
     draw(rows, out / "noise.png")
-    errors = np.abs([float(row["ratio"]) - 1 for row in rows])
+    errors = np.abs([row["ratio"] - 1 for row in rows])
     click.echo(
         f"{len(rows)} series: largest error {100 * errors.max():.1f} %, median "
         f"{100 * np.median(errors):.1f} %; {int((errors > ASKED).sum())} above {100 * ASKED:.0f} %"

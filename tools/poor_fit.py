@@ -1,4 +1,4 @@
-"""Experiment: what the status "poor fit" finds on simulated brains, and what it flags wrongly.
+"""Experiment: errors that the status "poor fit" finds on simulated brains, and its false alarms.
 
 Two tables as CSV: shares of voxels that a voxel-wise fit flags, with one tissue a voxel (false
 alarms) and with partial volumes; and, for a network, the errors of flagged and of other voxels.
@@ -9,13 +9,13 @@ Example:
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from row_files import write_rows
 
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.maps.maps import Maps
@@ -111,14 +111,6 @@ def _rmse(error: np.ndarray) -> str:
     return f"{100 * np.sqrt(np.mean(error**2)):.2f}" if error.size else ""
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(path)
-
-
 @click.command()
 @click.option("--brain", type=click.Path(path_type=Path), help="Label volume [a built-in head].")
 @click.option("--out", default=".", type=click.Path(path_type=Path), help="Folder of the tables.")
@@ -128,13 +120,13 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(brain: Path | None, out: Path, seed: int, quick: bool) -> None:
     """Measure what "poor fit" finds."""
     anatomy = load_anatomy(brain) if brain else builtin_head(seed)
-    out.mkdir(parents=True, exist_ok=True)
     snrs = (100.0,) if quick else (5.0, 10.0, 30.0, 100.0)
     rng = np.random.default_rng(seed)
-    _write(out / "poor_fit_mle.csv", list(fit_rows(anatomy, snrs, rng)))
+    write_rows(out / "poor_fit_mle.csv", list(fit_rows(anatomy, snrs, rng)))
     import_tensorflow()
     snrs = (100.0,) if quick else (30.0, 100.0, 200.0)
-    _write(out / "poor_fit_network.csv", list(network_rows(anatomy, snrs, rng)))
+    write_rows(out / "poor_fit_network.csv", list(network_rows(anatomy, snrs, rng)))
+    click.echo(f"two tables in {out}")
 
 
 if __name__ == "__main__":

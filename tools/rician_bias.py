@@ -2,7 +2,7 @@
 
 One voxel's parameters, many draws of magnitude images with Rician noise; SNR is the amplitude A
 over the noise's standard deviation. Printed are the median and the mean error of T over the
-voxels that converged, the scatter of the same, and the Cramér-Rao bound.
+voxels that converged, the scatter of their T, and the Cramér-Rao bound.
 
 Example:
     python tools/rician_bias.py

@@ -1,7 +1,7 @@
 """The whole chain on simulated data: generate, train, predict, compare with the truth.
 
-Needs the installed package and no data: anatomies are the built-in head's. Subjects and noise of
-the test series are none of the training's. Run by ``tools/demo``.
+Needs the installed package and no data: anatomies are the built-in head's. The test series
+have other subjects and other noise than the training data. Run by ``tools/demo``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPEATS = 2
 
 
 def call(command: str) -> None:
-    """Run a command, shown first."""
+    """Print a command and run it."""
     click.secho(f"$ {command}", bold=True)
     subprocess.run(shlex.split(command), check=True)
 

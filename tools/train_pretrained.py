@@ -10,14 +10,13 @@ Example:
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+from row_files import read_rows, write_rows
 
 TRAINING = ("04", "05", "06", "18", "20", "38", "41", "42", "43", "44")
 VALIDATION = ("45", "46")
@@ -35,14 +34,14 @@ KNOWN_TIS = (
     "--tis tools/times/nist3t.txt"
 )
 KNOWN_TES = "--tes fse6 --tes tools/times/mese32.txt --tes tools/times/santini_t2.txt"
-OWN = "--voxel-size 0.5:1.2"
-#: Patches in which the neighbourhood that tells B is as large as in a slice.
+FINE_VOXELS = "--voxel-size 0.5:1.2"
+#: Patches in which the neighbourhood that B is estimated from is as large as in a slice.
 LARGE = "--patch-size 80"
 
 
 def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
     """Data of a network for one list of inversion times, B constant or varying slowly."""
-    small, half = f"{OWN} {SMALL}", patches // 2
+    small, half = f"{FINE_VOXELS} {SMALL}", patches // 2
     return {
         "slow": f"--tis {times} --b-field slow --seed {seed + 30} --patches {patches} {small}",
         "smooth": f"--tis {times} --b-field smooth --seed {seed} --patches {half} {small}",
@@ -53,7 +52,8 @@ def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
         f"{small} {LARGE}",
         "rician80": f"--tis {times} --b-field slow --noise rician --seed {seed + 61} "
         f"--patches {patches // 8} {small} {LARGE}",
-        "dense": f"--tis {times} --b-field slow --seed {seed + 62} --patches {half} {OWN} {ALL}",
+        "dense": f"--tis {times} --b-field slow --seed {seed + 62} --patches {half} "
+        f"{FINE_VOXELS} {ALL}",
         "val-slow": f"--tis {times} --b-field slow --seed 97 --patches 240 --voxel-size 0.85",
         "val-patch": f"--tis {times} --b-field patch --seed 94 --patches 240 --voxel-size 0.85",
     }
@@ -69,8 +69,8 @@ def as_the_paper(times: str, seed: int) -> dict[str, str]:
 
 
 FSE6 = {
-    "tissue": f"--tes fse6 --seed 31 --patches 7200 {OWN} {SMALL}",
-    "rician": f"--tes fse6 --noise rician --seed 33 --patches 3600 {OWN} {SMALL}",
+    "tissue": f"--tes fse6 --seed 31 --patches 7200 {FINE_VOXELS} {SMALL}",
+    "rician": f"--tes fse6 --noise rician --seed 33 --patches 3600 {FINE_VOXELS} {SMALL}",
     "val-tissue": "--tes fse6 --seed 93 --patches 240 --voxel-size 0.85",
 }
 #: Name of a shard folder -> options of ``relaxsim generate``. Those that begin with "val" validate.
@@ -125,8 +125,8 @@ RECIPES: dict[str, dict[str, str]] = {
     "resnet-cine31": one_protocol("cine31", 12),
     "resnet-fse6": FSE6,
 }
-#: Networks that are trained with a weight on tissues' mean errors, which takes the bias that they
-#: have at low SNR below what a fit has; for the others it costs more precision than it is worth.
+#: Networks that are trained with a weight on the mean errors of tissues, which makes their bias at
+#: low SNR smaller than that of a fit. For the others it costs more precision than it is worth.
 BIAS_WEIGHT = {"rim-cine31": 1.0, "rim-cine25": 1.0, "rim-cine23": 1.0}
 PAPERS = "the paper's recipe, for comparison"
 SUMMARY = {
@@ -148,70 +148,63 @@ SUMMARY |= {
 
 
 def call(module: str, *arguments: str) -> None:
-    """Run a command of this package, shown first."""
+    """Print a command of this package and run it."""
     click.secho(f"$ {module} {' '.join(arguments)}", bold=True)
     code = f"from {module}.cli import main; main()"
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)
 
 
 def make_data(name: str, brains: Path, work: Path) -> tuple[list[Path], list[Path]]:
-    """Simulate the shards of a recipe; folders to train on and to validate on."""
+    """Simulate the shards of a recipe; returns the folders to train on and to validate on."""
     training, validation = [], []
     for folder, options in RECIPES[name].items():
-        held_out = folder.startswith("val")
-        subjects = VALIDATION if held_out else TRAINING
+        validates = folder.startswith("val")
+        subjects = VALIDATION if validates else TRAINING
         files = [str(brains / f"subject{s}_crisp_v.mnc.gz") for s in subjects]
         out = work / name / folder
         call("relaxsim", "generate", *options.split(), "--out", str(out), *files)
-        (validation if held_out else training).append(out)
+        (validation if validates else training).append(out)
     return training, validation
 
 
-def ship(name: str, run: Path, weights: str, figures: Path | None) -> None:
-    """Copy a network of a run into the package, with its card and its learning curve.
+def ship(name: str, run: Path, weights: str, figures: Path | None, root: Path) -> None:
+    """Put a network of a run, its card and its learning curve into the repository.
 
     The card states the checksum of the file, without which the package does not load it.
     """
-    from relaxnet.networks.registry import checksum
+    from relaxnet.networks.saving import write_pair
+    from relaxsim.core.files import read_json
 
-    root = Path(__file__).parents[1]
     target = root / "relaxnet" / "networks" / "pretrained" / f"{name}.keras"
-    card = json.loads((run / f"{weights}.json").read_text(encoding="utf-8"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    card = read_json(run / f"{weights}.json")
     for key in ("data", "validation"):
         card["training"][key] = sorted(Path(p).name for p in card["training"][key])
     if card["training"]["init"]:
         card["training"]["init"] = Path(card["training"]["init"]).stem
-    rows = history(run)
-    own = {"name": name, "summary": SUMMARY[name], "license": "MIT"}
-    own["made_by"] = f"python tools/train_pretrained.py {name}"
-    own["hours_of_this_run"] = round(float(rows[-1]["seconds"]) / 3600, 2)
-    own["subjects"] = {"training": list(TRAINING), "validation": list(VALIDATION)}
+    rows = read_rows(run / "history.csv")
+    facts = {
+        "name": name,
+        "summary": SUMMARY[name],
+        "license": "MIT",
+        "made_by": f"python tools/train_pretrained.py {name}",
+        "hours_of_this_run": round(float(rows[-1]["seconds"]) / 3600, 2),
+        "subjects": {"training": list(TRAINING), "validation": list(VALIDATION)},
+    }
     if figures is not None:
-        own["figures"] = json.loads(figures.read_text(encoding="utf-8"))
-    copy_weights(run / f"{weights}.keras", target)
-    card["network_sha256"] = checksum(target)
-    text = json.dumps({**own, **card}, indent=1) + "\n"
-    target.with_suffix(".json").write_text(text, encoding="utf-8")
+        facts["figures"] = read_json(figures)
+    source = run / f"{weights}.keras"
+    write_pair(target, {**facts, **card}, lambda path: copy_weights(source, path))
     curve = root / "docs" / "results" / "training" / f"{name}.csv"
-    curve.parent.mkdir(parents=True, exist_ok=True)
-    with curve.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(row for row in rows if row["validation_loss"])
+    write_rows(curve, [row for row in rows if row["validation_loss"]])
     click.echo(f"{target} ({target.stat().st_size / 1e3:.0f} kB)")
-
-
-def history(run: Path) -> list[dict[str, str]]:
-    """Rows of a run's history."""
-    with (run / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def copy_weights(source: Path, target: Path) -> None:
     """Copy a network; a ResNet, which is large, with its weights in float16."""
-    from relaxnet.networks.registry import load_network, network_kind, with_policy
+    from relaxnet.networks.registry import architecture_of, load_network, with_policy
 
-    if network_kind(source) == "rim":
+    if architecture_of(source) == "rim":
         shutil.copyfile(source, target)
     else:
         with_policy(load_network(source), "float16").save(target)
@@ -234,6 +227,12 @@ def copy_weights(source: Path, target: Path) -> None:
     "validation loss.",
 )
 @click.option("--figures", type=click.Path(path_type=Path), help="JSON of figures for the card.")
+@click.option(
+    "--root",
+    default=Path(__file__).parents[1],
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Repository that --ship puts the network into.  [default: this one]",
+)
 def main(
     name: str,
     brains: Path,
@@ -245,11 +244,12 @@ def main(
     only_ship: bool,
     weights: str,
     figures: Path | None,
+    root: Path,
 ) -> None:
     """Remake a shipped network."""
     run = work / name / "run"
     if only_ship:
-        ship(name, run, weights, figures)
+        ship(name, run, weights, figures, root)
         return
     training, validation = make_data(name, brains, work)
     options = [f"--data={p}" for p in training] + [f"--validation={p}" for p in validation]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,27 @@ def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any])
     OSError
         If a file cannot be written; the old pair is then left.
     """
+    write_pair(path, card, with_policy(network, "float32").save)
+
+
+def write_pair(path: Path, card: Mapping[str, Any], write: Callable[[Path], object]) -> None:
+    """Write a network's file and its card as `save_network` does.
+
+    Parameters
+    ----------
+    path, card
+        As `save_network`.
+    write : callable
+        ``write(temporary)`` writes the network to a path.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written; the old pair is then left.
+    """
     following = next_card_path(path)
     with write_whole(path) as temporary:
-        with_policy(network, "float32").save(temporary)
+        write(temporary)
         stated = {**card, "network_sha256": checksum(temporary)}
         write_json(following, stated)
     following.replace(card_path(path))

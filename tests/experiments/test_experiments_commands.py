@@ -119,10 +119,10 @@ def test_bad_protocol_is_one_line(tmp_path):
 
 def test_relative_errors_go_on_from_a_file(tmp_path):
     class Cell:
-        seen: list = []  # noqa: RUF012
+        repeats: list = []  # noqa: RUF012
 
         def estimate(self, phantom, repeat):
-            self.seen.append(repeat)
+            self.repeats.append(repeat)
             return np.full((4, 3), 110.0)
 
     class Phantom:
@@ -134,7 +134,7 @@ def test_relative_errors_go_on_from_a_file(tmp_path):
     blurriness.relative_errors(*arguments, 2, 50, tmp_path / "a.npy")
     errors = blurriness.relative_errors(*arguments, 3, 50, tmp_path / "a.npy")
     np.testing.assert_allclose(errors, np.full((3, 2), 0.1))
-    assert Cell.seen == [50, 51, 52]
+    assert Cell.repeats == [50, 51, 52]
 
 
 def test_significance_of_blur_and_its_absence():

@@ -33,12 +33,12 @@ def lab(rgb):
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_colours_are_told_apart(vision):
+def test_colours_differ_in_any_colour_vision(vision):
     kinds = (m.RIM, m.RIM_PAPER, m.RIM_ANY, m.RESNET)
     kinds += (m.MLE, m.MLE_LAMBDA, m.MLE_AUTO, m.MLE_SHARED)
     for (one, a), (other, b) in itertools.combinations(kinds, 2):
-        seen = [lab(np.array(VISIONS[vision]) @ linear_rgb(c)) for c in (a, b)]
-        assert np.linalg.norm(seen[0] - seen[1]) > 10, (one, other)
+        colours = [lab(np.array(VISIONS[vision]) @ linear_rgb(c)) for c in (a, b)]
+        assert np.linalg.norm(colours[0] - colours[1]) > 10, (one, other)
 
 
 def test_missing_networks_are_said_and_skipped():

@@ -79,7 +79,7 @@ def test_boundary_and_figures(scan, fits, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_head_and_brain_are_told_apart():
+def test_brain_is_found_in_the_head():
     x, y = np.mgrid[:120, :120] - 59.5
     radius = np.hypot(x, y)
     S = np.where(radius < 50, 100.0, 0.0)[..., None, None] * np.ones(3)

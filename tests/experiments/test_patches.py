@@ -48,15 +48,15 @@ def test_truth_scores_zero_and_a_factor_its_bias(places):
 
 def test_repeats_map_what_is_altered(places):
     patches = simulate(places, TAU, T2_DECAY)
-    seen = []
+    series = []
 
     def alter(S):
-        seen.append(S.copy())
+        series.append(S.copy())
         return patches.clean
 
     T = repeated(fit_method("mle"), patches, 30.0, 2, alter=alter)
     assert T.shape == (2, *patches.pure.shape)
     np.testing.assert_array_equal(T[0], T[1])
-    assert np.abs(seen[0] - seen[1]).max() > 0.01
+    assert np.abs(series[0] - series[1]).max() > 0.01
     inside = patches.pure & (patches.kappa[..., -1] < 1000)
     np.testing.assert_allclose(T[0][inside], patches.kappa[..., -1][inside], rtol=0.02)

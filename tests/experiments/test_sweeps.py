@@ -71,11 +71,11 @@ def test_ratios_and_what_they_say():
     rows = [score("rim-t1", 12.0), score("rim-cine31", 10.0), score("mle", 40.0)]
     rows += [score("rim-t1", 12.0, 1.5, "GM"), score("mle", 40.0, -2.0, "GM")]
     (row,) = any_protocol.compared(rows)
-    assert row["any_over_own"] == pytest.approx(1.2)
+    assert row["any_over_single"] == pytest.approx(1.2)
     assert row["any_over_mle"] == pytest.approx(0.3)
     assert (row["bias_GM_any"], row["bias_GM_mle"]) == (1.5, -2.0)
     assert np.isnan(row["bias_WM_any"])
-    row = {**row, "bias_GM_own": -1.2, "bias_WM_own": 0.0}
+    row = {**row, "bias_GM_single": -1.2, "bias_WM_single": 0.0}
     first, second, third = any_protocol.verdicts([row])
     assert "1 of 1" in first
     assert "0 of 1" in second
@@ -120,8 +120,8 @@ def test_inversion_varies_b_then_repetition_time():
 def test_growth_of_rmse_with_a_wrong_sigma():
     of = {"protocol": "cine31", "snr": 10.0, "method": "rim", "tissue": "GM"}
     rows = [
-        {**of, "told": told, "factor": factor, "rmse": rmse}
-        for told, errors in (("checked", (10, 10, 10, 11)), ("forced", (90, 11, 10, 13)))
+        {**of, "handling": handling, "factor": factor, "rmse": rmse}
+        for handling, errors in (("checked", (10, 10, 10, 11)), ("forced", (90, 11, 10, 13)))
         for factor, rmse in zip((0.25, 0.5, 1.0, 2.0), errors, strict=True)
     ]
     checked, forced = wrong_sigma.growth(rows)

@@ -1,13 +1,14 @@
-"""Table of accuracy: bias, CV and RMSE per tissue over draws of kappa on held-out brains.
+"""Table of accuracy: bias, CV and RMSE per tissue over draws of kappa on brains not trained on.
 
-Every draw of kappa has a slice, every slice draws of noise at each SNR; cells of the noise
-experiment are shared and kept alike. CSF, GM and WM are voxels of one tissue, brain is the whole
-mask. Medians and quartiles are over the voxels of all draws, errors of medians from the draws'.
-Methods get the true sigma. Noise is Gaussian, as in the paper, or Rician, as in magnitude images.
+Every draw of kappa has a slice, and every slice several draws of noise at each SNR. Results are
+kept in cells (`cells`), which the noise experiment shares. CSF, GM and WM are the voxels of one
+tissue, brain is the whole mask. Medians and quartiles are over the voxels of all draws; the errors
+of the medians follow from their scatter over draws. Methods get the true sigma. Noise is Gaussian,
+as in the paper, or Rician, as in magnitude images.
 
 The slope is that of the mean estimate on the truth inside a tissue, where the truth varies by 3 %;
-beside it the Bayes-optimal one (`bounds.bayes_slopes`). The bounds are those of unbiased voxel-wise
-estimators.
+beside it stands the Bayes-optimal slope (`bounds.bayes_slopes`). The bounds are those of unbiased
+voxel-wise estimators.
 
 Example:
     python tools/experiments/accuracy.py --protocol cine31 \
@@ -37,7 +38,7 @@ from relaxsim.core.errors import one_line_errors
 from relaxsim.phantoms.phantoms import Phantom
 
 SNRS = (3.0, 5.0, 10.0, 30.0, 60.0, 100.0)
-#: Columns that say what a row is of.
+#: Columns that identify a row.
 KEYS = ("b_field", "snr", "method", "parameter", "tissue")
 #: A voxel counts for a tissue if this share of it is that tissue.
 PURE = 0.999
@@ -73,7 +74,7 @@ def method_rows(
     moments: Sequence[Moments],
     optimal: dict[tuple[str, str], float],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one method at one SNR: a parameter and a tissue each."""
+    """Rows of one method at one SNR, one for each parameter and tissue."""
     for q, parameter in enumerate(scene.model.parameters):
         for tissue in TISSUES:
             keeps = [v.of(tissue) for v in voxels]
@@ -91,7 +92,7 @@ def method_rows(
             columns["pooled_rmse"] = float(np.sqrt(np.mean(square**2)))
             far = [m.outliers[k, q] / m.count for m, k in zip(moments, keeps, strict=True)]
             columns["outliers"] = float(100 * np.mean(np.concatenate(far)))
-            varies = tissue != "brain" and parameter != "B"
+            varies = tissue != "brain" and q != scene.model.shared_index
             slopes = [
                 _slope(v.kappa[k, q], m.mean[k, q])
                 for v, m, k in zip(voxels, moments, keeps, strict=True)
@@ -106,11 +107,11 @@ def bound_rows(
     head: dict[str, Any], scene: Scene, voxels: Sequence[Voxels], sigma: float
 ) -> Iterator[dict[str, Any]]:
     """Rows of the bounds at one SNR, in the columns of CV and RMSE."""
-    told = scene.protocol.tau, sigma, scene.model, scene.noise_kind
-    all_bounds = [relative_bounds(v.kappa, *told) for v in voxels]
+    facts = scene.protocol.tau, sigma, scene.model, scene.noise_kind
+    all_bounds = [relative_bounds(v.kappa, *facts) for v in voxels]
     for name in all_bounds[0]:
         for q, parameter in enumerate(scene.model.parameters):
-            if parameter == "B" and "known" in name:
+            if q == scene.model.shared_index and "known" in name:
                 continue
             for tissue in TISSUES:
                 values = [
@@ -131,8 +132,8 @@ def optimal_slopes(
     found = {}
     for tissue in ("CSF", "GM", "WM"):
         kappa = np.concatenate([v.kappa[v.of(tissue)] for v in voxels])
-        told = scene.protocol.tau, sigma, scene.model, scene.spread, scene.noise_kind
-        slopes = bayes_slopes(kappa, *told)
+        facts = scene.protocol.tau, sigma, scene.model, scene.spread, scene.noise_kind
+        slopes = bayes_slopes(kappa, *facts)
         for q, parameter in enumerate(scene.model.parameters):
             found[parameter, tissue] = float(slopes[:, q].mean()) if len(kappa) else float("nan")
     return found
@@ -177,7 +178,7 @@ def table(
     draws: Sequence[int],
     cache: Path,
 ) -> list[dict[str, Any]]:
-    """All rows, from cells that have been run."""
+    """All rows of the table, from cells that have been run."""
     rows: list[dict[str, Any]] = []
     for b_field in b_fields:
         voxels = [voxels_of(scene.slice(draw, b_field)) for draw in draws]
@@ -236,7 +237,7 @@ def main(
     cache: Path,
     out: Path,
 ) -> None:
-    """Make the cells that are missing, then the table."""
+    """Run the cells that are missing, then write the table."""
     scene = replace(make_scene(brains, protocol, seed, quick), noise_kind=noise)
     methods = methods_for(protocol, scene.model, parse_files(models), only)
     if not methods:

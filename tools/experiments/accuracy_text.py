@@ -1,4 +1,4 @@
-"""The table of accuracy as Markdown, and how it stands to the figures that were aimed at."""
+"""The table of accuracy as Markdown, with a comparison to the figures that were aimed at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TISSUES = ("GM", "WM", "CSF", "brain")
 
 def markdown(rows: Rows, model: SignalModel) -> str:
     """Tables of the relaxation time by tissue, of the slopes, of the other parameters, and aims."""
-    T = model.parameters[-1]
+    T = model.main
     lines = [
         f"{len({r['method'] for r in rows if r['repeats']})} methods, {_draws(rows)}, at least "
         f"{_least_repeats(rows)} draws of noise each. Cells are median relative bias ± its "
@@ -27,7 +27,7 @@ def markdown(rows: Rows, model: SignalModel) -> str:
     ]
     for b_field in _unique(rows, "b_field"):
         some = [row for row in rows if row["b_field"] == b_field]
-        words = f", {B_WORDS[b_field]}" if "B" in model.parameters else ""
+        words = f", {B_WORDS[b_field]}" if model.shared else ""
         for tissue in TISSUES:
             lines += ["", f"### {T}, {tissue}{words}", "", *_table(some, T, tissue, _cell)]
         for tissue in TISSUES[:3]:

@@ -1,12 +1,12 @@
-"""Experiment: the networks for any times against each protocol's own network and the MLE.
+"""Experiment: the networks for any times against networks for one list of times and the MLE.
 
-Protocols are those that ship, those of real series, and random ones that no network was trained
-on. Patches of held-out subjects (96 voxels of 0.85 mm, the paper's tissues) have the same kappa for
-all protocols. B varies as over a slice of 256 voxels or, with ``--b-field smooth``, as over the
-patch: the head in voxels of 2 mm. RMSE and bias are relative to the truth: medians over voxels of
-one tissue.
+Protocols are those that ship, those of real series, and random ones that no network was trained on.
+Patches of subjects not trained on (96 voxels of 0.85 mm, the paper's tissues) have the same kappa
+for all protocols. B varies as over a slice of 256 voxels; with ``--b-field smooth`` it varies over
+the patch as much as over such a slice, as if voxels were 2 mm wide. RMSE and bias are relative to
+the truth: medians over voxels of one tissue.
 
-Interrupted, it goes on.
+An interrupted run is continued by the same command.
 
 Example:
     python tools/experiments/any_protocol.py \
@@ -39,20 +39,20 @@ ANY = {"tis": "rim-t1", "tes": "rim-t2"}
 #: Seed of the random protocols; shards draw theirs from other generators.
 RANDOM_SEED = 20210220
 SNRS = (5.0, 10.0, 30.0, 100.0)
-#: Table of `compared`: own is the protocol's own network.
+#: Table of `compared`: `single` is the network that was trained on the list alone.
 COLUMNS = {
     "protocol": ("protocol", ""),
     "snr": ("SNR", "g"),
     "rmse_any": ("RMSE any (%)", ".1f"),
-    "rmse_own": ("own", ".1f"),
+    "rmse_single": ("one list", ".1f"),
     "rmse_mle": ("MLE", ".1f"),
-    "any_over_own": ("any / own", ".2f"),
+    "any_over_single": ("any / one list", ".2f"),
     "any_over_mle": ("any / MLE", ".2f"),
     "bias_GM_any": ("bias GM any (%)", "+.1f"),
-    "bias_GM_own": ("own", "+.1f"),
+    "bias_GM_single": ("one list", "+.1f"),
     "bias_GM_mle": ("MLE", "+.1f"),
     "bias_WM_any": ("bias WM any (%)", "+.1f"),
-    "bias_WM_own": ("own", "+.1f"),
+    "bias_WM_single": ("one list", "+.1f"),
     "bias_WM_mle": ("MLE", "+.1f"),
 }
 
@@ -68,18 +68,23 @@ def protocols_of(times: str, random: int) -> list[Protocol]:
 
 
 def methods_of(protocol: Protocol, files: dict[str, Path]) -> list[Method]:
-    """Network for any times, the protocol's own if there is one, and the voxel-wise fit."""
+    """Network for any times, that for the list alone if there is one, and the voxel-wise fit."""
     has_none = protocol.name.startswith(("random", "geometric"))
-    own = () if has_none else (f"rim-{protocol.name}",)
-    wanted = (ANY[protocol.model.times], *own)
+    single = () if has_none else (f"rim-{protocol.name}",)
+    wanted = (ANY[option_of(protocol)], *single)
     given = {name: path for name, path in files.items() if name in wanted}
     return [*networks_for(wanted, given), fit_method("mle")]
 
 
+def option_of(protocol: Protocol) -> str:
+    """Option that carries the times: ``tis`` or ``tes``."""
+    return protocol.model.border.columns[0].option
+
+
 def setup_of(protocol: Protocol, snr: float, b_field: str = "slow") -> Setup:
-    """What is measured of a protocol."""
+    """Set-up of a protocol."""
     columns = {
-        "times": protocol.model.times,
+        "times": option_of(protocol),
         "protocol": protocol.name,
         "images": protocol.num_images,
         "first_ms": float(protocol.tau.min()),
@@ -102,10 +107,10 @@ def compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             return by_key.get((*key, method, tissue), {}).get(metric, float("nan"))
 
         out: dict[str, Any] = {"times": times, "protocol": protocol, "snr": snr}
-        names = {"any": ANY[times], "own": f"rim-{protocol}", "mle": "mle"}
+        names = {"any": ANY[times], "single": f"rim-{protocol}", "mle": "mle"}
         for short, name in names.items():
             out[f"rmse_{short}"] = value(name, "GM and WM", "rmse")
-        for short in ("own", "mle"):
+        for short in ("single", "mle"):
             out[f"any_over_{short}"] = out["rmse_any"] / out[f"rmse_{short}"]
         for tissue in ("GM", "WM"):
             for short, name in names.items():
@@ -115,38 +120,38 @@ def compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def verdicts(ratios: Sequence[dict[str, Any]]) -> list[str]:
-    """What the table of `compared` says, in lines."""
+    """Summary of the table of `compared`, in lines."""
     lines = []
     for times in dict.fromkeys(row["times"] for row in ratios):
         rows = [row for row in ratios if row["times"] == times]
-        own = [row for row in rows if np.isfinite(row["any_over_own"])]
+        with_single = [row for row in rows if np.isfinite(row["any_over_single"])]
         beaten = sum(row["any_over_mle"] < 1 for row in rows)
         worst = max(rows, key=lambda row: row["any_over_mle"])
         lines.append(
             f"{ANY[times]}: RMSE below the MLE's in {beaten} of {len(rows)} cases; worst ratio "
             f"{worst['any_over_mle']:.2f} ({worst['protocol']}, SNR {worst['snr']:g})"
         )
-        if own:
-            worst = max(own, key=lambda row: row["any_over_own"])
-            held = sum(row["any_over_own"] <= 1.1 for row in own)
+        if with_single:
+            worst = max(with_single, key=lambda row: row["any_over_single"])
+            close = sum(row["any_over_single"] <= 1.1 for row in with_single)
             lines.append(
-                f"{ANY[times]}: RMSE at most 1.10 times that of the protocol's own network in "
-                f"{held} of {len(own)} cases; worst {worst['any_over_own']:.2f} "
+                f"{ANY[times]}: RMSE at most 1.10 times that of the network for the list in "
+                f"{close} of {len(with_single)} cases; worst {worst['any_over_single']:.2f} "
                 f"({worst['protocol']}, SNR {worst['snr']:g})"
             )
-            excess = [(bias_excess(row), row) for row in own]
+            excess = [(bias_excess(row), row) for row in with_single]
             most, worst = max(excess, key=lambda pair: pair[0])
             lines.append(
-                f"{ANY[times]}: |bias| in GM and WM at most 1 point above that of the protocol's "
-                f"own network in {sum(e <= 1 for e, _ in excess)} of {len(own)} cases; worst "
+                f"{ANY[times]}: |bias| in GM and WM at most 1 point above that of the network "
+                f"for the list in {sum(e <= 1 for e, _ in excess)} of {len(excess)} cases; worst "
                 f"{most:+.1f} ({worst['protocol']}, SNR {worst['snr']:g})"
             )
     return lines
 
 
 def bias_excess(row: dict[str, Any]) -> float:
-    """How much larger |bias| is than that of the own network, the worse of GM and WM, in points."""
-    excess = [abs(row[f"bias_{t}_any"]) - abs(row[f"bias_{t}_own"]) for t in ("GM", "WM")]
+    """Excess of |bias| over that of the network for the list, in points: larger of GM and WM."""
+    excess = [abs(row[f"bias_{t}_any"]) - abs(row[f"bias_{t}_single"]) for t in ("GM", "WM")]
     return float(np.nanmax([*excess, -np.inf]))
 
 
@@ -164,8 +169,8 @@ def draw(rows: Sequence[dict[str, Any]], methods: dict[str, Method], metric: str
     markers = {"GM and WM": "o", "GM": "o", "WM": "s"}
     for axis, snr in zip(axes[0], snrs, strict=True):
         for row in rows:
-            shown = row["tissue"] == tissue if tissue else row["tissue"] in ("GM", "WM")
-            if row["snr"] != snr or not shown:
+            of_figure = row["tissue"] == tissue if tissue else row["tissue"] in ("GM", "WM")
+            if row["snr"] != snr or not of_figure:
                 continue
             method = methods[row["method"]]
             axis.plot(
@@ -183,9 +188,9 @@ def draw(rows: Sequence[dict[str, Any]], methods: dict[str, Method], metric: str
         axis.set_yticks(range(len(protocols)), [labels[p] for p in protocols])
         axis.set_ylim(-0.7, len(protocols) - 0.3)
     times = rows[0]["times"]
-    shown = {m.title: m.colour for name, m in methods.items() if times in _times_of(name, m)}
+    entries = {m.title: m.colour for name, m in methods.items() if times in _times_of(name, m)}
     lines = [_mark(markers[name], name) for name in ("GM", "WM")] if tissue is None else []
-    legend_below(figure, list(shown.items()), lines)
+    legend_below(figure, list(entries.items()), lines)
     save_figure(figure, path)
 
 

@@ -1,13 +1,13 @@
 """Experiment: how far small structures are blurred away (paper, section 5.1.2, Fig. 3).
 
-E1 is a slice at the mean tissue values, E2 the same with four small structures
-(`relaxsim.phantoms.structures`); each has its own draws of noise. The bias of a repetition is
+E1 is a slice at the mean tissue values, E2 the same slice with four small structures
+(`relaxsim.phantoms.structures`); the two have different draws of noise. The bias of a repetition is
 the mean relative error over the voxels of a region: the structure itself or its neighbourhood. E1
-and E2 are compared by independent t-tests over the repetitions (Welch): for the bias of that mean,
-for the spread of its absolute deviation from its own mean (Levene). The CV is that of a voxel,
-median over the region.
+and E2 are compared by independent t-tests over the repetitions (Welch): for the bias the test is on
+that mean, for the spread on its absolute deviation from the mean over repetitions (Levene). The CV
+is that of a voxel, median over the region.
 
-Interrupted, it goes on; with more --repeats it adds to what there is.
+An interrupted run is continued by the same command; with more --repeats it adds to the draws kept.
 
 Example:
     python tools/experiments/blurriness.py --brains subject45_crisp_v.mnc.gz
@@ -16,7 +16,6 @@ Example:
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,20 +36,21 @@ from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
 from relaxsim.core.errors import one_line_errors
+from relaxsim.core.files import write_whole
 from relaxsim.phantoms.phantoms import Phantom
 from relaxsim.phantoms.structures import STRUCTURES, with_structures
 
 #: Scenarios and their first draws of noise, so that they are independent.
 FIRST_NOISE = {"E1": 0, "E2": 1_000_000}
 REGIONS = ("structure", "neighborhood")
-#: Columns that say what a row is of.
+#: Columns that identify a row.
 KEYS = ("snr", "method", "structure", "region", "scenario")
 
 
 def relative_errors(
     cell: Cell, phantom: Phantom, places: np.ndarray, repeats: int, first: int, path: Path
 ) -> np.ndarray:
-    """Relative errors of T in the voxels `places`, shape (C, V); a file keeps them and is added to.
+    """Relative errors of T in the voxels `places`, shape (C, V); a file keeps them and grows.
 
     Parameters
     ----------
@@ -92,15 +92,14 @@ def _kept(path: Path, num: int) -> list[np.ndarray]:
 
 def _keep(path: Path, errors: Sequence[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npy")
-    np.save(part, np.array(errors))
-    part.replace(path)
+    with write_whole(path) as temporary:
+        np.save(temporary, np.array(errors))
 
 
 def rows_of(
     cell: Cell, phantom: Phantom, places: np.ndarray, errors: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """Rows of one method: structure, region and scenario each."""
+    """Rows of one method, one for each structure, region and scenario."""
     rows = []
     for number, structure in enumerate(STRUCTURES, start=1):
         for region in REGIONS:

@@ -97,7 +97,7 @@ def _draw_structures(figure: Any, axis: Any, phantom: Phantom) -> None:
     top = 2.5 * float(np.median(T[phantom.labels[:, :, 0] == 3]))
     picture = axis.inset_axes([0.0, 0.0, 0.24, 1.0])
     shown = picture.imshow(T.T, origin="lower", cmap="gray", vmin=0, vmax=top)
-    picture.set_title(f"true {phantom.model.parameters[-1]}")
+    picture.set_title(f"true {phantom.model.main}")
     for number, structure in enumerate(STRUCTURES, start=1):
         inside = phantom.regions[f"structure-{number}"][:, :, 0]
         x, y = (round(float(c)) for c in np.argwhere(inside).mean(axis=0))
@@ -113,7 +113,7 @@ def _draw_structures(figure: Any, axis: Any, phantom: Phantom) -> None:
         _hide(small)
     _hide(picture)
     bar = figure.colorbar(shown, ax=axis, fraction=0.02, pad=0.0)
-    bar.set_label(f"{phantom.model.parameters[-1]} (ms)")
+    bar.set_label(f"{phantom.model.main} (ms)")
 
 
 def _hide(axis: Any) -> None:

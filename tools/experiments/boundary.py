@@ -1,16 +1,16 @@
 """Sharpness of the boundary of grey and white matter (paper, section 5.3, Fig. 7).
 
-The paper's twenty lines were drawn by hand. Here a rule draws them, on the median-filtered map of
-the fit with one B (`real_data.Brain.reference`), so that all methods have the same lines, of which
-that fit's own are not independent:
+The paper's twenty lines were drawn by hand. Here a rule draws them on the median-filtered map of
+the fit with one B (`real_data.Brain.reference`). All methods then have the same lines; the map of
+that fit itself is not independent of them. The rule:
 
 1. The reference map, smoothed by a Gaussian of one voxel, crosses half-way between the medians of
    white and grey matter; voxels at the crossing are candidates.
 2. A line goes through the crossing along the gradient, `HALF` voxels to both sides. It must stay
    in the mask, its first voxel within the range of white matter, its last one within that of grey
    matter, where it stays for `BEYOND` more voxels, and the smoothed map must rise along it.
-3. The first is the one of the steepest gradient; each further one the candidate that is farthest
-   from those taken.
+3. The first line is that of the steepest gradient; each further one belongs to the candidate that
+   is farthest from those taken.
 
 Values along a line are interpolated linearly, and the sigmoid ``V / (1 + exp(-v (x - x0))) + b`` is
 fitted by least squares; |v| is the sharpness, per voxel.

@@ -1,4 +1,4 @@
-"""What estimators can reach: bounds of unbiased ones, and the slope of the Bayes-optimal one."""
+"""Limits of estimators: bounds of unbiased ones, and the slope of the Bayes-optimal one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def relative_bounds(
     kappa = np.asarray(kappa, np.float64)
     F = fisher_information(kappa, tau, sigma, model, likelihood)
     covariances = {"bound": inverse(F)}
-    if "B" in model.parameters:
+    if model.shared:
         known = covariance_with_known(F, model.parameters.index("B"), np.zeros(len(kappa)))
         covariances = {"bound, B free": covariances["bound"], "bound, B known": known}
     return {

@@ -1,15 +1,15 @@
-"""Monte Carlo in cells that are kept: one method, one slice, one SNR, as many repeats as asked for.
+"""Monte Carlo runs in cells whose results are kept: one method on one slice at one SNR.
 
-A cell's file holds the moments of its voxels' relative errors and how many repeats they are of, so
-that an interrupted run goes on and a longer one adds to a shorter. What a cell depends on, the
-network's checksum included, is in its file's name: another setting is another cell.
+A cell's file holds the moments of its voxels' relative errors and the number of repeats behind
+them. An interrupted run thus goes on, and a longer run adds to a shorter one. The name of the file
+has a digest of all that the cell depends on, the network's checksum included: other settings make
+another cell.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +22,7 @@ from methods import Method
 from slices import Scene
 
 from relaxnet.evaluation.metrics import Moments
+from relaxsim.core.files import write_whole
 from relaxsim.core.snr import SIGNAL
 from relaxsim.phantoms.phantoms import Phantom
 from relaxsim.simulation.noise import add_noise
@@ -73,7 +74,7 @@ class Cell:
 
 
 def run_cell(cell: Cell, phantom: Phantom, repeats: int, cache: Path) -> Moments:
-    """Moments of a cell with at least `repeats` repeats: those that are missing are made."""
+    """Moments of a cell with at least `repeats` repeats: those that are missing are run."""
     path = cell.path(cache)
     truth = phantom.kappa[:, :, 0][phantom.mask[:, :, 0]].astype(np.float64)
     moments = load_moments(path) or Moments.of_none(truth.shape)
@@ -104,15 +105,14 @@ def load_moments(path: Path) -> Moments | None:
 def save_moments(path: Path, moments: Moments) -> None:
     """Write a cell's file; a file with the final name is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(
-        part,
-        count=moments.count,
-        mean=moments.mean.astype(np.float32),
-        square=moments.square.astype(np.float32),
-        outliers=moments.outliers.astype(np.uint16),
-    )
-    part.replace(path)
+    with write_whole(path) as temporary:
+        np.savez(
+            temporary,
+            count=moments.count,
+            mean=moments.mean.astype(np.float32),
+            square=moments.square.astype(np.float32),
+            outliers=moments.outliers.astype(np.uint16),
+        )
 
 
 def run_cells(

@@ -1,4 +1,4 @@
-"""How the figures of the experiments look: column width, boxes from five numbers, marks."""
+"""Style of the figures of the experiments: column width, boxes from five numbers, marks."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def legend_below(
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a PNG of 200 dots an inch, and say so."""
+    """Write a PNG of 200 dots an inch, and print its name."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)

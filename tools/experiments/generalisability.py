@@ -1,9 +1,9 @@
 """Experiment: networks on times that they were not trained for (paper, section 5.4, Fig. 9).
 
-The networks for 23, 25 and 31 inversion times and the one for any, each on a slice measured with
-each list; beside them the ResNet of each list, which takes no other, and the fits. CV and RMSE are
-medians over the brain mask. The paper measured repeated scans; these are simulated ones of one
-truth, so that there is an RMSE.
+The networks for 23, 25 and 31 inversion times and the network for any times map a slice measured
+with each of the three lists. Beside them are the ResNet of each list, which takes no other list,
+and the fits. CV and RMSE are medians over the brain mask. The paper measured repeated scans; here
+they are simulated from one truth, so that there is an RMSE.
 
 Example:
     python tools/experiments/generalisability.py --brains subject45_crisp_v.mnc.gz
@@ -38,7 +38,7 @@ from relaxnet.evaluation.metrics import Moments
 from relaxsim.core.errors import one_line_errors
 
 PROTOCOLS = ("cine23", "cine25", "cine31")
-#: Columns that say what a row is of.
+#: Columns that identify a row.
 KEYS = ("protocol", "b_field", "snr", "method")
 RIMS = ("rim-cine23", "rim-cine25", "rim-cine31", "rim-t1")
 MARKERS = {"rim-cine23": "v", "rim-cine25": "s", "rim-cine31": "o", "rim-t1": "D"}
@@ -107,7 +107,7 @@ def _marks(
     by_key: dict,
     drawn: dict[str, Any],
 ) -> None:
-    """Median and quartiles of each method on one protocol; a ring around the protocol's own RIM."""
+    """Median and quartiles of each method on one protocol; a ring marks the RIM of the protocol."""
     places = np.linspace(-0.36, 0.36, len(methods))
     for place, method in zip(i + places, methods, strict=True):
         row = by_key.get((snr, protocol, method.name))
@@ -115,8 +115,8 @@ def _marks(
             continue
         axis.vlines(place, row[f"{metric}_lower"], row[f"{metric}_upper"], color=method.colour)
         style = {"linestyle": "", "marker": MARKERS.get(method.name, "o"), "markersize": 4.5}
-        own = method.name.endswith(protocol)
-        style |= {"markeredgecolor": "black", "markeredgewidth": 1.2 if own else 0.3}
+        of_protocol = method.name.endswith(protocol)
+        style |= {"markeredgecolor": "black", "markeredgewidth": 1.2 if of_protocol else 0.3}
         name = "ResNet of the list" if method.kind == "resnet" else _title(method)
         marks = axis.plot(place, row[metric], color=method.colour, label=name, **style)
         drawn.setdefault(name, marks[0])

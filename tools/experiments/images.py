@@ -1,8 +1,8 @@
 """Experiment: precision against the number of images and the longest time.
 
-Times are spaced geometrically. First their number varies, then the longest one; the noise of an
-image stays. The bound is the Cramer-Rao bound of unbiased voxel-wise estimators of T, B being free:
-its median over the voxels of a tissue.
+Times are spaced geometrically. First their number varies, then the longest time; the noise of an
+image is the same throughout. The bound is the Cramer-Rao bound of unbiased voxel-wise estimators of
+T, B being free: its median over the voxels of a tissue.
 
 Example:
     python tools/experiments/images.py --brains subject45_crisp_v.mnc.gz
@@ -40,7 +40,7 @@ BOUND = Method("bound", "bound (unbiased, voxel-wise)", "#000000", "mle")
 
 
 def setups(times: str, snr: float, quick: bool) -> list[Setup]:
-    """One for each number of images, then one for each longest time."""
+    """Set-ups: one for each number of images, then one for each longest time."""
     step = 2 if quick else 1
     varied = [("images", n, LONGEST[times]) for n in NUMBERS[times][::step]]
     varied += [("longest time", NUMBER[times], last) for last in LAST_TIMES[times][::step]]
@@ -74,11 +74,11 @@ def panels(rows: Rows, metric: str = "rmse") -> list[Panel]:
             "images": f"{FIRST[times]:g} to {LONGEST[times]:g} ms",
             "longest time": f"{NUMBER[times]} images from {FIRST[times]:g} ms",
         }
-        parameter = model_of(times).parameters[-1]
+        parameter = model_of(times).main
         for varied, (x, label) in axes.items():
-            own = [r for r in rows if (r["times"], r["varied"]) == (times, varied)]
+            chosen = [r for r in rows if (r["times"], r["varied"]) == (times, varied)]
             title = f"{parameter}: {fixed[varied]}"
-            out.append(Panel(title, own, x, label, metric, x_log=True, y_log=True))
+            out.append(Panel(title, chosen, x, label, metric, x_log=True, y_log=True))
     return out
 
 

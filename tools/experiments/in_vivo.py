@@ -3,10 +3,10 @@
 Maps of each method, their difference to the voxel-wise fit (MLE) and agreement with it; spread
 within white and grey matter; repeatability, and the sharpness of the boundary of the two tissues.
 
-Regions come from a map of their own, the fit with one B, median-filtered: a range of T1 for each
+Regions come from a further map, that of the fit with one B, median-filtered: a range of T1 for each
 tissue, eroded by one voxel (`real_data`). The boundary's lines are drawn on it, too (`boundary`).
-There is one scan of each brain. What is called repeatability is the CV over scans with noise
-*added*, of one and three times the scan's own standard deviation; methods are told the total.
+There is one scan of each brain. Repeatability is therefore the CV over scans with noise *added*, of
+one and three times the standard deviation that the scan has; methods get the total sigma.
 
 Example:
     python tools/experiments/in_vivo.py --data ../shared/data
@@ -40,7 +40,7 @@ from relaxsim.core.errors import one_line_errors
 
 #: Protocol that each series has.
 PROTOCOL = {"brain_ir": "barral2010", "brain_t1": "santini_t1", "brain_t2": "santini_t2"}
-#: Noise that is added, in units of the scan's own.
+#: Noise that is added, in units of the noise of the scan.
 ADDED = (1.0, 3.0)
 REGIONS = ("WM", "GM", "brain")
 #: Tables: see `region_rows`, `repeat_rows` and `sharpness`.
@@ -255,20 +255,20 @@ def main(
 
 def _methods(brain: Brain, files: dict[str, Path], only: Sequence[str]) -> list[Method]:
     """Networks for any times, those that stand for the series' protocol, and the fits."""
-    own = f"rim-{PROTOCOL[brain.name]}"
-    any_times = "rim-t1" if "B" in brain.model.parameters else "rim-t2"
-    given = {name: path for name, path in files.items() if name in (own, any_times)}
+    of_protocol = f"rim-{PROTOCOL[brain.name]}"
+    any_times = "rim-t1" if brain.model.shared else "rim-t2"
+    given = {name: path for name, path in files.items() if name in (of_protocol, any_times)}
     found = methods_for(PROTOCOL[brain.name], brain.model, given, say=_nobody)
     return [m for m in found if not only or m.name in (*only, "mle")]  # all stand beside the MLE
 
 
 def _further_fits(brain: Brain, only: Sequence[str]) -> list[Method]:
-    """For the table of regions: B at most 2, for no pulse does more than invert."""
-    return [fit_method("mle-b2")] if "B" in brain.model.parameters and not only else []
+    """Fits of the table of regions alone: B at most 2, since no pulse does more than invert."""
+    return [fit_method("mle-b2")] if brain.model.shared and not only else []
 
 
 def _nobody(line: str) -> None:
-    """Take a line and say nothing."""
+    """Take a line and print nothing."""
 
 
 def _summary(regions: Rows, repeated: Rows, sharp: Rows) -> list[str]:

@@ -28,7 +28,7 @@ def draw_maps(
     path: Path,
 ) -> None:
     """Figure: methods across; map, difference to the MLE, agreement and CV down."""
-    window, parameter = WINDOWS[brain.name], brain.model.parameters[-1]
+    window, parameter = WINDOWS[brain.name], brain.model.main
     count = len(methods)
     figure, axes = subplots(4, count, PAGE, 6.6 if count > 2 else 9.0)
     mask = brain.mask[..., 0]
@@ -37,9 +37,9 @@ def draw_maps(
     images = {}
     for column, method in enumerate(methods):
         T = maps[method.name]
-        shown = np.where(mask, T, np.nan)
+        values = np.where(mask, T, np.nan)
         low, high = window["map"]
-        images[0] = _image(axes[0, column], shown, mask, low, high, "viridis")
+        images[0] = _image(axes[0, column], values, mask, low, high, "viridis")
         axes[0, column].set_title(method.title, fontsize=6)
         difference = np.where(mask, T - base, np.nan)
         images[1] = _image(axes[1, column], difference, mask, -limit, limit, "RdBu_r")
@@ -96,10 +96,10 @@ def draw_repeats(
     count = -(-len(keys) // columns)
     figure, axes = subplots(count, columns, PAGE * columns / 2, 1.8 * count + 0.5, sharey=True)
     for axis, key in zip(axes.flat, keys, strict=True):
-        own = [r for r in rows if (r["series"], r["added_sigma"]) == key]
-        present = [name for name in methods if any(r["method"] == name for r in own)]
+        chosen = [r for r in rows if (r["series"], r["added_sigma"]) == key]
+        present = [name for name in methods if any(r["method"] == name for r in chosen)]
         places, width = offsets(len(present))
-        for row in own:
+        for row in chosen:
             place = regions.index(row["region"]) + places[present.index(row["method"])]
             draw_box(axis, place, row, methods[row["method"]].colour, width)
         axis.set_yscale("log")
@@ -120,7 +120,7 @@ def draw_boundaries(
 ) -> None:
     """Figure: the lines on the reference map, one of them with its fits, the slopes."""
     figure, axes = subplots(len(drawn), 3, PAGE, 2.2 * len(drawn) + 0.5)
-    shown = [methods[name] for name in dict.fromkeys(row["method"] for row in rows)]
+    present = [methods[name] for name in dict.fromkeys(row["method"] for row in rows)]
     for (picture, example, boxes), (brain, lines, maps) in zip(axes, drawn, strict=True):
         low, high = WINDOWS[brain.name]["map"]
         reference = np.where(brain.mask[..., 0], brain.reference, np.nan)
@@ -132,15 +132,15 @@ def draw_boundaries(
         picture.set_ylim(y.max() + 2, y.min() - 2)
         picture.axis("off")
         picture.set_title(f"{brain.name}: lines on the reference")
-        _example(example, lines[0], maps, shown)
-        for place, method in enumerate(shown):
-            own = [
+        _example(example, lines[0], maps, present)
+        for place, method in enumerate(present):
+            chosen = [
                 r["slope"] for r in rows if (r["series"], r["method"]) == (brain.name, method.name)
             ]
             numbers = dict(
                 zip(
                     ("low", "lower", "median", "upper", "high"),
-                    np.percentile(own, [0, 25, 50, 75, 100]),
+                    np.percentile(chosen, [0, 25, 50, 75, 100]),
                     strict=True,
                 )
             )
@@ -148,7 +148,7 @@ def draw_boundaries(
         boxes.set_xticks([])
         boxes.set_ylabel("|slope| (1/voxel)")
         boxes.set_title(f"{len(lines)} lines")
-    legend_below(figure, [(m.title, m.colour) for m in shown])
+    legend_below(figure, [(m.title, m.colour) for m in present])
     save_figure(figure, path)
 
 

@@ -1,10 +1,10 @@
-"""Experiment: T1 where B is far from what training has seen most.
+"""Experiment: T1 where B is far from most of the training data.
 
-First B itself from 1.2 to 2.0 with infinite TR, one value for a patch; then a perfect inversion
-with TR from 1000 ms on (where it holds the longest inversion time), so that B depends on T1.
-Relative bias and RMSE of T1 in grey and white matter. Times that end early (cine31, nist3t) tell B
-and a long T1 hardly apart, whatever the method; "geometric" are ten times from 50 to 4000 ms that
-do.
+First B varies from 1.2 to 2.0 with infinite TR, one value for a patch; then the inversion is
+perfect and TR varies from 1000 ms on (where it is longer than the longest inversion time), so that
+B depends on T1. Measured are the relative bias and RMSE of T1 in grey and white matter. With times
+that end early (cine31, nist3t) no method can well distinguish a low B from a long T1; with
+"geometric", ten times from 50 to 4000 ms, methods can.
 
 Example:
     python tools/experiments/inversion.py --brains subject45_crisp_v.mnc.gz
@@ -33,12 +33,12 @@ GEOMETRIC = Protocol(
     "geometric", INVERSION_RECOVERY, np.geomspace(50.0, 4000.0, 10).round(1)[:, None]
 )
 SNRS = (30.0, 100.0)
-#: Bias that is asked for, per cent.
+#: Largest bias that is aimed at, per cent.
 ASKED = 3.0
 
 
 def setups(protocol: Protocol, snr: float, quick: bool) -> list[Setup]:
-    """One for each B, then one for each TR."""
+    """Set-ups: one for each B, then one for each TR."""
     step = 2 if quick else 1
     common = {"tau": tuple(protocol.tau), "model": INVERSION_RECOVERY, "snr": snr}
     out = []
@@ -58,7 +58,7 @@ def panels(rows: Rows, metric: str) -> list[Panel]:
     band = (-ASKED, ASKED) if metric == "bias" else None
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         for varied, label in (("B", "B"), ("TR", "TR (ms), B = 2 without saturation")):
-            own = [
+            chosen = [
                 {
                     **r,
                     "value": (
@@ -69,7 +69,7 @@ def panels(rows: Rows, metric: str) -> list[Panel]:
                 if (r["protocol"], r["varied"]) == (protocol, varied)
             ]
             out.append(
-                Panel(protocol, own, "value", label, metric, y_log=metric == "rmse", band=band)
+                Panel(protocol, chosen, "value", label, metric, y_log=metric == "rmse", band=band)
             )
     return out
 
@@ -100,14 +100,14 @@ def main(sweep: Sweep, snrs: tuple[float, ...]) -> None:
 
 
 def verdicts(rows: Rows) -> list[str]:
-    """Lines: where the bias of each method is within what is asked for, and where it is worst."""
+    """Lines: in how many cases the bias of each method is small enough, and its worst case."""
     lines = []
     for name in dict.fromkeys(row["method"] for row in rows):
-        own = [r for r in rows if r["method"] == name and r["tissue"] in ("GM", "WM")]
-        worst = max(own, key=lambda r: abs(r["bias"]))
-        held = sum(abs(r["bias"]) <= ASKED for r in own)
+        chosen = [r for r in rows if r["method"] == name and r["tissue"] in ("GM", "WM")]
+        worst = max(chosen, key=lambda r: abs(r["bias"]))
+        small = sum(abs(r["bias"]) <= ASKED for r in chosen)
         lines.append(
-            f"{name}: |bias| within {ASKED:g} % in {held} of {len(own)} cases; worst "
+            f"{name}: |bias| within {ASKED:g} % in {small} of {len(chosen)} cases; worst "
             f"{worst['bias']:+.1f} % ({worst['protocol']}, SNR {worst['snr']:g}, "
             f"{worst['tissue']}, {worst['varied']} {worst['value']:g})"
         )

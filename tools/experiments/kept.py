@@ -1,14 +1,13 @@
 """Results that are kept, so that an interrupted experiment goes on where it was.
 
-What a result depends on is in its file's name, as a digest of its settings (a network stands there
-by its checksum): other settings are another file.
+The name of a file has a digest of the settings that its result depends on, a network's checksum
+among them: other settings make another file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from typing import Any
 
 import click
 import numpy as np
+
+from relaxsim.core.files import write_json, write_whole
 
 Rows = list[dict[str, Any]]
 
@@ -31,7 +32,7 @@ def kept_rows(
     cache : Path
         Folder.
     name : str
-        Of the result, in words; shown if making it took more than a second.
+        Of the result, in words; printed if making it took more than a second.
     settings : mapping
         All that the rows depend on, JSON-serialisable.
     make : callable
@@ -42,7 +43,8 @@ def kept_rows(
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         rows = _timed(name, make)
-    _replace(path, lambda part: part.write_text(json.dumps(rows), encoding="utf-8"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, rows)
     return rows
 
 
@@ -56,7 +58,9 @@ def kept_array(
             return file["values"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         values = _timed(name, make)
-    _replace(path, lambda part: np.savez_compressed(part, values=values))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as temporary:
+        np.savez_compressed(temporary, values=values)
     return values
 
 
@@ -71,14 +75,6 @@ def _timed(name: str, make: Callable[[], Any]) -> Any:
     if (seconds := time.monotonic() - begin) > 1.0:
         click.echo(f"{name}: {seconds:.0f} s")
     return out
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name first: a file with the final name is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-    write(part)
-    part.replace(path)
 
 
 #: Options that all experiments with kept results have.

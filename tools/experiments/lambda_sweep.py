@@ -2,8 +2,8 @@
 
 The paper tried lambda_B of 0, 1, 5, 10, 50, 100, 500 and 1000 on a scan and chose the one whose T1
 map had the fewest outliers. Here the truth is known: an outlier is an estimate of T1 that is more
-than 50 % off. Beside them the weight that the data choose, and one B for the whole mask. The
-penalty is stated in `relaxnet.fitting.regularised`.
+than 50 % off. Beside these weights are the one that the data choose, and one B for the whole
+mask. The equation of the penalty is in `relaxnet.fitting.regularised`.
 
 Example:
     python tools/experiments/lambda_sweep.py --brains subject45_crisp_v.mnc.gz
@@ -28,7 +28,7 @@ from text_tables import write_markdown
 from relaxnet.evaluation.metrics import Moments
 from relaxsim.core.errors import one_line_errors
 
-#: The paper's weights, then the chosen and the infinite one.
+#: The paper's weights, then the weight that the data choose and an infinite one.
 WEIGHTS = {
     "mle": "0",
     "mle-1": "1",

@@ -1,7 +1,7 @@
 """Experiment: Rician noise at low SNR, with the Gaussian and with the Rician likelihood.
 
-Magnitude images have Rician noise. Fits of either likelihood, voxel by voxel, and networks, which
-were trained on Gaussian noise or on both.
+Magnitude images have Rician noise. Compared are voxel-wise fits with either likelihood, and
+networks that were trained on Gaussian noise or on both kinds.
 
 Example:
     python tools/experiments/likelihood.py --brains subject45_crisp_v.mnc.gz
@@ -27,10 +27,10 @@ def panels(rows: Rows) -> list[Panel]:
     """Bias and RMSE along the SNR, for each protocol."""
     out = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        own = [r for r in rows if r["protocol"] == protocol]
+        chosen = [r for r in rows if r["protocol"] == protocol]
         for metric in ("bias", "rmse"):
             out.append(
-                Panel(protocol, own, "snr", "SNR", metric, x_log=True, y_log=metric == "rmse")
+                Panel(protocol, chosen, "snr", "SNR", metric, x_log=True, y_log=metric == "rmse")
             )
     return out
 

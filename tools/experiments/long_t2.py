@@ -102,13 +102,13 @@ def draw(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], path:
     for axis, protocol in zip(axes[:, 0], protocols, strict=True):
         axis.plot(RANGE, RANGE, color="black", linewidth=0.6)
         for name, method in methods.items():
-            own = [
+            chosen = [
                 r
                 for r in rows
                 if (r["protocol"], r["method"], r["snr"]) == (protocol, name, snr) and r["bin_ms"]
             ]
             x, lower, median, upper = (
-                [r[key] for r in own] for key in ("bin_ms", "lower", "median", "upper")
+                [r[key] for r in chosen] for key in ("bin_ms", "lower", "median", "upper")
             )
             axis.fill_between(x, lower, upper, color=method.colour, alpha=0.25, linewidth=0)
             axis.plot(x, median, "o-", color=method.colour, markersize=2.5, linewidth=1)

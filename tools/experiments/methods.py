@@ -1,8 +1,8 @@
 """The methods that the experiments compare: networks and maximum-likelihood fits.
 
 Every method estimates from the same things, a series with its times, noise and mask, along the
-path of ``relaxnet predict``, and has one colour in all figures (after Okabe and Ito 2008, told
-apart with any colour vision).
+path of ``relaxnet predict``. Each has one colour in all figures (after Okabe and Ito 2008), which
+can be distinguished with any colour vision.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.fitting.regularised import LAMBDA_B
 from relaxnet.maps.maps import Maps
-from relaxnet.networks.registry import ModelError, checksum, find_model, load_network, network_kind
+from relaxnet.networks.registry import (
+    ModelError,
+    architecture_of,
+    checksum,
+    find_model,
+    load_network,
+)
 from relaxnet.prediction.arrays import predict
 from relaxsim.models.signal_model import SignalModel
 
@@ -46,7 +52,7 @@ NETWORKS = {
     "cine31": ("rim-cine31-paper", "rim-cine31", "rim-t1", "resnet-cine31"),
     "fse6": ("rim-fse6-paper", "rim-fse6", "rim-t2", "resnet-fse6"),
 }
-#: Networks for times that have no network of their own.
+#: Networks for lists of times that no network was trained on alone.
 NETWORKS_ANY = {"inversion_recovery": ("rim-t1",), "t2_decay": ("rim-t2",)}
 #: Maximum-likelihood fits: name, title and colour, options. Those after the first concern B.
 FITS = {
@@ -109,8 +115,8 @@ class Method:
     ) -> Maps:
         """Maps of a series (X, Y, Z, N), as `relaxnet.prediction.arrays.predict`."""
         network = _loaded(self.network) if self.network else None
-        told = S, tau, model, self.kind, network, sigma, mask, signed, self.fit
-        return predict(*told, spacing=spacing, force=force)
+        series = S, tau, model, self.kind, network, sigma, mask, signed
+        return predict(*series, self.fit, spacing=spacing, force=force)
 
     def estimate(
         self,
@@ -126,8 +132,8 @@ class Method:
         With `force` a sigma that contradicts the data is used all the same.
         """
         slab = None if mask is None else mask[:, :, None]
-        told = S[:, :, None], tau, model, sigma, slab
-        return self.maps(*told, signed=False, force=force).kappa[:, :, 0]
+        series = S[:, :, None], tau, model, sigma, slab
+        return self.maps(*series, signed=False, force=force).kappa[:, :, 0]
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,7 +144,7 @@ def _loaded(path: Path) -> Any:
 
 def fits_for(model: SignalModel) -> list[Method]:
     """Maximum-likelihood fits for a signal model; only the voxel-wise one if it has no B."""
-    names = list(FITS) if "B" in model.parameters else ["mle"]
+    names = list(FITS) if model.shared else ["mle"]
     return [fit_method(name) for name in names]
 
 
@@ -163,7 +169,7 @@ def network_method(name: str, path: str | Path | None = None) -> Method:
         If there is none.
     """
     file = find_model(path or name)
-    kind = network_kind(file)
+    kind = architecture_of(file)
     if kind == "resnet":
         title, colour = RESNET
     elif name.endswith("-paper"):
@@ -182,7 +188,7 @@ def networks_for(
     files: dict[str, Path] | None = None,
     say: Callable[[str], object] = click.echo,
 ) -> list[Method]:
-    """Networks by name, then those that only `files` names; one that is missing is said, skipped.
+    """Networks by name, then those that only `files` names; missing ones are reported and skipped.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Experiment: motion between images.
 
-Of each series a few images are shifted by one voxel, along one of the two axes, either way; which
-ones, is drawn once for each patch: repeats differ in noise alone. RMSE in voxels of one tissue: of
-all, and of those with another tissue among their eight neighbours.
+A few images of each series are shifted by one voxel, along one of the two axes, in either
+direction. They are drawn once for each patch: repeats differ in noise alone. Measured is the RMSE
+in voxels of one tissue: in all of them, and in those with another tissue among their eight
+neighbours.
 
 Example:
     python tools/experiments/motion.py --brains subject45_crisp_v.mnc.gz
@@ -54,7 +55,7 @@ def shifted(image: np.ndarray, axis: int, step: int) -> np.ndarray:
 
 
 def scores_by_place(T: np.ndarray, patches: Patches) -> Rows:
-    """Scores of all pure voxels and of those at another tissue, told apart by ``where``."""
+    """Scores of all pure voxels and of those beside another tissue; ``where`` names which."""
     labels = patches.labels
     size = (1, 3, 3)
     edge = ndimage.maximum_filter(labels, size) != ndimage.minimum_filter(labels, size)
@@ -70,9 +71,9 @@ def panels(rows: Rows) -> list[Panel]:
     """RMSE along the number of shifted images, for each protocol and place."""
     out = []
     for protocol, where in dict.fromkeys((row["protocol"], row["where"]) for row in rows):
-        own = [r for r in rows if (r["protocol"], r["where"]) == (protocol, where)]
+        chosen = [r for r in rows if (r["protocol"], r["where"]) == (protocol, where)]
         title = f"{protocol}, voxels {where}"
-        out.append(Panel(title, own, "moved", "shifted images", "rmse", y_log=True))
+        out.append(Panel(title, chosen, "moved", "shifted images", "rmse", y_log=True))
     return out
 
 

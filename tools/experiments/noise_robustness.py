@@ -1,10 +1,10 @@
 """Experiment: bias, CV and RMSE against SNR on one slice (paper, section 5.1.1, Figs. 2 and A1).
 
 Boxes are over the voxels of the brain mask, whiskers go to minimum and maximum. The lines are
-Cramer-Rao bounds of unbiased voxel-wise estimators, medians over the mask: an estimator below uses
-more than the voxel's own data. All methods get the true sigma and the same noise.
+Cramer-Rao bounds of unbiased voxel-wise estimators, medians over the mask: an estimator below
+them uses more than the data of the voxel alone. All methods get the true sigma and the same noise.
 
-Interrupted, it goes on; with more --repeats it adds to what there is.
+An interrupted run is continued by the same command; with more --repeats it adds to the draws kept.
 
 Example:
     python tools/experiments/noise_robustness.py --protocol cine31 \
@@ -46,12 +46,12 @@ from relaxsim.core.snr import SIGNAL
 from relaxsim.phantoms.phantoms import Phantom
 
 METRICS = ("bias", "cv", "rmse")
-#: Columns that say what a row is of.
+#: Columns that identify a row.
 KEYS = ("b_field", "snr", "method", "parameter", "metric")
 LABELS = {"bias": "relative bias (%)", "cv": "CV (%)", "rmse": "RMSE (%)"}
 BOUNDS = {"bound, B free": "black", "bound, B known": "#666666"}
 BOUND_STYLES = {"bound, B free": "-", "bound, B known": "--"}
-#: Metrics are drawn between these, per cent; boxes and whiskers that go on are cut.
+#: Metrics are drawn between these, per cent; boxes and whiskers are cut there.
 WINDOWS = {"bias": (-100.0, 200.0), "cv": (0.1, 300.0), "rmse": (0.1, 300.0)}
 
 
@@ -131,8 +131,8 @@ def draw(
                 for i, snr in enumerate(snrs):
                     numbers = by_key.get((method.name, snr, parameter, metric))
                     if numbers and np.isfinite(numbers["median"]):
-                        shown = _within(numbers, WINDOWS[metric])
-                        draw_box(axis, i + place, shown, method.colour, width)
+                        box = _within(numbers, WINDOWS[metric])
+                        draw_box(axis, i + place, box, method.colour, width)
             lines = [] if metric == "bias" else _draw_bounds(axis, by_key, snrs, parameter)
             _finish(axis, metric, parameter if m == 0 else "", q == 0)
             axis.set_xticks(range(len(snrs)), [f"{snr:g}" for snr in snrs])
@@ -230,10 +230,10 @@ def main(
     write_rows(out / f"{stem}.csv", rows)
     for b_field in dict.fromkeys(row["b_field"] for row in rows):
         some = [row for row in rows if row["b_field"] == b_field]
-        name = f"{stem}_{b_field}.png" if "B" in scene.model.parameters else f"{stem}.png"
+        name = f"{stem}_{b_field}.png" if scene.model.shared else f"{stem}.png"
         draw(some, methods, scene.model.parameters, out / name)
     title = f"Noise robustness, {protocol}: medians over the brain mask"
-    write_markdown(out / f"{stem}.md", title, text(rows, scene.model.parameters[-1]))
+    write_markdown(out / f"{stem}.md", title, text(rows, scene.model.main))
     click.echo(f"sigma = {SIGNAL:g} / SNR, {len(scene.brains)} brain(s), seed {seed}")
 
 

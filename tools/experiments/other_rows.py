@@ -1,4 +1,4 @@
-"""Rows of an earlier table that a run does not measure anew.
+"""Rows of an earlier table that a run keeps instead of measuring them again.
 
 A fit takes a hundred times longer than a network and does not change when a network does: with
 ``--methods NAME --keep-others`` a command measures one method and leaves the others' rows as its
@@ -32,12 +32,12 @@ def with_others(path: Path, rows: Rows, keys: Sequence[str]) -> Rows:
     rows : list of dict
         New rows.
     keys : sequence of str
-        Columns that say what a row is of.
+        Columns that identify a row.
 
     Returns
     -------
     rows : list of dict
-        In the order of the file, then those that are not in it; numbers as such.
+        In the order of the file, then new rows that it lacks; numbers are numbers, not text.
     """
     if not path.is_file():
         return rows

@@ -1,4 +1,4 @@
-"""Simulated patches of held-out anatomies, and how well a method maps them."""
+"""Simulated patches of anatomies not trained on, and how well a method maps them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relaxsim.simulation.simulate import Mixture, noise_free
 from relaxsim.simulation.tissue_maps import TissueValues, draw_tissue_values
 from relaxsim.simulation.tissues import read_tissues
 
-#: mm; finer than the networks for any times have seen at least, coarser than at most.
+#: mm; inside the range that the networks for any times were trained on.
 VOXEL_SIZE = 0.85
 SPREAD = 0.03
 #: Width of a patch in voxels; B varies over it as over a part of a slice.
@@ -32,7 +32,7 @@ TISSUES = {"CSF": (1,), "GM": (2,), "WM": (3,), "GM and WM": (2, 3)}
 
 @dataclass(frozen=True)
 class Places:
-    """Where patches lie: their tissues, without values; patches of one anatomy are one mixture.
+    """Places of patches: their tissues, without values; patches of one anatomy are one mixture.
 
     `settings` is what they depend on, JSON-serialisable.
     """
@@ -83,7 +83,7 @@ def draw_places(
     Parameters
     ----------
     anatomies : sequence of Path
-        Label volumes of held-out subjects; none for built-in heads.
+        Label volumes of subjects not trained on; none for built-in heads.
     num : int
         Number of patches.
     seed : int
@@ -171,7 +171,7 @@ def simulate(
 def estimated(
     method: Method, patches: Patches, S: np.ndarray, sigma: float, force: bool = False
 ) -> np.ndarray:
-    """Kappa (n, P, P, Q) of noisy patches S (n, P, P, N), each mapped for itself."""
+    """Kappa (n, P, P, Q) of noisy patches S (n, P, P, N), each mapped by itself."""
     masks = patches.labels > 0
     estimates = [
         method.estimate(series, patches.tau, patches.model, sigma, mask, force)
@@ -203,13 +203,13 @@ def repeated(
     noise : str
         ``gaussian`` or ``rician``.
     wrong : float
-        What the noise that the method is told is multiplied by.
+        Sigma that the method gets over the true sigma.
     seed : int
-        All methods see the same noise for the same seed.
+        All methods get the same noise for the same seed.
     alter : callable, optional
-        What happens to a noisy series (n, P, P, N) before it is mapped.
+        Changes a noisy series (n, P, P, N) before it is mapped.
     force : bool
-        The sigma that is told is used even if it contradicts the data.
+        Use the given sigma even if the data contradict it.
 
     Returns
     -------

@@ -1,11 +1,11 @@
 """Experiment: bias and CV in the spheres of a system phantom (paper, section 5.2, Fig. 4).
 
 Simulated NIST/ISMRM plates of 1.5 mm voxels, with C repeats. Bias and CV of a sphere are medians
-over its voxels; spheres whose T lies between the first and the last time are drawn in full colour,
-and the averages are over them, of the absolute bias.
+over its voxels. Spheres whose T lies between the first and the last time are drawn in full colour;
+the averages are over these spheres, those of the bias over its absolute values.
 
-With --data also the real plates: the median of each method over a sphere's voxels beside the fit
-of its mean signal. A single scan has no CV.
+With --data the real plates are mapped, too: the median of each method over a sphere's voxels beside
+the fit of its mean signal. A single scan has no CV.
 
 Example:
     python tools/experiments/phantom.py --data ../shared/data
@@ -71,7 +71,7 @@ def plate(protocol: Protocol, seed: int, quick: bool) -> Phantom:
     model = protocol.model
     voxel_size, matrix = (3.0, 70) if quick else (VOXEL_SIZE, MATRIX)
     rng = np.random.default_rng(seed)
-    array = model.parameters[-1]
+    array = model.main
     return plate_phantom(array, protocol.tau, model, rng, voxel_size, matrix, "smooth")
 
 
@@ -144,13 +144,13 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> Rows:
     out = []
     keys = ("protocol", "snr", "method")
     for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
-        own = [r for r in rows if tuple(r[k] for k in keys) == key and r["in_range"]]
+        chosen = [r for r in rows if tuple(r[k] for k in keys) == key and r["in_range"]]
         means = {
-            "absolute_bias": float(np.mean([abs(r["bias"]) for r in own])),
-            "cv": float(np.mean([r["cv"] for r in own])),
-            "rmse": float(np.mean([r["rmse"] for r in own])),
+            "absolute_bias": float(np.mean([abs(r["bias"]) for r in chosen])),
+            "cv": float(np.mean([r["cv"] for r in chosen])),
+            "rmse": float(np.mean([r["rmse"] for r in chosen])),
         }
-        out.append({**dict(zip(keys, key, strict=True)), **means, "spheres": len(own)})
+        out.append({**dict(zip(keys, key, strict=True)), **means, "spheres": len(chosen)})
     return out
 
 
@@ -159,10 +159,10 @@ def draw(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], path:
     figure, axes = subplots(2, 1, COLUMN, 3.9, sharex=True)
     for axis, metric in zip(axes[:, 0], ("bias", "cv"), strict=True):
         for name, method in methods.items():
-            own = sorted((r for r in rows if r["method"] == name), key=lambda r: r["T_ms"])
-            x = np.array([r["T_ms"] for r in own])
-            y = np.clip([r[metric] for r in own], *WINDOWS[metric])
-            inside = np.array([r["in_range"] for r in own], bool)
+            chosen = sorted((r for r in rows if r["method"] == name), key=lambda r: r["T_ms"])
+            x = np.array([r["T_ms"] for r in chosen])
+            y = np.clip([r[metric] for r in chosen], *WINDOWS[metric])
+            inside = np.array([r["in_range"] for r in chosen], bool)
             style = {"color": method.colour, "marker": "o", "markersize": 2.5, "linewidth": 1}
             axis.plot(x, y, alpha=0.25, **style)
             axis.plot(x[inside], y[inside], **style)
@@ -257,9 +257,9 @@ def run_real(
 
 
 def _plate_methods(plate: Plate, files: dict[str, Path], only: Sequence[str]) -> list[Method]:
-    """Networks for any times, those that stand for the plate's own, and the voxel-wise fit.
+    """Networks for any times, those that `--models` gives for the plate, and the voxel-wise fit.
 
-    Fits with a smooth B are left out: TR is 1000 ms there, and B another one in each sphere.
+    Fits with a smooth B are left out: TR is 1000 ms there, so that B differs from sphere to sphere.
     """
     protocol = "nist3t" if plate.name.startswith("T1") else "mese32"
     names = (*NETWORKS_ANY[plate.model.name], f"rim-{protocol}")

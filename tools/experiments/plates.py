@@ -110,9 +110,9 @@ def summary_rows(rows: Rows) -> Rows:
     keys = ("plate", "first_image", "method")
     rows = [*rows, *({**row, "plate": f"both {row['plate'][:2]}"} for row in rows)]
     for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
-        own = [r for r in rows if tuple(r[k] for k in keys) == key]
-        mean, worst, count = mean_difference(own)
-        spread = float(np.mean([r["spread"] for r in own if r["counted"]] or [np.nan]))
+        chosen = [r for r in rows if tuple(r[k] for k in keys) == key]
+        mean, worst, count = mean_difference(chosen)
+        spread = float(np.mean([r["spread"] for r in chosen if r["counted"]] or [np.nan]))
         numbers = {"mean": mean, "worst": worst, "spread": spread, "spheres": count}
         out.append({**dict(zip(keys, key, strict=True)), **numbers})
     return out
@@ -160,11 +160,13 @@ def draw_plates(rows: Rows, methods: Mapping[str, Method], path: Path) -> None:
     for axis, key in zip(axes.flat, keys, strict=False):
         axis.axhline(0.0, color="black", linewidth=0.5)
         for name, method in methods.items():
-            own = [r for r in rows if (r["plate"], r["first_image"], r["method"]) == (*key, name)]
-            own.sort(key=lambda r: r["fit_of_mean_ms"])
-            x = np.array([r["fit_of_mean_ms"] for r in own])
-            y = np.clip([r["difference"] for r in own], -50, 50)
-            inside = np.array([r["counted"] for r in own], bool)
+            chosen = [
+                r for r in rows if (r["plate"], r["first_image"], r["method"]) == (*key, name)
+            ]
+            chosen.sort(key=lambda r: r["fit_of_mean_ms"])
+            x = np.array([r["fit_of_mean_ms"] for r in chosen])
+            y = np.clip([r["difference"] for r in chosen], -50, 50)
+            inside = np.array([r["counted"] for r in chosen], bool)
             style = {"color": method.colour, "marker": "o", "markersize": 2.5, "linewidth": 1}
             axis.plot(x, y, alpha=0.25, **style)
             axis.plot(x[inside], y[inside], **style)

@@ -1,4 +1,4 @@
-"""Real brains with their noise, and the maps that methods make of them; kept."""
+"""Real brains with their noise, and the maps of methods, which are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relaxnet.maps.maps import Maps
 
 @dataclass(frozen=True)
 class Scan:
-    """A brain with its noise, and what methods make of it; kept.
+    """A brain with its noise; maps of methods are kept.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Scan:
         return {**self.brain.regions, "brain": self.brain.mask}
 
     def T(self, method: Method, added: float = 0.0, repeat: int = 0, seed: int = 0) -> np.ndarray:
-        """Map (X, Y, 1) in ms, of the series with noise of `added` times its own added."""
+        """Map (X, Y, 1) in ms, of the series with noise added: `added` times its sigma."""
         settings = {
             "series": _digest(self.brain),
             "sigma": self.sigma,
@@ -65,7 +65,7 @@ class Scan:
 
 
 def make_scan(brain: Brain, cache: Path) -> Scan:
-    """A brain and the noise that its voxel-wise fit leaves."""
+    """A brain with its noise, found in the residuals of the voxel-wise fit."""
     sigma = kept_array(
         cache / "in_vivo",
         f"{brain.name} sigma",

@@ -23,7 +23,7 @@ from relaxsim.simulation.tissues import TissueTable, read_tissues
 
 #: Places of the slices: mm above the corpus callosum's.
 PLACES = {"corpus callosum": 0.0, "basal ganglia": -18.0}
-#: Built-in heads that stand in where no brain is given; none that training takes.
+#: Built-in heads for runs without a brain; training takes other ones.
 BUILTIN_SUBJECTS = (1000, 1001)
 #: Slices of a label volume that are kept on each side of the slice.
 MARGIN = 6
@@ -33,7 +33,7 @@ PROTOCOLS = {"cine23": "tis", "cine25": "tis", "cine31": "tis", "fse6": "tes"}
 
 @dataclass(frozen=True)
 class Scene:
-    """What all slices of an experiment share.
+    """Settings that all slices of an experiment share.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Scene:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the slices depend on, JSON-serialisable."""
+        """Settings that the slices depend on, JSON-serialisable."""
         return {
             "brains": [brain.checksum for brain in self.brains],
             "tau": self.protocol.tau.tolist(),
@@ -101,7 +101,7 @@ class Scene:
             voxel_size=self.voxel_size,
             matrix=self.matrix,
             middle=middle,
-            b_field=b_field if "B" in self.model.parameters else "patch",
+            b_field=b_field if self.model.shared else "patch",
             spread=self.spread,
         )
 
@@ -111,8 +111,8 @@ class Scene:
         return np.random.default_rng([self.seed, draw, kind, round(100 * snr), repeat])
 
     def b_fields(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """Kinds of B that matter: one for a model without B."""
-        return tuple(wanted) if "B" in self.model.parameters else ("patch",)
+        """Kinds of B to simulate: the first alone for a model without a shared parameter."""
+        return tuple(wanted) if self.model.shared else ("patch",)
 
     def at_the_means(self) -> Scene:
         """Scene whose tissues have the mean values of the table."""

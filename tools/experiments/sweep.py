@@ -27,12 +27,12 @@ TISSUE_STYLES = {"GM": "-", "WM": "--"}
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured, and on what data.
+    """Data of one set-up.
 
     Attributes
     ----------
     columns : dict
-        What tells it from others; columns of the table.
+        Columns of the table that identify the set-up.
     tau : tuple of float
         ms.
     model : SignalModel
@@ -40,7 +40,7 @@ class Setup:
     b_field, tr, change
         As `patches.simulate`.
     noise, wrong, alter, force
-        As `patches.repeated`. What `change` and `alter` do must be told by `columns`.
+        As `patches.repeated`. `columns` must identify what `change` and `alter` do.
     """
 
     columns: Mapping[str, str | float]
@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What its rows depend on, besides patches, method, repeats and seed."""
+        """All that its rows depend on besides patches, method, repeats and seed."""
         plain = ("columns", "tau", "snr", "b_field", "tr", "noise", "wrong")
         forced = {"force": True} if self.force else {}
         return {**{name: getattr(self, name) for name in plain}, "model": self.model.name, **forced}
@@ -179,8 +179,8 @@ def draw_panels(
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     names = {row["method"] for panel in panels for row in panel.rows}
-    shown = {m.title: m.colour for name, m in methods.items() if name in names}
-    legend_below(figure, list(shown.items()), _tissue_lines(panels))
+    entries = {m.title: m.colour for name, m in methods.items() if name in names}
+    legend_below(figure, list(entries.items()), _tissue_lines(panels))
     save_figure(figure, path)
 
 
@@ -193,9 +193,9 @@ def _draw_panel(axis: Any, panel: Panel, methods: Mapping[str, Method]) -> None:
         axis.axhline(0.0, color="black", linewidth=0.5)
     for name, method in methods.items():
         for tissue, style in TISSUE_STYLES.items():
-            own = [r for r in panel.rows if r["method"] == name and r["tissue"] == tissue]
-            x = [places.index(r[panel.x]) if texts else r[panel.x] for r in own]
-            y = [r[panel.metric] for r in own]
+            chosen = [r for r in panel.rows if r["method"] == name and r["tissue"] == tissue]
+            x = [places.index(r[panel.x]) if texts else r[panel.x] for r in chosen]
+            y = [r[panel.metric] for r in chosen]
             axis.plot(x, y, style, marker="o", markersize=2.5, linewidth=1, color=method.colour)
     if panel.x_log:
         axis.set_xscale("log")
@@ -231,7 +231,7 @@ def score_table(rows: Rows, keys: Mapping[str, str]) -> list[str]:
     ----------
     rows : list of dict
     keys : mapping
-        Columns that tell set-ups apart, and their headings.
+        Columns that identify set-ups, and their headings.
     """
     columns = (*keys, "snr", "method")
     cells: dict[tuple, dict[str, str | float]] = {}

@@ -1,4 +1,4 @@
-"""The command of a sweep: the options that all sweeps have, and what it was told by them."""
+"""The command of a sweep: the options that all sweeps have, and their values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relaxsim.core.errors import one_line_errors
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep's command was told.
+    """Values of a sweep's options, and its results.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Sweep:
     patches, repeats : int
         Draws of kappa and of noise.
     files : dict of str to Path
-        Networks that stand for a name.
+        Networks that take the place of a name.
     seed : int
     quick : bool
     cache, out : Path
@@ -77,7 +77,7 @@ class Sweep:
 def sweep_command(
     name: str, text: str | None, patches: int = 12, repeats: int = 2
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a command of a function that takes a `Sweep` and what further options give.
+    """Make a command of a function that takes a `Sweep` and the values of further options.
 
     Parameters
     ----------

@@ -2,10 +2,10 @@
 
 Run it on a quiet machine. The series lies in memory, every voxel is mapped, and the noise is
 given (to be checked, as ``relaxnet predict`` does, by a fit of some voxels).
-The first call of a network, which compiles it, is timed apart. "scipy loop" is what many write
-first: a bounded `scipy.optimize.least_squares` with the model's Jacobian for one voxel after
-another, timed on some voxels. The paper's 700 samples are 700 such series; theirs and the loop's
-times are extrapolated.
+The first call of a network, which compiles it, is timed separately. "scipy loop" is the simplest
+fit: a bounded `scipy.optimize.least_squares` with the model's Jacobian for one voxel after
+another, timed on some voxels. The paper's 700 samples are 700 such series; times of the samples
+and of the loop are extrapolated.
 
 Example:
     python tools/experiments/timing.py
@@ -106,7 +106,7 @@ def benchmark(name: str) -> ModuleType:
 
 
 def machine() -> list[str]:
-    """What the times hold for, in lines."""
+    """Machine and versions that the times are of, in lines."""
     import scipy
 
     versions = [f"Python {platform.python_version()}", f"numpy {np.__version__}"]
@@ -135,10 +135,10 @@ def ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines: how many times faster each network is than the fits."""
     by_name = {row["method"]: row["series_s"] for row in rows}
     lines = []
-    for name, own in by_name.items():
+    for name, seconds_of_it in by_name.items():
         if name.startswith(("rim", "resnet")):
             parts = [
-                f"{by_name[other] / own:.2g} times the speed of {other}"
+                f"{by_name[other] / seconds_of_it:.2g} times the speed of {other}"
                 for other in ("mle", "mle-500", LOOP)
                 if other in by_name
             ]
@@ -178,7 +178,7 @@ def main(
     quick: bool,
     out: Path,
 ) -> None:
-    """Time all methods, write the table, the machine and the figure."""
+    """Time all methods; write the table, the machine and the figure."""
     fits = benchmark("benchmark_mle")
     side, runs, loop = (64, 1, 40) if quick else (SIDE, runs, loop)
     tau = read_protocol("cine31", "tis").tau
@@ -193,9 +193,9 @@ def main(
         click.echo(f"{method.name}: {rows[-1]['median_s']:.2f} s (first {rows[-1]['first_s']:.1f})")
     if not only or LOOP in only:
         speed = fits.scipy_loop(S, tau, INVERSION_RECOVERY, loop)
-        own = row_of(LOOP, "mle", loop, [loop / speed], loop / speed)
-        rows.append(own)
-        click.echo(f"{LOOP}: {speed:.0f} voxels/s, {own['series_s']:.0f} s for a series")
+        of_loop = row_of(LOOP, "mle", loop, [loop / speed], loop / speed)
+        rows.append(of_loop)
+        click.echo(f"{LOOP}: {speed:.0f} voxels/s, {of_loop['series_s']:.0f} s for a series")
     stem = f"{'quick_' if quick else ''}timing"
     write_rows(out / f"{stem}.csv", rows)
     lines = machine()
