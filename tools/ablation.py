@@ -91,7 +91,7 @@ VARIANTS = (
     Variant("paper recipe, last layer zeros", **ZEROS),
     Variant("paper recipe, last layer zeros, clipped", **{**ZEROS, "clip": 1.0}),
     Variant("paper recipe, last layer zeros, log coordinates", **{**ZEROS, "coordinates": "log"}),
-    Variant("steps of fits: the voxel's own alone", steps="voxel"),
+    Variant("steps of fits: that of the voxel alone", steps="voxel"),
     Variant("steps of fits: none", steps="none"),
     Variant("no steps; gradient: whitened, log information", steps="none", gradient="information"),
     Variant("no steps; gradient: whitened alone", steps="none", gradient="whitened"),
