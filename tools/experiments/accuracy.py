@@ -27,14 +27,12 @@ import numpy as np
 from accuracy_text import markdown
 from bounds import bayes_slopes, relative_bounds
 from cells import Cell, load_moments, run_cells
+from experiment_command import Experiment, experiment_command
 from figures import write_rows
-from kept import cache_option, out_option
-from methods import Method, methods_for, methods_option, models_option, parse_files
-from other_rows import others_option, with_others
-from slices import Scene, brains_option, make_scene, quick_option, seed_option
+from methods import Method, methods_for
+from slices import Scene, make_scene
 
 from relaxnet.evaluation.metrics import TISSUES, Moments, summarise
-from relaxsim.core.errors import one_line_errors
 from relaxsim.phantoms.phantoms import Phantom
 
 SNRS = (3.0, 5.0, 10.0, 30.0, 60.0, 100.0)
@@ -205,58 +203,41 @@ def _finished(path: Path) -> Moments:
     return moments
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__)
 @click.option("--protocol", default="cine31", help="cine23, cine25, cine31 or fse6.")
-@brains_option
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 3 5 10 30 60 100.")
 @click.option("--b-field", "b_fields", multiple=True, type=click.Choice(["patch", "smooth"]))
 @click.option("--noise", default="gaussian", type=click.Choice(["gaussian", "rician"]))
 @click.option("--draws", default=12, type=click.IntRange(1), show_default=True, help="Of kappa.")
 @click.option("--repeats", default=10, type=click.IntRange(2), show_default=True, help="Of noise.")
-@models_option
-@methods_option
-@others_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     protocol: str,
-    brains: tuple[Path, ...],
     snrs: tuple[float, ...],
     b_fields: tuple[str, ...],
     noise: str,
     draws: int,
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    keep_others: bool,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the cells that are missing, then write the table."""
-    scene = replace(make_scene(brains, protocol, seed, quick), noise_kind=noise)
-    methods = methods_for(protocol, scene.model, parse_files(models), only)
+    scene = replace(make_scene(run.brains, protocol, run.seed, run.quick), noise_kind=noise)
+    methods = methods_for(protocol, scene.model, run.files, run.only)
     if not methods:
         raise ValueError("no method is left to evaluate.")
-    if quick:
+    if run.quick:
         draws, repeats = min(draws, 2), min(repeats, 2)
         snrs, b_fields = snrs or (10.0,), b_fields or ("smooth",)
     snrs = snrs or SNRS
     fields = scene.b_fields(b_fields or ("patch", "smooth"))
-    for _ in run_cells(scene, methods, snrs, fields, range(draws), repeats, cache):
+    for _ in run_cells(scene, methods, snrs, fields, range(draws), repeats, run.cache):
         pass
-    rows = table(scene, methods, snrs, fields, range(draws), cache)
-    stem = f"{'quick_' if quick else ''}accuracy_{protocol}{'_rician' * (noise == 'rician')}"
-    if keep_others:
-        rows = with_others(out / f"{stem}.csv", rows, KEYS)
-    write_rows(out / f"{stem}.csv", rows)
-    text = markdown(rows, scene.model)
-    (out / f"{stem}.md").write_text(text, encoding="utf-8")
-    click.echo(f"table: {out / f'{stem}.md'}")
+    rows = table(scene, methods, snrs, fields, range(draws), run.cache)
+    stem = f"accuracy_{protocol}{'_rician' * (noise == 'rician')}"
+    rows = run.with_kept(stem, rows, KEYS)
+    write_rows(run.path(stem, ".csv"), rows)
+    page = run.path(stem, ".md")
+    page.write_text(markdown(rows, scene.model), encoding="utf-8")
+    click.echo(f"table: {page}")
 
 
 if __name__ == "__main__":

@@ -26,16 +26,14 @@ import click
 import numpy as np
 from blurriness_figure import draw
 from cells import SAVE_EVERY, Cell
+from experiment_command import Experiment, experiment_command
 from figures import five_numbers, write_rows
-from kept import cache_option, out_option
-from methods import methods_for, methods_option, models_option, parse_files, shown
-from other_rows import others_option, with_others
+from methods import methods_for, shown
 from pivot import pivot
 from scipy import stats
-from slices import brains_option, make_scene, quick_option, seed_option
+from slices import make_scene
 from text_tables import write_markdown
 
-from relaxsim.core.errors import one_line_errors
 from relaxsim.core.files import write_whole
 from relaxsim.phantoms.phantoms import Phantom
 from relaxsim.phantoms.structures import STRUCTURES, with_structures
@@ -173,41 +171,25 @@ def text(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     return parts
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__)
 @click.option("--protocol", default="cine31", help="cine23, cine25, cine31 or fse6.")
-@brains_option
 @click.option("--snr", default=10.0, type=click.FloatRange(0, min_open=True), show_default=True)
 @click.option("--b-field", default="patch", type=click.Choice(["patch", "smooth"]))
 @click.option("--repeats", default=100, type=click.IntRange(3), help="Draws of noise, C.")
-@models_option
-@methods_option
-@others_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     protocol: str,
-    brains: tuple[Path, ...],
     snr: float,
     b_field: str,
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    keep_others: bool,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    scene = make_scene(brains, protocol, seed, quick).at_the_means()
-    if quick:
+    scene = make_scene(run.brains, protocol, run.seed, run.quick).at_the_means()
+    if run.quick:
         scene = replace(scene, voxel_size=0.85, matrix=256)  # else there is no room
         repeats = min(repeats, 3)
-    methods = methods_for(protocol, scene.model, parse_files(models), only)
-    if quick and not only:
+    methods = methods_for(protocol, scene.model, run.files, run.only)
+    if run.quick and not run.only:
         methods = [method for method in methods if method.name != "mle-auto"]  # the slowest
     plain = scene.slice(0, b_field)
     phantoms = {"E1": plain, "E2": with_structures(plain)}
@@ -217,20 +199,20 @@ def main(
     for method in methods:
         cell, begin, errors = Cell(method, scene, 0, b_field, snr), time.monotonic(), {}
         for scenario, phantom in phantoms.items():
-            path = cache / protocol / f"blur-{scenario}-{cell.path(cache).stem}.npy"
+            path = run.cache / protocol / f"blur-{scenario}-{cell.path(run.cache).stem}.npy"
             first = FIRST_NOISE[scenario]
             errors[scenario] = relative_errors(cell, phantom, places, repeats, first, path)
         click.echo(f"{method.name}: {repeats} repeats, {time.monotonic() - begin:.0f} s")
         rows += rows_of(cell, phantoms["E2"], places, errors)
     field = "" if b_field == "patch" else f"_{b_field}"
-    stem = f"{'quick_' if quick else ''}blurriness_{protocol}{field}"
-    if keep_others:
-        rows = with_others(out / f"{stem}.csv", rows, KEYS)
-        methods = shown(methods_for(protocol, scene.model, parse_files(models)), rows)
-    write_rows(out / f"{stem}.csv", rows)
+    stem = f"blurriness_{protocol}{field}"
+    if run.keep_others:
+        rows = run.with_kept(stem, rows, KEYS)
+        methods = shown(methods_for(protocol, scene.model, run.files), rows)
+    write_rows(run.path(stem, ".csv"), rows)
     rows = [row for row in rows if row["snr"] == snr]
-    draw(rows, methods, phantoms["E2"], out / f"{stem}.png")
-    write_markdown(out / f"{stem}.md", f"Blurriness, {protocol}, SNR {snr:g}", text(rows))
+    draw(rows, methods, phantoms["E2"], run.path(stem, ".png"))
+    write_markdown(run.path(stem, ".md"), f"Blurriness, {protocol}, SNR {snr:g}", text(rows))
 
 
 if __name__ == "__main__":

@@ -18,26 +18,22 @@ from typing import Any
 import click
 import numpy as np
 from cells import run_cells
+from experiment_command import Experiment, experiment_command
 from figures import PAGE, save_figure, subplots, write_rows
-from kept import cache_option, out_option
 from methods import (
     FITS,
     Method,
     fit_method,
-    methods_option,
-    models_option,
     networks_for,
-    parse_files,
 )
-from other_rows import others_option, with_others
 from pivot import pivot
-from slices import Scene, brains_option, make_scene, quick_option, seed_option
+from slices import Scene, make_scene
 from text_tables import write_markdown
 
 from relaxnet.evaluation.metrics import Moments
-from relaxsim.core.errors import one_line_errors
 
 PROTOCOLS = ("cine23", "cine25", "cine31")
+STEM = "generalisability"
 #: Columns that identify a row.
 KEYS = ("protocol", "b_field", "snr", "method")
 RIMS = ("rim-cine23", "rim-cine25", "rim-cine31", "rim-t1")
@@ -130,53 +126,34 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{row['bias']:+.2f} / {row['cv']:.2f} / {row['rmse']:.2f}"
 
 
-@click.command(help=__doc__)
-@brains_option
+@experiment_command(__doc__)
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 10 and 30.")
 @click.option("--b-field", default="smooth", type=click.Choice(["patch", "smooth"]))
 @click.option("--repeats", default=20, type=click.IntRange(2), show_default=True, help="C.")
-@models_option
-@methods_option
-@others_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
-    brains: tuple[Path, ...],
+    run: Experiment,
     snrs: tuple[float, ...],
     b_field: str,
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    keep_others: bool,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figure."""
-    snrs = snrs or ((10.0,) if quick else (10.0, 30.0))
-    repeats = min(repeats, 2) if quick else repeats
-    networks = networks_for(
-        [*RIMS, *(f"resnet-{protocol}" for protocol in PROTOCOLS)], parse_files(models)
-    )
-    fits = [fit_method(name) for name in ([*FITS][:2] if quick else FITS)]
-    if unknown := set(only) - {method.name for method in (*networks, *fits)}:
+    snrs = snrs or ((10.0,) if run.quick else (10.0, 30.0))
+    repeats = min(repeats, 2) if run.quick else repeats
+    networks = networks_for([*RIMS, *(f"resnet-{protocol}" for protocol in PROTOCOLS)], run.files)
+    fits = [fit_method(name) for name in ([*FITS][:2] if run.quick else FITS)]
+    if unknown := set(run.only) - {method.name for method in (*networks, *fits)}:
         raise ValueError(f"no such method: {', '.join(sorted(unknown))}.")
     rows = []
     for protocol in PROTOCOLS:
-        scene = make_scene(brains, protocol, seed, quick)
-        methods = [m for m in methods_on(protocol, networks, fits) if not only or m.name in only]
-        for cell, _, m in run_cells(scene, methods, snrs, [b_field], [0], repeats, cache):
+        scene = make_scene(run.brains, protocol, run.seed, run.quick)
+        of_list = methods_on(protocol, networks, fits)
+        methods = [m for m in of_list if not run.only or m.name in run.only]
+        for cell, _, m in run_cells(scene, methods, snrs, [b_field], [0], repeats, run.cache):
             rows.append(row_of(scene, cell.method, cell.snr, b_field, m))
-    stem = f"{'quick_' if quick else ''}generalisability"
-    if keep_others:
-        rows = with_others(out / f"{stem}.csv", rows, KEYS)
-    write_rows(out / f"{stem}.csv", rows)
+    rows = run.with_kept(STEM, rows, KEYS)
+    write_rows(run.path(STEM, ".csv"), rows)
     rows = [row for row in rows if row["b_field"] == b_field]
-    draw(rows, [*networks, *fits], out / f"{stem}.png")
+    draw(rows, [*networks, *fits], run.path(STEM, ".png"))
     parts = [
         (
             f"SNR {snr:g}: bias / CV / RMSE of T1 (%)",
@@ -184,7 +161,7 @@ def main(
         )
         for snr in dict.fromkeys(row["snr"] for row in rows)
     ]
-    write_markdown(out / f"{stem}.md", "Generalisability: medians over the brain mask", parts)
+    write_markdown(run.path(STEM, ".md"), "Generalisability: medians over the brain mask", parts)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,18 @@ from pathlib import Path
 import click
 import numpy as np
 from boundary import along, draw_lines, fit_sigmoid, paired_p
+from experiment_command import SHARED, Experiment, experiment_command
 from figures import write_rows
 from in_vivo_figures import draw_boundaries, draw_maps, draw_repeats
-from kept import Rows, cache_option, out_option
+from kept import Rows
 from methods import (
     Method,
     fit_method,
     methods_for,
-    methods_option,
-    models_option,
-    parse_files,
 )
 from real_data import RANGES, Brain, load_brains
 from scans import Scan, make_scan
-from slices import quick_option, seed_option
 from text_tables import table, write_markdown
-
-from relaxsim.core.errors import one_line_errors
 
 #: Protocol that each series has.
 PROTOCOL = {"brain_ir": "barral2010", "brain_t1": "santini_t1", "brain_t2": "santini_t2"}
@@ -193,62 +188,50 @@ def sharpness(rows: Rows) -> Rows:
     return out
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__, SHARED)
 @click.option("--data", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--repeats", default=8, type=click.IntRange(2), help="Scans with noise added.")
-@models_option
-@methods_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     data: Path,
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the experiment, write its tables and draw its figures."""
-    stem, files = f"{'quick_' if quick else ''}in_vivo", parse_files(models)
-    if quick:
+    only = run.only
+    if run.quick:
         repeats, only = 2, only or ("rim-t1", "mle", "mle-shared")
     regions: Rows = []
     repeated: Rows = []
     slopes: Rows = []
     drawn, methods = [], {}
     brains = load_brains(data)
-    for brain in brains[:1] if quick else brains:
-        scan = make_scan(brain, cache)
-        chosen = _methods(brain, files, only)
+    for brain in brains[:1] if run.quick else brains:
+        scan = make_scan(brain, run.cache)
+        chosen = _methods(brain, run.files, only)
         methods |= {method.name: method for method in chosen}
         regions += region_rows(scan, [*chosen, *_further_fits(brain, only)])
-        repeated += repeat_rows(scan, chosen, repeats, seed)
-        cvs = {m.name: scan.cv(m, ADDED[-1], repeats, seed)[..., 0] for m in chosen}
+        repeated += repeat_rows(scan, chosen, repeats, run.seed)
+        cvs = {m.name: scan.cv(m, ADDED[-1], repeats, run.seed)[..., 0] for m in chosen}
         maps = {m.name: scan.T(m)[..., 0] for m in chosen}
-        draw_maps(brain, chosen, maps, cvs, out / f"{stem}_{brain.name}.png")
+        draw_maps(brain, chosen, maps, cvs, run.path(f"in_vivo_{brain.name}", ".png"))
         if brain.name in RANGES:
             rows, lines = boundary_rows(scan, chosen)
             slopes += rows
             drawn.append((brain, lines, maps))
-    write_rows(out / f"{stem}_regions.csv", regions)
-    write_rows(out / f"{stem}_repeatability.csv", repeated)
-    draw_repeats(repeated, methods, out / f"{stem}_repeatability.png")
-    write_rows(out / f"{stem}_lines.csv", slopes)
+    write_rows(run.path("in_vivo_regions", ".csv"), regions)
+    write_rows(run.path("in_vivo_repeatability", ".csv"), repeated)
+    draw_repeats(repeated, methods, run.path("in_vivo_repeatability", ".png"))
+    write_rows(run.path("in_vivo_lines", ".csv"), slopes)
     sharp = sharpness(slopes)
-    write_rows(out / f"{stem}_sharpness.csv", sharp)
-    draw_boundaries(drawn, slopes, methods, out / f"{stem}_boundary.png")
+    write_rows(run.path("in_vivo_sharpness", ".csv"), sharp)
+    draw_boundaries(drawn, slopes, methods, run.path("in_vivo_boundary", ".png"))
     medians = [row for row in repeated if row["region"] == "brain"]
     parts = [
         ("Regions", table(regions, REGION_COLUMNS)),
         ("CV over scans with noise added, in the brain", table(medians, REPEAT_COLUMNS)),
         ("Sharpness of the boundary", table(sharp, SHARP_COLUMNS)),
     ]
-    write_markdown(out / f"{stem}.md", "Real brains", parts)
+    write_markdown(run.path("in_vivo", ".md"), "Real brains", parts)
     for line in _summary(regions, repeated, sharp):
         click.echo(line)
 

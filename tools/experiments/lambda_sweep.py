@@ -18,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 from cells import run_cells
+from experiment_command import Experiment, experiment_command
 from figures import PAGE, save_figure, subplots, write_rows
 from kept import cache_option, out_option
 from methods import fit_method
@@ -26,7 +27,6 @@ from slices import brains_option, make_scene, quick_option, seed_option
 from text_tables import write_markdown
 
 from relaxnet.evaluation.metrics import Moments
-from relaxsim.core.errors import one_line_errors
 
 #: The paper's weights, then the weight that the data choose and an infinite one.
 WEIGHTS = {
@@ -102,43 +102,36 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{shares} / {row['cv']:.2f} / {row['rmse']:.2f}"
 
 
-@click.command(help=__doc__)
+#: No option of methods: the weights are the methods.
+OPTIONS = (brains_option, seed_option, quick_option, cache_option, out_option)
+
+
+@experiment_command(__doc__, OPTIONS)
 @click.option("--protocol", default="cine31", help="cine23, cine25 or cine31.")
-@brains_option
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 5 10 30 100.")
 @click.option("--repeats", default=4, type=click.IntRange(2), show_default=True, help="C.")
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     protocol: str,
-    brains: tuple[Path, ...],
     snrs: tuple[float, ...],
     repeats: int,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the sweep, write its table and draw its figure."""
-    scene = make_scene(brains, protocol, seed, quick)
-    if "B" not in scene.model.parameters:
+    scene = make_scene(run.brains, protocol, run.seed, run.quick)
+    if scene.model.shared is None:
         raise ValueError(f"{protocol} has no B; choose cine23, cine25 or cine31.")
     if len(snrs) > len(COLOURS):
         raise ValueError(f"{len(snrs)} SNRs are given; at most {len(COLOURS)} are drawn.")
-    methods = [fit_method(name) for name in (QUICK if quick else WEIGHTS)]
-    snrs = snrs or ((10.0,) if quick else (5.0, 10.0, 30.0, 100.0))
-    repeats = 2 if quick else repeats
+    methods = [fit_method(name) for name in (QUICK if run.quick else WEIGHTS)]
+    snrs = snrs or ((10.0,) if run.quick else (5.0, 10.0, 30.0, 100.0))
+    repeats = 2 if run.quick else repeats
     rows = []
     for cell, _, moments in run_cells(
-        scene, methods, snrs, ["patch", "smooth"], [0], repeats, cache
+        scene, methods, snrs, ["patch", "smooth"], [0], repeats, run.cache
     ):
         rows.append(row_of(cell.method.name, cell.b_field, cell.snr, moments))
-    stem = f"{'quick_' if quick else ''}lambda_sweep"
-    write_rows(out / f"{stem}.csv", rows)
-    draw(rows, out / f"{stem}.png")
+    write_rows(run.path("lambda_sweep", ".csv"), rows)
+    draw(rows, run.path("lambda_sweep", ".png"))
     parts = [
         (
             f"{WORDS[field]}: outliers / bias / CV / RMSE of T1 (%)",
@@ -146,7 +139,7 @@ def main(
         )
         for field in ("patch", "smooth")
     ]
-    write_markdown(out / f"{stem}.md", "Weight of B's regularisation", parts)
+    write_markdown(run.path("lambda_sweep", ".md"), "Weight of B's regularisation", parts)
 
 
 if __name__ == "__main__":

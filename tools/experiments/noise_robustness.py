@@ -22,6 +22,7 @@ import numpy as np
 from accuracy_text import B_WORDS
 from bounds import relative_bounds
 from cells import Cell, run_cells
+from experiment_command import Experiment, experiment_command
 from figures import (
     FIVE,
     PAGE,
@@ -33,15 +34,12 @@ from figures import (
     subplots,
     write_rows,
 )
-from kept import cache_option, out_option
-from methods import Method, methods_for, methods_option, models_option, parse_files, shown
-from other_rows import others_option, with_others
+from methods import Method, methods_for, shown
 from pivot import pivot
-from slices import brains_option, make_scene, quick_option, seed_option
+from slices import make_scene
 from text_tables import write_markdown
 
 from relaxnet.evaluation.metrics import Moments
-from relaxsim.core.errors import one_line_errors
 from relaxsim.core.snr import SIGNAL
 from relaxsim.phantoms.phantoms import Phantom
 
@@ -182,59 +180,42 @@ def _finish(axis: Any, metric: str, title: str, first: bool) -> None:
         axis.set_title(title)
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__)
 @click.option("--protocol", default="cine31", help="cine23, cine25, cine31 or fse6.")
-@brains_option
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 3 5 10 30 60 100.")
 @click.option("--b-field", "b_fields", multiple=True, type=click.Choice(["patch", "smooth"]))
 @click.option("--repeats", default=100, type=click.IntRange(2), help="Draws of noise, C.")
-@models_option
-@methods_option
-@others_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     protocol: str,
-    brains: tuple[Path, ...],
     snrs: tuple[float, ...],
     b_fields: tuple[str, ...],
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    keep_others: bool,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the experiment, write its table and draw its figures."""
-    scene = make_scene(brains, protocol, seed, quick)
-    methods = methods_for(protocol, scene.model, parse_files(models), only)
-    if quick:
+    scene = make_scene(run.brains, protocol, run.seed, run.quick)
+    methods = methods_for(protocol, scene.model, run.files, run.only)
+    if run.quick:
         repeats = min(repeats, 3)
-    snrs = snrs or ((5.0, 30.0) if quick else (3.0, 5.0, 10.0, 30.0, 60.0, 100.0))
-    stem = f"{'quick_' if quick else ''}noise_{protocol}"
+    snrs = snrs or ((5.0, 30.0) if run.quick else (3.0, 5.0, 10.0, 30.0, 60.0, 100.0))
+    stem = f"noise_{protocol}"
+    fields = scene.b_fields(b_fields or ("patch", "smooth"))
     rows: list[dict[str, Any]] = []
-    for cell, phantom, moments in run_cells(
-        scene, methods, snrs, scene.b_fields(b_fields or ("patch", "smooth")), [0], repeats, cache
-    ):
+    for cell, phantom, moments in run_cells(scene, methods, snrs, fields, [0], repeats, run.cache):
         rows += rows_of(cell, moments)
         if cell.method is methods[-1]:
             rows += bound_rows(cell, phantom)
-    if keep_others:
-        rows = with_others(out / f"{stem}.csv", rows, KEYS)
-        methods = shown(methods_for(protocol, scene.model, parse_files(models)), rows)
-    write_rows(out / f"{stem}.csv", rows)
+    if run.keep_others:
+        rows = run.with_kept(stem, rows, KEYS)
+        methods = shown(methods_for(protocol, scene.model, run.files), rows)
+    write_rows(run.path(stem, ".csv"), rows)
     for b_field in dict.fromkeys(row["b_field"] for row in rows):
         some = [row for row in rows if row["b_field"] == b_field]
-        name = f"{stem}_{b_field}.png" if scene.model.shared else f"{stem}.png"
-        draw(some, methods, scene.model.parameters, out / name)
+        ending = f"_{b_field}.png" if scene.model.shared else ".png"
+        draw(some, methods, scene.model.parameters, run.path(stem, ending))
     title = f"Noise robustness, {protocol}: medians over the brain mask"
-    write_markdown(out / f"{stem}.md", title, text(rows, scene.model.main))
-    click.echo(f"sigma = {SIGNAL:g} / SNR, {len(scene.brains)} brain(s), seed {seed}")
+    write_markdown(run.path(stem, ".md"), title, text(rows, scene.model.main))
+    click.echo(f"sigma = {SIGNAL:g} / SNR, {len(scene.brains)} brain(s), seed {run.seed}")
 
 
 if __name__ == "__main__":

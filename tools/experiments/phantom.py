@@ -19,25 +19,21 @@ from typing import Any
 
 import click
 import numpy as np
+from experiment_command import SHARED, Experiment, experiment_command
 from figures import COLUMN, legend_below, save_figure, subplots, write_rows
-from kept import Rows, cache_option, kept_rows, out_option
+from kept import Rows, kept_rows
 from methods import (
     NETWORKS_ANY,
     Method,
     fit_method,
     methods_for,
-    methods_option,
-    models_option,
     networks_for,
-    parse_files,
 )
 from plates import SPHERE_COLUMNS, SUMMARY, compare_plates, draw_plates, summary_rows
 from real_data import Plate, load_plates
-from slices import quick_option, seed_option
 from text_tables import table, write_markdown
 
 from relaxnet.evaluation.metrics import coefficient_of_variation, relative_bias, relative_rmse
-from relaxsim.core.errors import one_line_errors
 from relaxsim.core.snr import SIGNAL as MEAN_A
 from relaxsim.models.protocols import Protocol, read_protocol
 from relaxsim.models.registry import model_of
@@ -196,33 +192,23 @@ def _scales(bias: Any, cv: Any, parameter: str) -> None:
         axis.minorticks_off()
 
 
-def run_simulated(
-    files: dict[str, Path],
-    only: Sequence[str],
-    snrs: Sequence[float],
-    repeats: int,
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def run_simulated(run: Experiment, snrs: Sequence[float], repeats: int) -> None:
     """Tables and figures of the simulated plates."""
-    stem = f"{'quick_' if quick else ''}phantom"
     rows: Rows = []
-    for name, times in PROTOCOLS[::3] if quick else PROTOCOLS:
+    for name, times in PROTOCOLS[::3] if run.quick else PROTOCOLS:
         protocol = read_protocol(name, times)
-        chosen = methods_for(protocol.name, model_of(times), files, only)
+        chosen = methods_for(protocol.name, model_of(times), run.files, run.only)
         methods = {method.name: method for method in chosen}
         for snr in snrs:
             new = []
             for method in chosen:
-                new += simulated(protocol, method, snr, repeats, seed, quick, cache)
-            draw(new, methods, out / f"{stem}_{protocol.name}_snr{snr:g}.png")
+                new += simulated(protocol, method, snr, repeats, run.seed, run.quick, run.cache)
+            draw(new, methods, run.path(f"phantom_{protocol.name}_snr{snr:g}", ".png"))
             rows += new
-    write_rows(out / f"{stem}.csv", rows)
+    write_rows(run.path("phantom", ".csv"), rows)
     means = averages(rows)
-    write_rows(out / f"{stem}_averages.csv", means)
-    write_markdown(out / f"{stem}.md", "Simulated plates", [("", table(means, AVERAGES))])
+    write_rows(run.path("phantom_averages", ".csv"), means)
+    write_markdown(run.path("phantom", ".md"), "Simulated plates", [("", table(means, AVERAGES))])
     for row in means:
         click.echo(
             f"{row['protocol']} SNR {row['snr']:g} {row['method']}: mean |bias| "
@@ -230,30 +216,22 @@ def run_simulated(
         )
 
 
-def run_real(
-    data: Path,
-    files: dict[str, Path],
-    only: Sequence[str],
-    quick: bool,
-    cache: Path,
-    out: Path,
-) -> None:
+def run_real(run: Experiment, data: Path) -> None:
     """Table and figure of the real plates."""
-    stem = f"{'quick_' if quick else ''}plates"
     rows: Rows = []
     methods: dict[str, Method] = {}
     plates = load_plates(data)
-    for real in plates[::2] if quick else plates:
-        chosen = _plate_methods(real, files, only)
+    for real in plates[::2] if run.quick else plates:
+        chosen = _plate_methods(real, run.files, run.only)
         methods |= {method.name: method for method in chosen}
         for skip in (0,) if real.name[1] == "1" else (0, 1):
-            rows += compare_plates(real, skip, chosen, cache)
-    write_rows(out / f"{stem}.csv", rows)
+            rows += compare_plates(real, skip, chosen, run.cache)
+    write_rows(run.path("plates", ".csv"), rows)
     parts = [("", table(summary_rows(rows), SUMMARY))]
     for plate in dict.fromkeys(row["plate"] for row in rows):
         parts.append((plate, table([r for r in rows if r["plate"] == plate], SPHERE_COLUMNS)))
-    write_markdown(out / f"{stem}.md", "Real plates", parts)
-    draw_plates(rows, methods, out / f"{stem}.png")
+    write_markdown(run.path("plates", ".md"), "Real plates", parts)
+    draw_plates(rows, methods, run.path("plates", ".png"))
 
 
 def _plate_methods(plate: Plate, files: dict[str, Path], only: Sequence[str]) -> list[Method]:
@@ -268,37 +246,24 @@ def _plate_methods(plate: Plate, files: dict[str, Path], only: Sequence[str]) ->
     return [method for method in found if not only or method.name in only]
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__, SHARED)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Folder of real data.")
 @click.option("--simulated/--no-simulated", "simulate", default=True)
 @click.option("--snr", "snrs", multiple=True, type=float, help="Default: 10 30 100.")
 @click.option("--repeats", default=4, type=click.IntRange(2), show_default=True, help="Scans, C.")
-@models_option
-@methods_option
-@seed_option
-@quick_option
-@cache_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     data: Path | None,
     simulate: bool,
     snrs: tuple[float, ...],
     repeats: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    seed: int,
-    quick: bool,
-    cache: Path,
-    out: Path,
 ) -> None:
     """Run the experiment, write its tables and draw its figures."""
-    files = parse_files(models)
     if simulate:
-        snrs = snrs or ((30.0,) if quick else (10.0, 30.0, 100.0))
-        run_simulated(files, only, snrs, 2 if quick else repeats, seed, quick, cache, out)
+        snrs = snrs or ((30.0,) if run.quick else (10.0, 30.0, 100.0))
+        run_simulated(run, snrs, 2 if run.quick else repeats)
     if data is not None:
-        run_real(data, files, only, quick, cache, out)
+        run_real(run, data)
 
 
 if __name__ == "__main__":

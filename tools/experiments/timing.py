@@ -25,13 +25,13 @@ from typing import Any
 
 import click
 import numpy as np
+from experiment_command import Experiment, experiment_command
 from figures import COLUMN, save_figure, subplots, write_rows
 from kept import Rows, out_option
-from methods import Method, methods_for, methods_option, models_option, parse_files
+from methods import Method, methods_for, methods_option, models_option
 from slices import quick_option
 from text_tables import table, write_markdown
 
-from relaxsim.core.errors import one_line_errors
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 
@@ -162,49 +162,41 @@ def draw(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str], path: Pa
     save_figure(figure, path)
 
 
-@click.command(help=__doc__)
+@experiment_command(__doc__, (models_option, methods_option, quick_option, out_option))
 @click.option("--runs", default=5, type=click.IntRange(1), show_default=True, help="Timed calls.")
 @click.option("--loop", default=500, type=click.IntRange(1), help="Voxels of the scipy loop.")
-@models_option
-@methods_option
-@quick_option
-@out_option
-@one_line_errors
 def main(
+    run: Experiment,
     runs: int,
     loop: int,
-    models: tuple[str, ...],
-    only: tuple[str, ...],
-    quick: bool,
-    out: Path,
 ) -> None:
     """Time all methods; write the table, the machine and the figure."""
     fits = benchmark("benchmark_mle")
-    side, runs, loop = (64, 1, 40) if quick else (SIDE, runs, loop)
+    side, runs, loop = (64, 1, 40) if run.quick else (SIDE, runs, loop)
     tau = read_protocol("cine31", "tis").tau
     S, sigma, _ = fits.phantom((side, side), INVERSION_RECOVERY, tau)
-    wanted = [name for name in only if name != LOOP]
+    wanted = [name for name in run.only if name != LOOP]
     methods: list[Method] = []
-    if wanted or not only:
-        methods = methods_for("cine31", INVERSION_RECOVERY, parse_files(models), wanted)
+    if wanted or not run.only:
+        methods = methods_for("cine31", INVERSION_RECOVERY, run.files, wanted)
     rows: Rows = []
     for method in methods:
         rows.append(timed(method, S, tau, sigma, runs))
         click.echo(f"{method.name}: {rows[-1]['median_s']:.2f} s (first {rows[-1]['first_s']:.1f})")
-    if not only or LOOP in only:
+    if not run.only or LOOP in run.only:
         speed = fits.scipy_loop(S, tau, INVERSION_RECOVERY, loop)
         of_loop = row_of(LOOP, "mle", loop, [loop / speed], loop / speed)
         rows.append(of_loop)
         click.echo(f"{LOOP}: {speed:.0f} voxels/s, {of_loop['series_s']:.0f} s for a series")
-    stem = f"{'quick_' if quick else ''}timing"
-    write_rows(out / f"{stem}.csv", rows)
+    write_rows(run.path("timing", ".csv"), rows)
     lines = machine()
     lines += ratios(rows)
     parts = [("", [f"- {line}" for line in lines]), ("", table(rows, COLUMNS))]
-    write_markdown(out / f"{stem}.md", f"Time for {SIDE} x {SIDE} voxels and 31 images", parts)
+    title = f"Time for {SIDE} x {SIDE} voxels and 31 images"
+    write_markdown(run.path("timing", ".md"), title, parts)
     for line in lines:
         click.echo(line)
-    draw(rows, {method.name: method.colour for method in methods}, out / f"{stem}.png")
+    draw(rows, {method.name: method.colour for method in methods}, run.path("timing", ".png"))
 
 
 if __name__ == "__main__":
