@@ -1,4 +1,4 @@
-"""Fuzz run of `relaxnet predict`: damaged, lying, hostile and foreign files of all kinds.
+"""Fuzz run of `relaxnet predict`: files that are damaged, hostile or of another kind.
 
 Each case runs the real command in this process and has to end in one of two ways: exit code 0 with
 a complete folder of maps, or exit code 2 with exactly one line ``Error: ...``, no traceback, and a
