@@ -414,7 +414,7 @@ def bad_network(rng: np.random.Generator, folder: Path) -> Case:
             registered_name="Sequential",
             config={"name": "s", "layers": []},
         ),
-        "JSON that is none": lambda: text(b"{"),
+        "invalid JSON": lambda: text(b"{"),
         "JSON of a list": lambda: text(b"[1, 2]"),
         "JSON of null": lambda: text(b"null"),
         "deep JSON": lambda: text(b"[" * 200_000),
@@ -422,7 +422,9 @@ def bad_network(rng: np.random.Generator, folder: Path) -> Case:
         "no configuration": lambda: without("config.json"),
         "no weights": lambda: without("model.weights.h5"),
         "no metadata": lambda: without("metadata.json"),
-        "weights that are none": lambda: _archive({**members, "model.weights.h5": b"weights"}),
+        "weights that are no HDF5 file": lambda: _archive(
+            {**members, "model.weights.h5": b"weights"}
+        ),
         "weights cut short": lambda: _archive(
             {**members, "model.weights.h5": members["model.weights.h5"][:30_000]}
         ),
@@ -433,7 +435,7 @@ def bad_network(rng: np.random.Generator, folder: Path) -> Case:
         "negative width": lambda: settings(features=-4),
         "other signal model": lambda: settings(model="magic"),
         "setting that is unknown": lambda: settings(magic=1),
-        "settings that are none": lambda: config(config=[1, 2]),
+        "settings that are a list": lambda: config(config=[1, 2]),
     }
     name = list(wrong)[rng.integers(len(wrong))]
     path = folder / "net.keras"

@@ -1,6 +1,6 @@
 """Remake a shipped network: simulate its data, train it, and put it in the package with its card.
 
-Each step goes on where it was interrupted. `--brains` is a folder of BrainWeb models
+The same command continues an interrupted step. `--brains` is a folder of BrainWeb models
 (``subjectNN_crisp_v.mnc.gz``); subjects 45 and 46 validate and are never trained on.
 
 Example:

@@ -1,4 +1,4 @@
-"""The experiments' scripts can be imported, and a small brain that their tests share."""
+"""Makes the experiments' scripts importable; a small brain that their tests share."""
 
 import sys
 from pathlib import Path

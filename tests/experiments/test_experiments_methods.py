@@ -41,7 +41,7 @@ def test_colours_differ_in_any_colour_vision(vision):
         assert np.linalg.norm(colours[0] - colours[1]) > 10, (one, other)
 
 
-def test_missing_networks_are_said_and_skipped():
+def test_missing_networks_are_reported_and_skipped():
     said = []
     found = m.networks_for(["rim-none", "rim-t1"], {}, said.append)
     assert [method.name for method in found] == ["rim-t1"]

@@ -1,4 +1,4 @@
-"""Rows of an earlier table that a run does not measure anew."""
+"""Rows of an earlier table that a run keeps."""
 
 import csv
 

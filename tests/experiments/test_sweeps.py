@@ -1,4 +1,4 @@
-"""Sweeps over patches: what they vary, what their tables say, and a small run of each."""
+"""Sweeps over patches: their set-ups, their tables, and a small run of each."""
 
 import importlib
 
@@ -166,7 +166,7 @@ def test_rician_fit_is_another_method():
     assert fit.identity != fit_method("mle").identity
 
 
-def test_setup_settings_tell_setups_apart():
+def test_settings_differ_between_setups():
     one, other = (
         Setup({}, (1.0,), INVERSION_RECOVERY, 10.0, noise=noise) for noise in ("gaussian", "rician")
     )

@@ -24,7 +24,7 @@ def test_ratios_name_what_networks_are_compared_to():
     assert "1.5e+02 times the speed of scipy-loop" in line
 
 
-def test_method_is_timed_apart_from_its_first_call():
+def test_first_call_of_a_method_is_timed_separately():
     tau = np.array([100.0, 500, 1000, 2000])
     S = np.random.default_rng(0).random((6, 5, 4)).astype(np.float32)
     row = timing.timed(fit_method("mle"), S, tau, 0.1, runs=2)

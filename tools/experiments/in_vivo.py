@@ -237,7 +237,7 @@ def main(
 
 
 def _methods(brain: Brain, files: dict[str, Path], only: Sequence[str]) -> list[Method]:
-    """Networks for any times, those that stand for the series' protocol, and the fits."""
+    """Networks for any times, those that `--models` gives for the protocol, and the fits."""
     of_protocol = f"rim-{PROTOCOL[brain.name]}"
     any_times = "rim-t1" if brain.model.shared else "rim-t2"
     given = {name: path for name, path in files.items() if name in (of_protocol, any_times)}

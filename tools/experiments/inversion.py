@@ -25,7 +25,7 @@ from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol, read_protocol
 
 B_VALUES = (1.2, 1.4, 1.6, 1.8, 2.0)
-#: ms; 0 stands for infinite.
+#: ms; 0 means infinite.
 REPETITION_TIMES = (1000.0, 1500.0, 2500.0, 5000.0, 0.0)
 #: Protocols by name, and files of times; besides them there is `GEOMETRIC`.
 PROTOCOLS = ("cine31", *NAMED["tis"][3:])

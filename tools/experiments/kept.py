@@ -1,4 +1,4 @@
-"""Results that are kept, so that an interrupted experiment goes on where it was.
+"""Files of kept results, by which an interrupted experiment is continued.
 
 The name of a file has a digest of the settings that its result depends on, a network's checksum
 among them: other settings make another file.

@@ -99,7 +99,7 @@ class Method:
 
     @property
     def identity(self) -> str:
-        """What its estimates depend on: the network's checksum, or the options of the fit."""
+        """Digest of all that its estimates depend on: network's checksum, or options of the fit."""
         return checksum(self.network) if self.network else repr(self.fit)
 
     def maps(
@@ -194,7 +194,7 @@ def networks_for(
     ----------
     names : sequence of str
     files : dict of str to Path, optional
-        Files that stand for names; see `parse_files`.
+        Files that take the place of names; see `parse_files`.
     say : callable
         Takes a line for each network that is missing.
     """
@@ -236,7 +236,7 @@ def methods_for(
     Raises
     ------
     ValueError
-        If `only` names a method that is none.
+        If `only` names something that is not a method.
     """
     files = files or {}
     names = NETWORKS.get(protocol, NETWORKS_ANY[model.name])
@@ -273,7 +273,7 @@ models_option = click.option(
     "--models",
     multiple=True,
     metavar="NAME=PATH",
-    help="Network file that stands for a name, or is added; repeatable.",
+    help="Network file that takes the place of a name, or is added; repeatable.",
 )
 methods_option = click.option(
     "--methods", "only", multiple=True, metavar="NAME", help="Only these methods; repeatable."

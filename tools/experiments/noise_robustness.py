@@ -64,7 +64,7 @@ def rows_of(cell: Cell, moments: Moments) -> list[dict[str, Any]]:
 
 
 def bound_rows(cell: Cell, phantom: Phantom) -> list[dict[str, Any]]:
-    """Rows of the bounds of unbiased voxel-wise estimators; they stand for CV and RMSE."""
+    """Rows of the bounds of unbiased voxel-wise estimators, in the columns of CV and RMSE."""
     rows = []
     for name, std in relative_bounds(
         phantom.kappa[phantom.mask], phantom.tau, cell.sigma, phantom.model

@@ -27,7 +27,7 @@ from relaxsim.models.protocols import read_protocol
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SNRS = (5.0, 30.0, 100.0)
-#: What is done with the given sigma: checked as predict does it, or forced.
+#: Handling of the given sigma: checked as predict does it, or forced.
 HANDLING = ("checked", "forced")
 
 
