@@ -156,7 +156,7 @@ def evaluate_files(
     Parameters
     ----------
     truth, mask : path
-        3-D; of a mask of probabilities voxels from 0.5 up count, of another those above zero
+        3-D; of a soft mask voxels from half its range up count, of another those above zero
         (`relaxnet.io.inputs.mask_of`).
     maps : sequence of path
         3-D repeats, or one 4-D file of them.
@@ -169,7 +169,7 @@ def evaluate_files(
 
     Raises
     ------
-    relaxnet.io.nifti.NiftiError
+    relaxnet.io.nifti_reader.NiftiError
         If a file cannot be read or lies on another grid.
     ValueError
         If truth, mask or labels hold several images, labels are no whole numbers, or no voxel
@@ -184,14 +184,14 @@ def evaluate_files(
             found = load_maps([path])
             check_grid(name, found, reference)
             planes[name] = _single(name, found.data, path)
-    inside, probabilities = mask_of(planes["mask"], Path(mask).name)
+    inside, half = mask_of(planes["mask"], Path(mask).name)
     numbers = None
     if labels is not None:
         numbers = whole_labels(planes["label map"], Path(labels).name)
     evaluation = evaluate_maps(np.moveaxis(estimates.data, -1, 0), planes["truth"], inside, numbers)
-    if not probabilities:
+    if not half:
         return evaluation
-    note = f"mask {Path(mask).name} holds probabilities: voxels from 0.5 up count."
+    note = f"mask {Path(mask).name} holds probabilities: voxels from {half:g} up count."
     return replace(evaluation, notes=(note, *evaluation.notes))
 
 

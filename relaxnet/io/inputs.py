@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from relaxnet.io.nifti import (
-    NiftiError,
-    Series,
-    by,
-    image_shape,
-    image_values,
-    lie_elsewhere,
-    open_image,
-    same_place,
-)
+from relaxnet.io.nifti import Series, is_placed, lie_elsewhere, same_place
+from relaxnet.io.nifti_reader import Image, NiftiError, by, open_image, quiet
 from relaxnet.series.phase_check import phase_by_name, phase_by_values
 from relaxsim.core.whole_numbers import is_whole
 
 
-def load_series(paths: Sequence[str | Path]) -> Series:
-    """Load a series: one 4-D file, or one 3-D file for each time.
+def load_series(paths: Sequence[str | Path], num_images: int | None = None) -> Series:
+    """Load a series: one 4-D file, or one 3-D file for each time; of one slice also 3-D or 2-D.
 
     Parameters
     ----------
     paths : sequence of path
         In acquisition order.
+    num_images : int, optional
+        Images that the protocol lists. A single 3-D file with so many entries along its third axis
+        is taken as so many images of one slice.
 
     Returns
     -------
@@ -44,27 +38,37 @@ def load_series(paths: Sequence[str | Path]) -> Series:
     if not files:
         raise NiftiError("no series was given.")
     images = [open_image(path) for path in files]
-    shapes = [image_shape(path, image) for path, image in zip(files, images, strict=True)]
     for path in files:
         _refuse_phase(path, phase_by_name(path))
-    affine, header = images[0].affine, images[0].header
-    if len(files) == 1:
-        if len(shapes[0]) == 3 or shapes[0][3] == 1:
-            raise NiftiError(
-                f"{files[0].name} holds a single image (shape {by(shapes[0])}). Give a "
-                "4-D series, or one 3-D file for each time."
-            )
-        data = image_values(files[0], images[0], shapes[0])
-        for n in range(data.shape[-1]):
-            _refuse_phase(files[0], phase_by_values(data[..., n]))
-        return Series(data, affine, header, files)
-    for path, image, shape in zip(files, images, shapes, strict=True):
-        _check_same_grid(path, image, shape, files[0], images[0], shapes[0])
-    data = np.empty((*shapes[0][:3], len(files)), np.float32)
-    for n, (path, image, shape) in enumerate(zip(files, images, shapes, strict=True)):
-        data[..., n] = image_values(path, image, shape).reshape(shape[:3])
-        _refuse_phase(path, phase_by_values(data[..., n]))
-    return Series(data, affine, header, files)
+    if len(images) == 1:
+        return _of_one_file(images[0], num_images)
+    first = next((image for image in images if is_placed(image.header)), images[0])
+    for image in images:
+        _check_same_grid(image, first)
+    data = np.empty((*first.shape[:3], len(files)), np.float32)
+    for n, image in enumerate(images):
+        data[..., n] = image.values(first.shape[:3])
+        _refuse_phase(image.path, phase_by_values(data[..., n]))
+    return Series(data, first.affine, first.header, files)
+
+
+def _of_one_file(image: Image, num_images: int | None) -> Series:
+    """Series of one 4-D file, or of one slice whose images lie along the third axis."""
+    shape = image.shape
+    if len(shape) == 3 and shape[2] == num_images and num_images > 1:
+        shape = (*shape[:2], 1, num_images)
+        with quiet():
+            image.header.set_data_shape(shape)
+    if len(shape) == 3 or shape[3] == 1:
+        third = "" if num_images is None else f"; of one slice {num_images} along the third axis"
+        raise NiftiError(
+            f"{image.name} holds a single image (shape {by(shape)}). Give a 4-D series, or one "
+            f"3-D file for each time{third}."
+        )
+    data = image.values(shape)
+    for n in range(data.shape[-1]):
+        _refuse_phase(image.path, phase_by_values(data[..., n]))
+    return Series(data, image.affine, image.header, (image.path,))
 
 
 def load_maps(paths: Sequence[str | Path]) -> Series:
@@ -79,8 +83,7 @@ def load_maps(paths: Sequence[str | Path]) -> Series:
         return load_series(paths)
     path = Path(paths[0])
     image = open_image(path)
-    shape = image_shape(path, image)
-    data = image_values(path, image, shape).reshape(*shape[:3], -1)
+    data = image.values().reshape(*image.shape[:3], -1)
     return Series(data, image.affine, image.header, (path,))
 
 
@@ -109,14 +112,22 @@ def check_grid(name: str, maps: Series, other: Series) -> None:
 
 #: Probabilities may leave 0 to 1 by this much where they were resampled by splines.
 _OVERSHOOT = 0.2
+#: Highest values of masks that are soft at their edge: fractions, per cent, bytes.
+_RANGES = (1.0, 100.0, 255.0)
+#: A soft mask reaches this much of its range, in this share of the voxels that are not zero; a
+#: picture of the head, whose brightest voxels are few, does not.
+_FULL, _FULL_SHARE = 0.9, 0.1
+#: Whole numbers of as few kinds, 0 aside, are labels.
+_MOST_LABELS = 2
 
 
 def load_mask(
     path: str | Path, shape: tuple[int, int, int], series: Series | None = None
-) -> tuple[np.ndarray, bool]:
-    """Load a mask: voxels above zero, of probabilities those from 0.5 up; NaN is outside.
+) -> tuple[np.ndarray, float]:
+    """Load a mask: voxels above zero, of a soft mask those from half its range up; NaN is outside.
 
-    Probabilities are several fractions from 0 to 1, beyond which resampling may have led a little.
+    A soft mask holds several fractions from 0 to 1, beyond which resampling may have led a little,
+    or the same from 0 to 100 or 0 to 255.
 
     Parameters
     ----------
@@ -130,8 +141,8 @@ def load_mask(
     Returns
     -------
     mask : bool array, shape (X, Y, Z)
-    probabilities : bool
-        The file holds probabilities.
+    half : float
+        Half of the range of a soft mask; 0 for voxels above zero.
 
     Raises
     ------
@@ -142,8 +153,8 @@ def load_mask(
     return mask_of(_on_grid("mask", path, shape, series), path.name)
 
 
-def mask_of(values: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-    """Mask of the values of a file, and whether these are probabilities; see `load_mask`.
+def mask_of(values: np.ndarray, name: str) -> tuple[np.ndarray, float]:
+    """Mask of the values of a file, and half of its range if it is soft; see `load_mask`.
 
     Raises
     ------
@@ -151,13 +162,27 @@ def mask_of(values: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
         If no voxel is in it.
     """
     values = np.nan_to_num(values, nan=0.0)
-    within = values.min() >= -_OVERSHOOT and values.max() <= 1 + _OVERSHOOT
-    probabilities = bool(within and len(np.unique(values[values != 0])) > 1)
-    mask = values >= 0.5 if probabilities else values > 0
+    half = _soft_range(values) / 2
+    mask = values >= half if half else values > 0
     if not mask.any():
-        limit = "of 0.5 or more" if probabilities else "above zero"
+        limit = f"of {half:g} or more" if half else "above zero"
         raise NiftiError(f"mask {name} holds no voxel {limit}.")
-    return mask, probabilities
+    return mask, half
+
+
+def _soft_range(values: np.ndarray) -> float:
+    """Largest value that a soft mask is meant to have; 0 for a mask that is not soft."""
+    low, high = float(values.min()), float(values.max())
+    inside = values[values != 0]
+    kinds = np.unique(inside)
+    full = next((r for r in _RANGES if high <= r * (1 + _OVERSHOOT)), 0.0)
+    if not full or low < -_OVERSHOOT * full or len(kinds) < 2:
+        return 0.0
+    if full == 1.0:
+        return full
+    whole = bool((kinds == np.rint(kinds)).all())
+    reaches = float((inside >= _FULL * full).mean()) >= _FULL_SHARE
+    return full if reaches and not (whole and len(kinds) <= _MOST_LABELS) else 0.0
 
 
 def load_labels(path: str | Path, series: Series) -> np.ndarray:
@@ -273,7 +298,7 @@ def _on_grid(
 ) -> np.ndarray:
     """Values of an image that lies on the grid of the series; float32, shape (X, Y, Z)."""
     image = open_image(path)
-    found = image_shape(path, image)
+    found = image.shape
     if found[3:] == (1,):
         found = found[:3]
     if found != tuple(shape):
@@ -286,7 +311,7 @@ def _on_grid(
             f"{kind} {path.name} lies elsewhere in space than the series (their affines "
             f"differ). Give a {kind} on the grid of the series."
         )
-    return image_values(path, image, found)
+    return image.values(found)
 
 
 def _refuse_phase(path: Path, why: str) -> None:
@@ -296,21 +321,28 @@ def _refuse_phase(path: Path, why: str) -> None:
         )
 
 
-def _check_same_grid(
-    path: Path, image: Any, shape: tuple[int, ...], first: Path, image_1: Any, shape_1: Any
-) -> None:
-    """Refuse an image of several files that is none, or lies on another grid than the first."""
-    if len(shape) == 4 and shape[3] > 1:
+def _check_same_grid(image: Image, first: Image) -> None:
+    """Refuse an image of several files that is none, or lies on another grid than the first.
+
+    An image that does not say where it lies must have voxels of the same size.
+    """
+    if len(image.shape) == 4 and image.shape[3] > 1:
         raise NiftiError(
-            f"{path.name} is 4-D (shape {by(shape)}); of several files each must be one 3-D image."
+            f"{image.name} is 4-D (shape {by(image.shape)}); of several files each must be one 3-D "
+            "image."
         )
-    if shape[:3] != shape_1[:3]:
+    if image.shape[:3] != first.shape[:3]:
         raise NiftiError(
-            f"{path.name} has shape {by(shape)}, {first.name} {by(shape_1)}; the images of a "
-            "series share one grid."
+            f"{image.name} has shape {by(image.shape)}, {first.name} {by(first.shape)}; the images "
+            "of a series share one grid."
         )
-    if not same_place(image.affine, image_1.affine):
+    if is_placed(image.header) == is_placed(first.header):
+        alike, what = same_place(image.affine, first.affine), "affines"
+    else:
+        zooms = [np.asarray(i.header.get_zooms()[:3], float) for i in (image, first)]
+        alike, what = np.allclose(*zooms, rtol=1e-2), "voxel sizes"
+    if not alike:
         raise NiftiError(
-            f"{path.name} and {first.name} lie differently in space (their affines "
+            f"{image.name} and {first.name} lie differently in space (their {what} "
             "differ); the images of a series share one grid."
         )

@@ -1,13 +1,12 @@
-"""NIfTI files in and out: the only module of relaxnet that knows nibabel.
+"""NIfTI series and maps: what they hold, where they lie, and how maps are written.
 
-`relaxnet.io.inputs` checks what they are used for: series, masks, labels, sigma.
+This module and `relaxnet.io.nifti_reader`, which opens files, are the only ones of relaxnet that
+know nibabel. `relaxnet.io.inputs` checks what files are used for: series, masks, labels, sigma.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +14,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
-#: What nibabel and the decompressors raise on damaged files.
-_DAMAGE = (
-    nib.filebasedimages.ImageFileError,
-    HeaderDataError,
-    HeaderTypeError,
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    zlib.error,
-)
-#: Bytes that deflate gives at most for one.
-_DEFLATE = 1100
-
-
-class NiftiError(ValueError):
-    """A file cannot be used; one line that names it."""
+from relaxnet.io.nifti_reader import NiftiError, by, open_image, quiet
+from relaxsim.core.files import image_stem
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,7 @@ class Series:
         An axis of one voxel; otherwise that of the largest zoom; the third one in a tie.
         """
         zooms = np.nan_to_num(np.asarray(self.header.get_zooms()[:3], float))
+        zooms = np.append(zooms, [0.0] * (3 - len(zooms)))
         single = np.array(self.shape) == 1
         if single.any():
             zooms = single.astype(float)
@@ -93,8 +77,7 @@ def load_map(path: str | Path) -> Series:
     """
     path = Path(path)
     image = open_image(path)
-    values = image_values(path, image, image_shape(path, image))
-    return Series(values, image.affine, image.header, (path,))
+    return Series(image.values(), image.affine, image.header, (path,))
 
 
 def load_voxels(
@@ -123,14 +106,12 @@ def load_voxels(
     columns = []
     for path in map(Path, paths):
         image = open_image(path)
-        found = image_shape(path, image)
+        found = image.shape
+        if len(found) == 3 and len(paths) == 1 and (*found[:2], 1) == tuple(shape):
+            found = (*found[:2], 1, found[2])  # one slice, its images along the third axis
         if found[:3] != tuple(shape):
             raise NiftiError(f"{path.name} has shape {by(found)}, expected {by(shape)}.")
-        try:
-            values = [np.ravel(image.dataobj[place]) for place in places]
-        except _DAMAGE as error:
-            raise NiftiError(f"{path.name} is damaged or cut short ({_short(error)}).") from None
-        columns.append(np.array(values, np.float32))
+        columns.append(np.array(image.samples(places, found), np.float32))
     return np.concatenate(columns, axis=1)
 
 
@@ -151,17 +132,18 @@ def save_map(
         JSON-serialisable.
     """
     path = Path(path)
-    image = nib.Nifti1Image(np.asarray(values, np.float32), None, _map_header(values.shape, series))
-    qform, qcode = series.header.get_qform(coded=True)
-    sform, scode = series.header.get_sform(coded=True)
-    if qform is not None:
-        image.set_qform(qform, int(qcode))
-    if sform is not None:
-        image.set_sform(sform, int(scode))
-    nib.save(image, path)
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    with quiet():
+        header = _map_header(values.shape, series)
+        image = nib.Nifti1Image(np.asarray(values, np.float32), None, header)
+        qform, qcode = series.header.get_qform(coded=True)
+        sform, scode = series.header.get_sform(coded=True)
+        if qform is not None:
+            image.set_qform(qform, int(qcode))
+        if sform is not None:
+            image.set_sform(sform, int(scode))
+        nib.save(image, path)
     text = json.dumps(dict(sidecar), indent=1) + "\n"
-    path.with_name(f"{name}.json").write_text(text, encoding="utf-8")
+    path.with_name(f"{image_stem(path.name)}.json").write_text(text, encoding="utf-8")
 
 
 def axis_codes(series: Series) -> tuple[str, str, str] | None:
@@ -186,69 +168,6 @@ def lie_elsewhere(one: Any, other: Any) -> bool:
 def same_place(affine: np.ndarray, other: np.ndarray) -> bool:
     """Whether two affines agree, within 0.1 %."""
     return np.allclose(affine, other, rtol=1e-3, atol=1e-3)
-
-
-def open_image(path: Path) -> Any:
-    """Open a file and check its header; no voxel is read.
-
-    Raises
-    ------
-    NiftiError
-        If it is missing, not NIfTI, damaged, or lies nowhere.
-    """
-    if not path.is_file():
-        raise NiftiError(f"{path}: no such file.")
-    try:
-        with nib.imageglobals.LoggingOutputSuppressor():  # its remarks on odd headers
-            image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):
-            kind = type(image).__name__
-            raise NiftiError(f"{path.name} is {kind}, expected NIfTI (.nii, .nii.gz).")
-        place = image.affine, image.header.get_qform(), image.header.get_zooms()[:3]
-    except NiftiError:
-        raise
-    except _DAMAGE as error:
-        raise NiftiError(f"{path.name} is not a NIfTI file ({_short(error)}).") from None
-    if not all(np.isfinite(values).all() for values in place):
-        raise NiftiError(f"{path.name} has a damaged header: its place in space is not finite.")
-    return image
-
-
-def image_shape(path: Path, image: Any) -> tuple[int, ...]:
-    """Shape of three or four dimensions, checked together with the type and the file's size."""
-    dtype, shape = image.get_data_dtype(), image.shape
-    if dtype.kind not in "iufb":
-        raise NiftiError(
-            f"{path.name} holds {dtype} values; expected real numbers (magnitude images)."
-        )
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        raise NiftiError(f"{path.name} has shape {by(image.shape)}; expected 3 or 4 dimensions.")
-    need = math.prod(shape) * dtype.itemsize
-    room = path.stat().st_size * (_DEFLATE if path.name.endswith((".gz", ".bz2", ".zst")) else 1)
-    if need > room:
-        raise NiftiError(
-            f"{path.name} is damaged or cut short: its header speaks of shape {by(shape)}, "
-            "which the file cannot hold."
-        )
-    return tuple(int(n) for n in shape)
-
-
-def image_values(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Voxels as float32 of the given shape, scaling applied."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except _DAMAGE as error:
-        raise NiftiError(f"{path.name} is damaged or cut short ({_short(error)}).") from None
-    except MemoryError:
-        raise NiftiError(f"{path.name} (shape {by(shape)}) does not fit into memory.") from None
-
-
-def by(shape: Sequence[int]) -> str:
-    """Shape in words, ``128 x 128 x 9``."""
-    return " x ".join(map(str, shape))
 
 
 def _map_header(shape: tuple[int, ...], series: Series) -> nib.Nifti1Header:
@@ -276,7 +195,3 @@ def _space_unit(header: Any) -> str | None:
     except (KeyError, AttributeError):
         return None
     return None if unit == "unknown" else unit
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, dataset_root, read_json
-from relaxnet.io.nifti import Series, axis_codes, by, load_map
+from relaxnet.io.nifti import Series, axis_codes, load_map
+from relaxnet.io.nifti_reader import by
 from relaxnet.maps.status import LEGEND, OUTSIDE, WITHOUT_ESTIMATE
 from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel

@@ -13,7 +13,8 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_times import read_acquisition
-from relaxnet.io.nifti import Series, by
+from relaxnet.io.nifti import Series
+from relaxnet.io.nifti_reader import by
 from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_stems

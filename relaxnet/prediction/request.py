@@ -11,7 +11,8 @@ import numpy as np
 
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.inputs import load_known_map, load_labels, load_mask, load_series, load_sigma
-from relaxnet.io.nifti import Series, by
+from relaxnet.io.nifti import Series
+from relaxnet.io.nifti_reader import by
 from relaxnet.maps.roi import read_names
 from relaxnet.prediction.inspection import chosen_mask
 from relaxnet.series.foreground import MaskKind, MaskSource
@@ -233,7 +234,8 @@ def read_input(request: Request) -> RunInput:
 
 def _series(request: Request) -> tuple[Series, Protocol]:
     """Series and protocol, their numbers checked, without the images to skip."""
-    series, protocol, skip = load_series(request.series), request.protocol, request.skip_first
+    protocol, skip = request.protocol, request.skip_first
+    series = load_series(request.series, protocol.num_images)
     images = series.data.shape[-1]
     if images != protocol.num_images:
         name = series.paths[0].name if len(series.paths) == 1 else f"{len(series.paths)} files"
@@ -260,11 +262,11 @@ def _mask(wanted: str, series: Series, images: Images) -> tuple[np.ndarray | Non
     """Mask, slices along the third axis, and how it was chosen."""
     if wanted in ("auto", "none"):
         return chosen_mask(wanted, images)
-    mask, probabilities = load_mask(wanted, series.shape, series)
+    mask, half = load_mask(wanted, series.shape, series)
     kind = MaskKind(
         MaskSource.FILE,
         file=Path(wanted).name,
-        probabilities=probabilities,
+        half=half,
         share=float(mask.mean()),
     )
     return np.moveaxis(mask, series.slice_axis, 2), kind

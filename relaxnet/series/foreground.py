@@ -63,8 +63,9 @@ class MaskKind:
         Of an automatic mask.
     file : str
         Name of a mask's file.
-    probabilities : bool
-        A file of probabilities, of which those from 0.5 up count.
+    half : float
+        Of a soft mask in a file half of its range, from which on voxels count; 0 for one of which
+        those above zero count.
     share : float
         Share of voxels in the mask.
     """
@@ -72,7 +73,7 @@ class MaskKind:
     source: MaskSource
     rule: MaskRule | None = None
     file: str = ""
-    probabilities: bool = False
+    half: float = 0.0
     share: float = 1.0
 
     @property
@@ -82,7 +83,7 @@ class MaskKind:
             return "no mask"
         words = "mask"
         if self.source is MaskSource.FILE:
-            words = f"mask {self.file}{' from 0.5 up' if self.probabilities else ''}"
+            words = f"mask {self.file}{f' from {self.half:g} up' if self.half else ''}"
         if self.rule is not None:
             words = f"automatic mask, {RULES[self.rule.value]}"
         return f"{words} ({100 * self.share:.0f} % of voxels)"

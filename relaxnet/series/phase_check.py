@@ -3,17 +3,20 @@
 A phase that is taken for a magnitude gives maps that look like maps. It is recognised by
 
 - ``part-phase`` or ``part-imag`` in the file's name (BIDS),
-- ``P``, ``PHASE`` or ``IMAGINARY`` in ``ImageType`` of the JSON file beside it,
+- ``_imaginary`` at the end of its name (dcm2niix),
+- ``P``, ``PHASE``, ``I`` or ``IMAGINARY`` in ``ImageType`` of the JSON file beside it,
 - values from -pi to pi, or over the whole of a scanner's range of integers, that are all about
   equally frequent, as the phase of noise is and no magnitude is.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import numpy as np
+
+from relaxsim.core.files import image_stem, read_json
 
 #: Ranges of phase that scanners and converters write: lowest and highest value, tolerance.
 RANGES = (
@@ -30,7 +33,10 @@ UNIFORM = 0.12
 #: Most values that are compared, and fewest that decide.
 MOST_VALUES, LEAST_VALUES = 50_000, 1_000
 
-_WORDS = {"P", "PHASE", "PHASE MAP", "IMAGINARY"}
+#: Words of ImageType for parts that are no magnitude, some with the kind of sequence behind them.
+_PHASE = re.compile(r"PHASE|PHASE MAP|IMAGINARY|(P|I)(_(SE|FFE|IR|TSE|M|B1))?")
+#: End of the name that dcm2niix gives to the imaginary part, a letter behind it for a repeat.
+_IMAGINARY = re.compile(r"_imag(inary)?[a-z]?$", re.IGNORECASE)
 
 
 def phase_by_name(path: Path) -> str:
@@ -49,14 +55,19 @@ def phase_by_name(path: Path) -> str:
     for part in ("part-phase", "part-imag"):
         if f"_{part}_" in f"_{path.name}":
             return f"{part} in its name"
-    card = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    stem = image_stem(path.name)
+    if _IMAGINARY.search(stem):
+        return f"{stem[stem.lower().rindex('_imag') :]} in its name"
+    card = path.with_name(f"{stem}.json")
     try:
-        kinds = json.loads(card.read_text(encoding="utf-8")).get("ImageType", [])
-    except (OSError, ValueError, AttributeError, RecursionError):
+        kinds = read_json(card).get("ImageType", [])
+    except (OSError, ValueError, AttributeError):
         return ""
+    if isinstance(kinds, str):
+        kinds = kinds.split("\\")
     if not isinstance(kinds, list):
         return ""
-    found = [kind for kind in kinds if isinstance(kind, str) and kind.upper() in _WORDS]
+    found = [k for k in kinds if isinstance(k, str) and _PHASE.fullmatch(k.strip().upper())]
     return f"ImageType {found[0]} in {card.name}" if found else ""
 
 

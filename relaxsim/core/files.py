@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,97 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         raise
 
 
+#: Endings of images, longest first: what is left of a name is that of its sidecar.
+IMAGE_ENDINGS = (".nii.bz2", ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img")
+#: Of a text without a mark of its encoding, share of zero bytes above which it is UTF-16.
+_ZERO_BYTES = 0.3
+#: Largest text file that is read.
+_MOST_TEXT = 256_000_000
+
+
+def image_stem(name: str) -> str:
+    """Name of an image without its ending, in whatever case that is written.
+
+    Examples
+    --------
+    >>> image_stem("sub-01_IRT1.NII.GZ"), image_stem("s.img"), image_stem("notes.txt")
+    ('sub-01_IRT1', 's', 'notes.txt')
+    """
+    for ending in IMAGE_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def why_not_regular(path: str | Path) -> str:
+    """Why a path is not a file whose bytes can be read, in words; empty if it is one.
+
+    A pipe or a device is not opened: reading it might never end.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except ValueError:
+        return "no name of a file"
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "is a folder; expected a file"
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    kind = next((words for check, words in kinds if check(mode)), "a device")
+    return f"is {kind}; expected a file (write what it gives to one first)"
+
+
+def read_text(path: str | Path) -> str:
+    """Text of a file: UTF-8, UTF-16 as Windows programs write it, otherwise Latin-1.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no regular file or no text; the message names the file.
+    """
+    path = Path(path)
+    why = why_not_regular(path)
+    if why and path.exists():
+        raise ValueError(f"{path} {why}.")
+    if not why and path.stat().st_size > _MOST_TEXT:
+        raise ValueError(f"{path.name} is larger than {_MOST_TEXT // 10**6} MB: no text file.")
+    text = decoded(path.read_bytes())
+    if text is None:
+        raise ValueError(f"{path.name} is not a text file.")
+    return text
+
+
+def decoded(data: bytes) -> str | None:
+    """Bytes as text, see `read_text`; None if they are no text.
+
+    Examples
+    --------
+    >>> decoded("50\\n".encode("utf-16")), decoded(b"M\\xfcnchen"), decoded(b"\\x00\\x01")
+    ('50\\n', 'M\xfcnchen', None)
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encodings = ["utf-16"]
+    elif len(data) > 3 and data[1::2].count(0) > _ZERO_BYTES * len(data):
+        encodings = ["utf-16-le"]
+    elif len(data) > 3 and data[::2].count(0) > _ZERO_BYTES * len(data):
+        encodings = ["utf-16-be"]
+    else:
+        encodings = ["utf-8-sig", "latin-1"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return None if "\0" in text else text
+    return None
+
+
 def read_json(path: str | Path) -> Any:
     """Content of a JSON file.
 
@@ -72,7 +164,7 @@ def read_json(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no JSON file ({reason}).") from None

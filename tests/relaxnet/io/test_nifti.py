@@ -12,7 +12,8 @@ from relaxnet.io.inputs import (
     load_sigma,
     whole_labels,
 )
-from relaxnet.io.nifti import NiftiError, save_map
+from relaxnet.io.nifti import save_map
+from relaxnet.io.nifti_reader import NiftiError
 
 
 @pytest.fixture
@@ -123,7 +124,8 @@ def test_what_is_no_series_is_refused(tmp_path, data):
     refused([tmp_path / "none.nii"], "no such file")
     refused([], "no series")
     refused([write(tmp_path / "one.nii", data[..., 0])], "holds a single image")
-    refused([write(tmp_path / "two.nii", data[..., 0, 0])], "expected 3 or 4 dimensions")
+    refused([write(tmp_path / "two.nii", data[..., 0, 0])], "holds a single image")
+    refused([write(tmp_path / "one.nii", data[:, 0, 0, 0])], "expected 3 or 4 dimensions")
     text = tmp_path / "text.nii"
     text.write_text("hello")
     refused([text], "not a NIfTI file")

@@ -5,7 +5,7 @@ import pytest
 from small_series import series, write
 
 from relaxnet.io.inputs import load_series
-from relaxnet.io.nifti import NiftiError
+from relaxnet.io.nifti_reader import NiftiError
 from relaxnet.series.phase_check import phase_by_name, phase_by_values
 
 
