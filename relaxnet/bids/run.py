@@ -366,6 +366,9 @@ def _map(
         command=settings.command,
         notes=(*acquisition.notes, *([collection.note] if collection.note else [])),
         sidecar=acquisition.fields,
+        warnings=acquisition.warnings,
+        signed=acquisition.signed,
+        scaling=acquisition.scaling,
     )
     listener = Listener()
     if settings.before_network is not None:

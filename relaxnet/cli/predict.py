@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--mask",
     default="auto",
     metavar="FILE|auto|none",
-    help="Voxels to map: above 0, of probabilities from 0.5 up; auto: those above Otsu's "
+    help="Voxels to map: above 0, of a soft mask from half its range up; auto: those above Otsu's "
     "threshold or the air's noise, holes filled.",
 )
 @click.option(

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from relaxsim.core.files import image_stem, read_text, why_not_regular
+
 DESCRIPTION = "dataset_description.json"
 _NAME = re.compile(r"((?:[A-Za-z0-9]+-[A-Za-z0-9+]+_)*)([A-Za-z0-9]+)(\.[A-Za-z0-9.]+)")
 
@@ -134,7 +136,10 @@ def read_sidecar(image: str | Path) -> Sidecar:
     BIDS specification, common principles, The Inheritance Principle.
     """
     image = Path(image)
-    expected = image.with_name(_stem(image) + ".json")
+    expected = image.with_name(f"{image_stem(image.name)}.json")
+    upper = expected.with_suffix(".JSON")
+    if not expected.exists() and upper.is_file():
+        expected = upper
     name = parse_name(image)
     if name is None or not name.entities:
         files = [expected] if expected.is_file() else []
@@ -154,28 +159,27 @@ def read_json(path: Path) -> Mapping[str, Any]:
     BidsError
         If it cannot be read or is no JSON object.
     """
-    try:
-        stamp = path.stat()
-    except OSError as error:
-        raise BidsError(f"{path}: {error.strerror or 'cannot be read'}.") from None
+    if why := why_not_regular(path):
+        raise BidsError(f"{path}: {why}.")
+    stamp = path.stat()
     return _read_json(path, stamp.st_mtime_ns, stamp.st_size)
 
 
 @lru_cache(maxsize=4096)
 def _read_json(path: Path, _changed: int, _size: int) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(read_text(path))
+        if any("\ud800" <= letter <= "\udfff" for letter in str(values)):  # no text can hold them
+            text = json.dumps(values, ensure_ascii=False)
+            values = json.loads(text.encode("utf-8", "replace"))
     except OSError as error:
         raise BidsError(f"{path}: {error.strerror or 'cannot be read'}.") from None
-    except (ValueError, RecursionError):
-        raise BidsError(f"{path.name} is not readable JSON; mend or remove it.") from None
+    except (ValueError, RecursionError) as error:
+        reason = "" if isinstance(error, RecursionError) else f" ({' '.join(str(error).split())})"
+        raise BidsError(f"{path.name} is not readable JSON{reason}; mend or remove it.") from None
     if not isinstance(values, dict):
         raise BidsError(f"{path.name} holds no JSON object; expected fields in braces.")
     return MappingProxyType(values)
-
-
-def _stem(image: Path) -> str:
-    return image.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _applicable(image: Path, name: BidsName, root: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from relaxnet.io.bids_names import (
     read_sidecar,
 )
 from relaxnet.io.bids_repetition import find_repetition_time, number, same_number
+from relaxnet.io.philips import philips_scaling
 from relaxsim.models.border import ColumnBorder
 from relaxsim.models.protocols import Protocol, check_column
 from relaxsim.models.registry import MODELS, model_of_suffix
@@ -31,7 +32,6 @@ from relaxsim.models.signal_model import SignalModel
 
 #: Collections of the specification that no signal model may be there for, and why.
 _OTHER = {
-    "MEGRE": "decays with T2*, which relaxnet does not map",
     "MP2RAGE": "needs the MP2RAGE signal model, which relaxnet lacks",
     "VFA": "varies the flip angle, which relaxnet does not model",
     "MPM": "varies the flip angle, which relaxnet does not model",
@@ -56,6 +56,12 @@ class Acquisition:
     fields : mapping
         All fields of the first image.
     notes : tuple of str
+    warnings : tuple of str
+        What is likely wrong.
+    signed : bool, optional
+        The files are real parts, which carry the signal's sign; None where that is not stated.
+    scaling : tuple of float
+        What each image is multiplied by to be on the scale of the first; empty for no scaling.
     """
 
     paths: tuple[str, ...]
@@ -64,12 +70,15 @@ class Acquisition:
     constants: dict[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    signed: bool | None = None
+    scaling: tuple[float, ...] = ()
 
     def without_first(self, number: int) -> Acquisition:
         """The same without the first images."""
         protocol = self.protocol.without_first(number)
         paths = self.paths[number:] if len(self.paths) > 1 else self.paths
-        return replace(self, paths=paths, protocol=protocol)
+        return replace(self, paths=paths, protocol=protocol, scaling=self.scaling[number:])
 
 
 def mapped_suffixes() -> tuple[str, ...]:
@@ -111,8 +120,10 @@ def read_acquisition(
     """
     names = [parse_name(path) for path in series]
     _check_one_series(series, names)
-    sidecars = [read_sidecar(path) for path in series]
+    real = _all_real(series, names)
+    sidecars, notes = _sidecars(series, needed=given is None)
     paths, order = tuple(map(str, series)), np.arange(len(series))
+    warnings: tuple[str, ...] = ()
     if given is None:
         model = model or _model(series, names, sidecars)
         table = _table(series, sidecars, model)
@@ -121,14 +132,36 @@ def read_acquisition(
             paths, table = tuple(paths[n] for n in order), table[order]
         protocol = Protocol(_protocol_name(names[0], model, sidecars[0]), model, table)
     else:
+        sidecars, warnings = _without_one_value(sidecars, given)
         _check_given(series, names, sidecars, given)
         _check_order(series, sidecars, given)
         protocol = given
+    if real and not protocol.model.magnitude:
+        title = protocol.model.border.title
+        raise BidsError(
+            f"{Path(series[0]).name} is the real part of complex data, and {title} has no sign; "
+            "give magnitude images only, such as *_part-mag_*."
+        )
     constants = _constants(sidecars)
-    found = Acquisition(paths, protocol, None, constants, dict(sidecars[order[0]].fields))
+    fields = dict(sidecars[order[0]].fields)
+    scaling, scaled = philips_scaling([sidecars[n] for n in order])
+    check = protocol.model.border.caution.of_raw
+    suffix = names[0].suffix if names[0] is not None else ""
+    caution = None if check is None else check(fields, suffix)
+    found = Acquisition(
+        paths,
+        protocol,
+        None,
+        constants,
+        fields,
+        (*notes, *scaled),
+        (*warnings, *(() if caution is None else (caution,))),
+        True if real else None,
+        scaling,
+    )
     if protocol.model.finite_tr is not None:
-        used, notes = find_repetition_time(constants, sidecars, protocol, tr, fitted)
-        return replace(found, tr=used, notes=notes)
+        used, more = find_repetition_time(constants, sidecars, protocol, tr, fitted)
+        return replace(found, tr=used, notes=(*found.notes, *more))
     if tr == "sidecar":
         title = protocol.model.border.title
         takers = [m.border.title for m in MODELS.values() if m.finite_tr is not None]
@@ -153,7 +186,7 @@ def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -
     """Refuse parts that are no magnitude, and files of different series."""
     for path, name in zip(series, names, strict=True):
         part = name.entities.get("part", "mag") if name is not None else "mag"
-        if part != "mag":
+        if part not in ("mag", "real"):
             raise BidsError(
                 f"{Path(path).name} is the {part} part of complex data; give magnitude images "
                 "only, such as *_part-mag_*."
@@ -182,6 +215,61 @@ def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -
                 "expected one file for each."
             )
         numbered[number] = Path(path).name
+
+
+def _all_real(series: Sequence[str], names: Sequence[BidsName | None]) -> bool:
+    """Whether the files are the real parts of complex data; refused where only some are."""
+    real = [name is not None and name.entities.get("part") == "real" for name in names]
+    if any(real) and not all(real):
+        one, other = series[real.index(True)], series[real.index(False)]
+        raise BidsError(
+            f"{Path(one).name} is a real part, {Path(other).name} is not; give files of one kind."
+        )
+    return all(real)
+
+
+def _sidecars(series: Sequence[str], needed: bool) -> tuple[list[Sidecar], tuple[str, ...]]:
+    """Sidecars of the files; those that cannot be read are left out where times are given."""
+    found, lost = [], []
+    for path in series:
+        try:
+            found.append(read_sidecar(path))
+        except BidsError as error:
+            if needed:
+                raise
+            lost.append(str(error).rstrip("."))
+            found.append(Sidecar({}, (), Path(path).with_suffix(".json")))
+    if not lost:
+        return found, ()
+    more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    return found, (f"sidecars are left out of account: {lost[0]}{more}",)
+
+
+def _without_one_value(
+    sidecars: list[Sidecar], given: Protocol
+) -> tuple[list[Sidecar], tuple[str, ...]]:
+    """Sidecars less fields that state one value for all images where the given ones vary.
+
+    Some converters write the first echo time into every sidecar.
+    """
+    warnings = []
+    for d, column in enumerate(given.model.border.columns):
+        key = column.bids_field
+        stated = [number(card.fields.get(key)) for card in sidecars]
+        if len(sidecars) < 2 or given.by_slice or np.ptp(given.table[:, d]) == 0:
+            continue
+        if stated[0] is None or any(value != stated[0] for value in stated):
+            continue
+        unit = " s" if column.is_time else ""
+        warnings.append(
+            f"{key} is {stated[0]:g}{unit} in all {len(sidecars)} sidecars; the {column.words} of "
+            f"{given.name} are taken"
+        )
+        sidecars = [
+            replace(card, fields={k: v for k, v in card.fields.items() if k != key})
+            for card in sidecars
+        ]
+    return sidecars, tuple(warnings)
 
 
 def _index(path: str, name: BidsName, index: str) -> int:
@@ -249,6 +337,8 @@ def _why_no_model(
     if fitting:
         fields = dict.fromkeys(key for model in fitting for key in sorted(_varying(model)))
         why = f"in {card.name} both {' and '.join(fields)} vary"
+    elif card.files and (what := _what_is_there(sidecars)):
+        why = what
     elif card.files:
         fields = dict.fromkeys(key for m in _named_by_fields() for key in sorted(_varying(m)))
         why = f"{card.name} holds no list of {' or '.join(fields)}"
@@ -260,6 +350,27 @@ def _why_no_model(
         for m in _named_by_fields()
     )
     return f"give {' or '.join(ways)}: {why}."
+
+
+#: Fields that other kinds of series vary from image to image.
+_OTHER_FIELDS = ("FlipAngle", "RepetitionTime", "MTState", "PulseSequenceType")
+
+
+def _what_is_there(sidecars: Sequence[Sidecar]) -> str:
+    """What the sidecars of several images say instead of what a model needs; empty for nothing."""
+    if len(sidecars) < 2:
+        return ""
+    said = []
+    for key in _OTHER_FIELDS:
+        if _varies(sidecars, key):
+            values = dict.fromkeys(str(card.fields[key]) for card in sidecars)
+            shown = ", ".join(list(values)[:4]) + (", ..." if len(values) > 4 else "")
+            said.append(f"{key} varies ({shown}), for which there is no signal model here")
+    for key in dict.fromkeys(key for m in _named_by_fields() for key in sorted(_varying(m))):
+        values = [card.fields.get(key) for card in sidecars]
+        if values[0] is not None and all(value == values[0] for value in values):
+            said.append(f"{key} is {values[0]} in all {len(sidecars)} sidecars")
+    return "; ".join(said[:2])
 
 
 def _table(series: Sequence[str], sidecars: Sequence[Sidecar], model: SignalModel) -> np.ndarray:

@@ -116,9 +116,10 @@ _OVERSHOOT = 0.2
 _RANGES = (1.0, 100.0, 255.0)
 #: A soft mask reaches this much of its range, in this share of the voxels that are not zero; a
 #: picture of the head, whose brightest voxels are few, does not.
-_FULL, _FULL_SHARE = 0.9, 0.1
-#: Whole numbers of as few kinds, 0 aside, are labels.
-_MOST_LABELS = 2
+_FULL, _FULL_SHARE = 0.9, 0.2
+#: Whole numbers of at most so many kinds, 0 aside, are labels; at the second number unless the
+#: largest is that of the range.
+_TWO_LABELS, _FEW_LABELS = 2, 60
 
 
 def load_mask(
@@ -182,7 +183,8 @@ def _soft_range(values: np.ndarray) -> float:
         return full
     whole = bool((kinds == np.rint(kinds)).all())
     reaches = float((inside >= _FULL * full).mean()) >= _FULL_SHARE
-    return full if reaches and not (whole and len(kinds) <= _MOST_LABELS) else 0.0
+    most = _TWO_LABELS if high == full else _FEW_LABELS
+    return full if reaches and not (whole and len(kinds) <= most) else 0.0
 
 
 def load_labels(path: str | Path, series: Series) -> np.ndarray:

@@ -122,7 +122,9 @@ def _mask_fields(mask: MaskKind) -> dict[str, Any]:
     if mask.rule is not None:
         fields["Rule"] = mask.rule.value
     if mask.file:
-        fields |= {"File": mask.file, "Probabilities": mask.probabilities}
+        fields |= {"File": mask.file, "Probabilities": bool(mask.half)}
+    if mask.half:
+        fields["From"] = mask.half
     return fields
 
 

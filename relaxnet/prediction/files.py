@@ -146,6 +146,8 @@ def predict_files(
     tr = options.pop("tr", fit.tr)
     named = model_of(sequence) if sequence else None
     taken = read_acquisition(tuple(map(str, files)), given, tr, fitted=method == "mle", model=named)
+    if options.get("signed") is None:
+        options["signed"] = taken.signed
     for key in ("rois", "roi_names"):
         if key in options:
             options[key] = str(options[key] or "")
@@ -165,6 +167,8 @@ def predict_files(
         correct=wanted_correction(corrections, taken.protocol.model),
         notes=taken.notes,
         sidecar=taken.fields,
+        warnings=taken.warnings,
+        scaling=taken.scaling,
         **options,
     )
     return predict_request(request, listener, complete=complete)
@@ -221,6 +225,8 @@ def predict_request(
     extra = {"Fit": _fit_words(maps)} if network is None else _network_words(network)
     if isinstance(request.sigma, str):
         extra["SigmaFile"] = request.sigma
+    if request.scaling:
+        extra["ImageScaling"] = [round(float(f), 9) for f in request.scaling]
     if request.known:
         extra["KnownMaps"] = {k: str(Path(p).absolute()) for k, p in request.known.items()}
     rows = [] if data.labels is None else roi_rows(maps, data.labels, data.names)
@@ -306,7 +312,7 @@ def _estimate(request: Request, data: RunInput, network: _Network | None, tell: 
             correct=request.correct,
             save_fit=request.save_fit,
             force=request.force,
-            warnings=warnings,
+            warnings=(*request.warnings, *warnings),
             progress=tell.progress(*work),
         )
     )

@@ -70,6 +70,10 @@ class Request:
         What a user should know of the request, a line each.
     sidecar : mapping
         Fields of the first image's JSON file.
+    warnings : tuple of str
+        What is likely wrong with the series, by its names and sidecars.
+    scaling : sequence of float
+        What each image is multiplied by; empty for no scaling.
     """
 
     series: tuple[str, ...]
@@ -94,6 +98,8 @@ class Request:
     report: bool = False
     notes: tuple[str, ...] = ()
     sidecar: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    scaling: Sequence[float] = ()
 
     @property
     def model(self) -> SignalModel:
@@ -248,6 +254,8 @@ def _series(request: Request) -> tuple[Series, Protocol]:
             f"in acquisition order (`{protocol.model.border.columns[0].option}`)"
             f"{', also for images to skip' if skip else ''}."
         )
+    if request.scaling:
+        series = replace(series, data=series.data * np.float32(request.scaling))
     slices = series.shape[series.slice_axis]
     if protocol.by_slice and len(protocol.table) != slices:
         raise ValueError(

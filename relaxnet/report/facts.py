@@ -67,8 +67,8 @@ class MaskFacts:
         Of an automatic mask, a key of `relaxnet.series.foreground.RULES`.
     file : str
         Name of a mask's file.
-    probabilities : bool
-        The file holds probabilities, of which those from 0.5 up count.
+    half : float
+        Of a soft mask in a file half of its range, from which on voxels count; 0 for another.
     share : float, or None
         Share of voxels in the mask.
     text : str
@@ -78,7 +78,7 @@ class MaskFacts:
     kind: str
     rule: str
     file: str
-    probabilities: bool
+    half: float
     share: float | None
     text: str
 
@@ -242,7 +242,7 @@ def _mask(card: Mapping[str, Any]) -> MaskFacts:
         kind=_text(record.get("Kind")),
         rule=_text(record.get("Rule")),
         file=_text(record.get("File")),
-        probabilities=record.get("Probabilities") is True,
+        half=(_number(record.get("From")) or 0.5) if record.get("Probabilities") is True else 0.0,
         share=_number(record.get("Share")),
         text=_text(card.get("Mask")),
     )

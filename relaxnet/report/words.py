@@ -74,7 +74,7 @@ def mask_words(mask: MaskFacts) -> str:
     if mask.kind == "auto":
         words = f"automatic mask, {RULES.get(mask.rule, mask.rule)}"
     if mask.kind == "file":
-        words = f"mask {mask.file}{' from 0.5 up' if mask.probabilities else ''}"
+        words = f"mask {mask.file}{f' from {mask.half:g} up' if mask.half else ''}"
     return words if mask.share is None else f"{words} ({100 * mask.share:.0f} % of voxels)"
 
 

@@ -63,7 +63,7 @@ def phase_by_name(path: Path) -> str:
         kinds = read_json(card).get("ImageType", [])
     except (OSError, ValueError, AttributeError):
         return ""
-    if isinstance(kinds, str):
+    if isinstance(kinds, str) and "\\" in kinds:
         kinds = kinds.split("\\")
     if not isinstance(kinds, list):
         return ""

@@ -140,6 +140,9 @@ class Caution:
         or None, bool (...).
     of_sidecar : callable, optional
         ``of_sidecar(fields)``: a note about what a raw sidecar says.
+    of_raw : callable, optional
+        ``of_raw(fields, suffix)``: a warning about what the sidecar of a raw image and the suffix
+        of its name say.
     of_readout : callable, optional
         ``of_readout(fields)``: a note where a fit with a repetition time assumes another readout
         than a raw sidecar names.
@@ -149,6 +152,7 @@ class Caution:
     of_protocol: Callable[[np.ndarray], str | None] | None = None
     of_estimate: Callable[[np.ndarray, np.ndarray | None, np.ndarray], str | None] | None = None
     of_sidecar: Callable[[Mapping[str, Any]], str | None] | None = None
+    of_raw: Callable[[Mapping[str, Any], str], str | None] | None = None
     of_readout: Callable[[Mapping[str, Any]], str | None] | None = None
 
 

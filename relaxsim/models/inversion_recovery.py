@@ -216,6 +216,26 @@ def _named_look_locker(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
+#: Slices that are read within so many s of each other share their inversion times.
+_SLICE_SPREAD = 0.01
+
+
+def _slices_in_turn(fields: Mapping[str, Any], suffix: str) -> str | None:
+    """Warning if slices are read one after the other: each may have inversion times of its own."""
+    times = fields.get("SliceTiming")
+    if fields.get("MRAcquisitionType") == "3D" or not isinstance(times, list):
+        return None
+    found = [t for t in times if isinstance(t, int | float) and abs(t) < 1e6]
+    spread = max(found, default=0.0) - min(found, default=0.0)
+    if spread <= _SLICE_SPREAD:
+        return None
+    return (
+        f"SliceTiming of the sidecars spreads over {1000 * spread:g} ms: if one inversion serves "
+        "several slices, the inversion times hold for one of them only, and B and T1 of the others "
+        "are off; give a list for each slice in Python"
+    )
+
+
 def _other_readout(fields: Mapping[str, Any]) -> str | None:
     """Sentence if a sidecar names a readout other than one of 90 degrees a repetition time."""
     if fields.get("LookLocker") is True:
@@ -308,6 +328,7 @@ _BORDER = Border(
         of_protocol=_even_times,
         of_estimate=_large_b,
         of_sidecar=_named_look_locker,
+        of_raw=_slices_in_turn,
         of_readout=_other_readout,
     ),
 )

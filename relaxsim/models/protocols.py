@@ -1,18 +1,21 @@
 """Protocols: what varied from image to image, a row an image, in the units of the model's columns.
 
-The numbers of a column come from a text file (separated by white space or commas, ``#`` starts a
-comment), a bundled list (``cine23``, ``cine25``, ``cine31``, ``fse6``), a single number that holds
+The numbers of a column come from a text file (separated by white space, commas or semicolons, ``#``
+starts a comment), a list of them as text (``50,150,300``), a bundled list (``cine23``, ``cine25``, ``cine31``, ``fse6``), a single number that holds
 for all images, or a random draw.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from relaxsim.core.files import decoded, why_not_regular
 from relaxsim.models.border import ColumnBorder
 from relaxsim.models.registry import MODELS, model_of
 from relaxsim.models.signal_model import SignalModel
@@ -22,6 +25,10 @@ BUNDLED = Path(__file__).with_name("protocols")
 MAX_IMAGES = 4096
 #: Bytes of the largest file that is read as a list.
 _MAX_BYTES = 1_000_000
+#: A list of numbers instead of the name of a file.
+_LIST = re.compile(r"\s*[-+.\dEe]+([\s,;]+[-+.\dEe]+)+[\s,;]*")
+#: A number with a comma before its decimals, or two numbers.
+_DECIMAL_COMMA = re.compile(r"[-+]?\d[\d.]*,\d+")
 
 
 @dataclass(frozen=True)
@@ -243,10 +250,16 @@ def _column(
     """Name of a list and its values in the column's unit; a number has no name."""
     if isinstance(value, int | float):
         return "", check_column(np.array([float(value)]), column, f"`{column.option}`", units)
-    path = Path(str(value))
-    if not path.is_file():
-        if not column.varies and _is_number(str(value)):
-            return _column(float(str(value)), column, model, units)
+    path, text = Path(str(value)), str(value)
+    why = why_not_regular(path)
+    if why:
+        if not column.varies and _is_number(text):
+            return _column(float(text), column, model, units)
+        if _LIST.fullmatch(text):
+            numbers = _numbers_of(text, f"`{column.option}`")
+            return "given", check_column(numbers, column, f"`{column.option}`", units)
+        if os.path.lexists(path) or path.parent != Path():
+            raise ValueError(f"{value}: {why}.")
         bundled = bundled_protocols().get(path.name.removesuffix(".txt"))
         if bundled is None or path.name != str(value):
             raise ValueError(
@@ -272,18 +285,37 @@ def _check_kind(bundled: Path, model: SignalModel) -> None:
 def _numbers(path: Path) -> np.ndarray:
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path.name} is larger than 1 MB: not a list of times.")
+    text = decoded(path.read_bytes())
+    if text is None:
+        raise ValueError(f"{path.name} is not a text file; expected one time per line.")
+    return _numbers_of(text, path.name)
+
+
+def _numbers_of(text: str, source: str) -> np.ndarray:
+    """Numbers of a text: separated by white space, commas or semicolons, comments left out.
+
+    Commas within numbers, as in 50,5, are not told from commas between them by the numbers alone:
+    they are where every word has one and the list would go up and down.
+    """
+    lines = [line.split("#")[0] for line in text.splitlines()]
+    pieces = [w for line in lines for w in line.replace(";", " ").split()]
+    words = [w for piece in pieces for w in piece.replace(",", " ").split()]
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path.name} is not a text file; expected one time per line.") from None
-    words = [w for line in text.splitlines() for w in line.split("#")[0].replace(",", " ").split()]
-    try:
-        return np.array([float(w) for w in words])
+        numbers = np.array([float(w) for w in words])
     except ValueError:
         bad = next(w for w in words if not _is_number(w))
         raise ValueError(
-            f"{path.name} holds {bad[:40]!r}, which is no number; expected times in ms."
+            f"{source} holds {bad[:40]!r}, which is no number; expected times in ms."
         ) from None
+    steps = np.diff(numbers)
+    decimal = len(pieces) > 1 and all(_DECIMAL_COMMA.fullmatch(piece) for piece in pieces)
+    if decimal and (";" in text or (steps < 0).any() and (steps > 0).any()):
+        raise ValueError(
+            f"{source} holds decimal commas ({pieces[0]}, {pieces[1]}); write "
+            f"{pieces[0].replace(',', '.')}, {pieces[1].replace(',', '.')} (commas separate "
+            "numbers)."
+        )
+    return numbers
 
 
 def _is_number(word: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -118,6 +121,31 @@ def _shown(values: np.ndarray, least: float) -> bool:
     return bool(np.median(values) > max(least, _ERRORS * error))
 
 
+#: BIDS suffixes of gradient echoes.
+_GRADIENT_SUFFIXES = ("MEGRE", "T2starw", "T2star")
+#: Siemens' names of spoiled gradient echoes, such as ``*fl3d12``.
+_GRADIENT_NAMES = re.compile(r"\*?t?fl[23]d")
+
+
+def _gradient_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
+    """Warning if names or sidecars tell of gradient echoes, which decay with T2*."""
+    sequence = fields.get("ScanningSequence", "")
+    parts = sequence if isinstance(sequence, list) else re.split(r"[\\_/, ]+", str(sequence))
+    name = str(fields.get("SequenceName", ""))
+    if suffix in _GRADIENT_SUFFIXES:
+        why = f"the files are named {suffix}"
+    elif "GR" in parts and "SE" not in parts:
+        why = "the sidecars say ScanningSequence GR"
+    elif not sequence and _GRADIENT_NAMES.match(name):
+        why = f"the sidecars say SequenceName {name[:40]}"
+    else:
+        return None
+    return (
+        f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2* (unless the "
+        "times are those of T2 preparations)"
+    )
+
+
 _BORDER = Border(
     sequence="t2",
     title="T2 decay",
@@ -161,7 +189,7 @@ _BORDER = Border(
     bids_entity="echo",
     echo_train=True,
     default_network="rim-t2",
-    caution=Caution(of_series=_stimulated_echoes),
+    caution=Caution(of_series=_stimulated_echoes, of_raw=_gradient_echoes),
 )
 
 MODEL = SignalModel(

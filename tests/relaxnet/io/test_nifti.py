@@ -10,6 +10,7 @@ from relaxnet.io.inputs import (
     load_mask,
     load_series,
     load_sigma,
+    mask_of,
     whole_labels,
 )
 from relaxnet.io.nifti import save_map
@@ -206,14 +207,10 @@ def test_mask_of_probabilities(tmp_path, data):
     shape = data.shape[:3]
     share = np.zeros(shape, np.float32)
     share[1], share[2], share[3] = 0.01, 0.5, 1.0
-    found, probabilities = load_mask(write(tmp_path / "p.nii", share), shape)
-    assert (found == (share >= 0.5)).all()
-    assert probabilities
-    found, probabilities = load_mask(
-        write(tmp_path / "c.nii", 255 * share), shape
-    )  # no probability
-    assert (found == (share > 0)).all()
-    assert not probabilities
+    for full in (1, 100, 255):
+        found, half = load_mask(write(tmp_path / "p.nii", full * share), shape)
+        assert (found == (share >= 0.5)).all()
+        assert half == full / 2
     share[2, 0], share[3, 0] = -0.02, 1.02  # as a spline leaves them
     found, _ = load_mask(write(tmp_path / "s.nii", share), shape)
     assert (found == (share >= 0.5)).all()
@@ -221,6 +218,37 @@ def test_mask_of_probabilities(tmp_path, data):
     assert load_mask(write(tmp_path / "b.nii", binary.astype(np.float32)), shape)[0].any()
     with pytest.raises(NiftiError, match=r"no voxel of 0\.5 or more"):
         load_mask(write(tmp_path / "low.nii", share * 0.4), shape)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1],
+        [255],
+        [127, 255],
+        [1, 2, 3],
+        [2, 3, 4, 41, 42, 43, 251, 252, 253],
+        [10, 50, 99],
+        list(range(1, 101)),
+        list(range(4, 4000, 7)),
+    ],
+)
+def test_labels_and_pictures_as_masks_count_above_zero(values):
+    """A label map, a stripped head and a mask of one value are no soft masks."""
+    filled = np.zeros((10, 10, 20))
+    filled[:, :, 4:] = np.resize(values, (10, 10, 16))
+    found, half = mask_of(filled, "m")
+    np.testing.assert_array_equal(found, filled > 0)
+    assert half == 0
+
+
+@pytest.mark.parametrize("full", [100, 255])
+def test_soft_masks_of_bytes_count_from_half_their_range(full):
+    x = np.linspace(-12, 12, 60)
+    share = np.broadcast_to(1 / (1 + np.exp(-x)), (9, 4, 60))
+    found, half = mask_of(np.rint(full * share), "m")
+    np.testing.assert_array_equal(found, np.rint(full * share) >= full / 2)
+    assert half == full / 2
 
 
 def test_mask_must_lie_where_the_series_lies(tmp_path, data):

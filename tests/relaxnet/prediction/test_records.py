@@ -113,7 +113,7 @@ def test_words_of_masks():
     assert MaskKind(MaskSource.NONE).words == "no mask"
     found = MaskKind(MaskSource.AUTO, MaskRule.OTSU, share=0.3)
     assert found.words == "automatic mask, Otsu's threshold (30 % of voxels)"
-    found = MaskKind(MaskSource.FILE, file="p.nii", probabilities=True, share=0.25)
+    found = MaskKind(MaskSource.FILE, file="p.nii", half=0.5, share=0.25)
     assert found.words == "mask p.nii from 0.5 up (25 % of voxels)"
 
 
