@@ -151,7 +151,8 @@ def find_collections(
     Returns
     -------
     collections : list of Collection
-        Sorted by name. Phase, real and imaginary parts are left out.
+        Sorted by name. Phase and imaginary parts are left out; real parts are taken where there is
+        no magnitude and the signal model has a sign.
     """
     home = root / f"sub-{subject}"
     wanted = {label.removeprefix("ses-") for label in sessions}
@@ -194,6 +195,22 @@ def _of_a_kind(collection: Collection) -> tuple[Any, ...]:
     return (collection.suffix, *kept)
 
 
+def unusual_names(root: Path, subject: str, suffixes: Iterable[str]) -> list[str]:
+    """Names of a subject's images that end as such series do, but are no names of BIDS.
+
+    Entities and labels are letters and digits of ASCII there.
+    """
+    home = root / f"sub-{subject}"
+    endings = tuple(f"_{suffix}{ending}" for suffix in suffixes for ending in IMAGES)
+    images = [*home.glob("anat/*"), *home.glob("ses-*/anat/*")]
+    named = (path.name for path in images if parse_name(path) is None)
+    return sorted(name for name in named if name.lower().endswith(_lower(endings)))
+
+
+def _lower(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word.lower() for word in words)
+
+
 def other_suffixes(root: Path) -> list[str]:
     """Suffixes of the images in a dataset, for messages."""
     found = set()
@@ -211,12 +228,12 @@ def _in_folder(folder: Path, expected: dict[str, str], suffixes: set[str]) -> li
         name = parse_name(path)
         if name is None or name.suffix not in suffixes or "sub" not in name.entities:
             continue
-        if name.extension in (*IMAGES, ".json"):
+        if name.extension.lower() in (*IMAGES, ".json"):
             shared = name.without(_index(name.suffix), "part")
             groups.setdefault((tuple(shared.items()), name.suffix), []).append((path, name))
     found = []
     for (entities, suffix), files in groups.items():
-        if any(name.extension in IMAGES for _, name in files):
+        if any(name.extension.lower() in IMAGES for _, name in files):
             found.append(_collection(entities, suffix, files, expected))
         elif any(_index(suffix) in name.entities for _, name in files):
             problem = f"{files[0][0].name} and other sidecars are there, but no image"
@@ -247,15 +264,18 @@ def _collection(
     expected: dict[str, str],
 ) -> Collection:
     index = _index(suffix)
-    images = [(path, name) for path, name in files if name.extension in IMAGES]
-    magnitude = [(p, n) for p, n in images if n.entities.get("part", "mag") == "mag"]
+    images = [(path, name) for path, name in files if name.extension.lower() in IMAGES]
+    parts = {n.entities.get("part", "mag") for _, n in images}
+    part = "real" if "mag" not in parts and _model(suffix).magnitude else "mag"
+    magnitude = [(p, n) for p, n in images if n.entities.get("part", "mag") == part]
     counted = [(_number(n, index), p) for p, n in magnitude if index in n.entities]
     whole = [p for p, n in magnitude if index not in n.entities]
     ordered = (*whole, *(path for _, path in sorted(counted)))
     problem = ""
     lost = [path for path in ordered if not path.exists()]
     if not magnitude:
-        problem = f"{images[0][0].name} and others are there, but no magnitude image"
+        real = " and no real one" if part == "real" else ""
+        problem = f"{images[0][0].name} and others are there, but no magnitude image{real}"
     elif lost:
         problem = f"{lost[0].name} is a link to nothing; get the file's content first"
     elif whole and counted:
@@ -280,7 +300,7 @@ def _gap(numbers: list[int], files: Sequence[tuple[Path, BidsName]], index: str)
     if numbers[0] > 1:
         missing = [*range(1, numbers[0]), *missing]
     for path, name in files:
-        lone = name.extension == ".json" and name.entities.get(index, "").isdecimal()
+        lone = name.extension.lower() == ".json" and name.entities.get(index, "").isdecimal()
         if lone and int(name.entities[index]) not in numbers:
             return f"{path.name} has no image; the series is not complete"
     if missing and len(numbers) > 1:
@@ -317,7 +337,7 @@ def find_match(pattern: str, root: Path, collection: Collection, argument: str) 
     agreeing: list[tuple[int, Path]] = []
     for path in base.glob(pattern.removeprefix(anchor)):
         name = parse_name(path)
-        if name is None or name.extension not in IMAGES or name.entities.get("sub") is None:
+        if name is None or name.extension.lower() not in IMAGES or name.entities.get("sub") is None:
             continue
         named = {k: v for k, v in name.entities.items() if k not in ("desc", "label", "space")}
         if named.items() <= shared.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def bids(
         chosen_subjects,
         compare_counts,
         find_collections,
+        unusual_names,
     )
     from relaxnet.bids.output import prepare
     from relaxnet.io.bids_times import mapped_suffixes
@@ -148,6 +150,10 @@ def bids(
     there = [c for s in others for c in find_collections(bids_dir, s, (), wanted)]
     subjects = {s: compare_counts(series, there) for s, series in found.items() if series}
     everything = [collection for series in subjects.values() for collection in series]
+    odd = {s: unusual_names(bids_dir, s, wanted) for s in labels}
+    odd = {s: names for s, names in odd.items() if names}
+    if not everything and odd:
+        raise ValueError(f"{bids_dir} holds no name of BIDS: {_odd_names(odd)}.")
     if not everything:
         raise ValueError(_nothing(bids_dir, labels, sessions, wanted))
     models = {c.model.name: c.model for c in everything}.values()
@@ -155,19 +161,32 @@ def bids(
     settings = _settings(bids_dir, output_dir, **options)
     work.check_settings(settings, everything)
     prepare(output_dir, bids_dir)
-    bare = [f"sub-{label}" for label in labels if label not in subjects]
+    bare = [f"sub-{label}" for label in labels if label not in subjects and label not in odd]
     people = "1 subject" if len(subjects) == 1 else f"{len(subjects)} subjects"
     click.echo(f"{bids_dir}: {len(everything)} series of {people}")
     if bare:
         click.echo(f"without {' or '.join(wanted)}: {', '.join(bare)}")
+    if odd:
+        click.echo(f"not mapped: {_odd_names(odd)}")
     failed = _report(work.run(settings, subjects, jobs), len(everything))
     if participants:
         failed += [f"{name}: no {' or '.join(wanted)} series" for name in bare]
+    failed += [f"sub-{s}: {_odd_names({s: names})}" for s, names in odd.items()]
     if failed:
         click.echo(f"{len(failed)} failed:", err=True)
         for line in failed:
             click.echo(f"  {line}", err=True)
         sys.exit(1)
+
+
+def _odd_names(names: Mapping[str, list[str]]) -> str:
+    """Why images are not found, by subject."""
+    every = [name for some in names.values() for name in some]
+    more = f" and {len(every) - 1} more" if len(every) > 1 else ""
+    return (
+        f"{every[0]}{more}: entities and labels are letters and digits without accents "
+        "(sub-Zoe, not sub-Zo\u00eb); rename the files"
+    )
 
 
 def _labels(

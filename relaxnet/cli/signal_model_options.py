@@ -26,7 +26,8 @@ def _column_options() -> Iterator[click.Option]:
         yield click.Option(
             [_flag(name)],
             metavar="FILE|NAME",
-            help=f"{column.words.capitalize()}: text file, numbers (50,150,300) or bundled list{number}.",
+            help=f"{column.words.capitalize()}: text file, list (50,150,300) or bundled "
+            f"list{number}.",
         )
 
 

@@ -32,6 +32,7 @@ from relaxsim.models.signal_model import SignalModel
 
 #: Collections of the specification that no signal model may be there for, and why.
 _OTHER = {
+    "MEGRE": "decays with T2*, which relaxnet does not map",
     "MP2RAGE": "needs the MP2RAGE signal model, which relaxnet lacks",
     "VFA": "varies the flip angle, which relaxnet does not model",
     "MPM": "varies the flip angle, which relaxnet does not model",
@@ -256,9 +257,13 @@ def _without_one_value(
     for d, column in enumerate(given.model.border.columns):
         key = column.bids_field
         stated = [number(card.fields.get(key)) for card in sidecars]
-        if len(sidecars) < 2 or given.by_slice or np.ptp(given.table[:, d]) == 0:
+        if len(sidecars) < 2 or not column.varies or given.by_slice:
             continue
-        if stated[0] is None or any(value != stated[0] for value in stated):
+        if (
+            np.ptp(given.table[:, d]) == 0
+            or stated[0] is None
+            or any(value != stated[0] for value in stated)
+        ):
             continue
         unit = " s" if column.is_time else ""
         warnings.append(
@@ -286,12 +291,13 @@ def _model(
     suffix = names[0].suffix if names[0] is not None else ""
     if (model := model_of_suffix(suffix)) is not None:
         return model
-    if suffix in _OTHER:
+    fitting = _models_of_fields(sidecars)
+    taker = next((m for m in MODELS.values() if suffix in m.border.other_suffixes), None)
+    if suffix in _OTHER and (taker is None or (fitting and taker not in fitting)):
         raise BidsError(
             f"{Path(series[0]).name} is {suffix}, which {_OTHER[suffix]}. Mapped are: "
             f"{', '.join(mapped_suffixes())}."
         )
-    fitting = _models_of_fields(sidecars)
     if len(fitting) == 1:
         return fitting[0]
     raise BidsError(_why_no_model(series, sidecars, fitting))

@@ -182,13 +182,14 @@ def open_image(path: str | Path) -> Image:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the remarks of nibabel and numpy on odd files from the user."""
-    with (
-        nib.imageglobals.LoggingOutputSuppressor(),
-        warnings.catch_warnings(),
-        np.errstate(all="ignore"),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+    logger = nib.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def by(shape: Sequence[int]) -> str:

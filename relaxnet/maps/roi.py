@@ -12,6 +12,7 @@ import numpy as np
 
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.status import OK
+from relaxsim.core.files import read_text
 
 #: Columns of a quantity: what follows its stem, and what it holds.
 _OF_PARAMETER = {
@@ -20,6 +21,8 @@ _OF_PARAMETER = {
     "q75": "upper quartile over ok voxels",
     "std": "mean over ok voxels of the estimates' own standard deviation; empty without any",
 }
+#: Letters of a label's name.
+_LONGEST_NAME = 1000
 #: With these a spreadsheet's formula begins.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -115,9 +118,9 @@ def read_names(path: str | Path) -> dict[int, str]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path.name} is not a text file; expected lines of label,name.") from None
+        lines = read_text(path).splitlines()
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}; expected lines of label,name.") from None
     names: dict[int, str] = {}
     for number, line in enumerate(filter(str.strip, lines)):
         label, _, name = line.replace("\t", ",", 1).partition(",")
@@ -130,6 +133,8 @@ def read_names(path: str | Path) -> dict[int, str]:
         if value in names or not name.strip():
             what = "comes twice" if value in names else "has no name"
             raise ValueError(f"{path.name}: label {value} {what}.")
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(f"{path.name}: the name of label {value} has {len(name)} letters.")
         names[value] = name.strip().strip('"')
     if not names:
         raise ValueError(f"{path.name} names no label; expected lines of label,name.")

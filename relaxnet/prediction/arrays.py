@@ -192,7 +192,15 @@ def predict(
     >>> float(maps["T2"][0, 0, 0].round(1)), int(maps.status.max())
     (85.0, 0)
     """
-    S, model = np.asarray(S), model_of(model)
+    S, model = plain_array(S, "S", np.nan), model_of(model)
+    if mask is not None and not isinstance(mask, str):
+        mask = plain_array(mask, "mask", False)
+    if sigma is not None:
+        sigma = plain_array(sigma, "sigma", np.nan)
+    if isinstance(known, Mapping):
+        known = {name: plain_array(values, name, np.nan) for name, values in known.items()}
+    elif known is not None:
+        known = plain_array(known, "known", np.nan)
     table = _checked_protocol(S, np.asarray(tau, np.float64), model)
     correct = wanted_correction(corrections, model)
     estimator = _estimator(method, network, envelope, model, compare)

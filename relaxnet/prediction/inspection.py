@@ -76,6 +76,32 @@ class Inspected:
         return table[z] if table.ndim == 3 else table
 
 
+def plain_array(values: object, name: str, masked: float) -> np.ndarray:
+    """Real numbers as a plain array; masked entries of a masked array become `masked`.
+
+    Raises
+    ------
+    ValueError
+        If it is no array of real numbers, such as an image of nibabel.
+    """
+    if hasattr(values, "get_fdata"):
+        kind = type(values).__name__
+        raise ValueError(f"`{name}` is a {kind}; expected its array: `{name}.get_fdata()`.")
+    if isinstance(values, np.ma.MaskedArray):
+        hidden = np.ma.getmaskarray(values)
+        data = np.asarray(values.data)
+        if hidden.any() and np.isnan(masked) and data.dtype.kind in "iub":
+            data = data.astype(np.float32)
+        values = np.where(hidden, np.asarray(masked, data.dtype), data) if hidden.any() else data
+    found = np.asarray(values)
+    if found.dtype.kind not in "iufb":
+        what = "an object" if found.ndim == 0 else f"an array of {found.dtype}"
+        raise ValueError(
+            f"`{name}` is {what} ({type(values).__name__}); expected an array of real numbers."
+        )
+    return found
+
+
 def chosen_mask(
     mask: np.ndarray | str | None, images: Images
 ) -> tuple[np.ndarray | None, MaskKind]:

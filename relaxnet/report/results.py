@@ -152,7 +152,10 @@ def regions(run: Run) -> list[list[str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+        try:
+            rows = [row for row in csv.reader(file) if row]
+        except csv.Error:  # a cell of more than 128 kB, or no table
+            return []
     if len(rows) < 2:
         return []
     main = f"{run.maps[main_stem(run)].title}_"

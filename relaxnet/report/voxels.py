@@ -77,6 +77,9 @@ def samples(run: Run, places: Sequence[Index]) -> np.ndarray | None:
     num_images = facts.protocol.shape[-2]
     if values is None or values.shape[1] < num_images:
         return None
+    scaling = run.sidecar.get("ImageScaling")
+    if isinstance(scaling, list) and len(scaling) == values.shape[1]:
+        values = values * np.float32(scaling)
     values = values[:, values.shape[1] - num_images :]  # without images skipped
     return np.abs(values) if facts.data.modulus else values
 

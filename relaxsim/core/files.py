@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 IMAGE_ENDINGS = (".nii.bz2", ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img")
 #: Of a text without a mark of its encoding, share of zero bytes above which it is UTF-16.
 _ZERO_BYTES = 0.3
+#: Characters that no text holds: those that control a terminal, and marks of another byte order.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
 #: Largest text file that is read.
 _MOST_TEXT = 256_000_000
 
@@ -89,7 +92,7 @@ def why_not_regular(path: str | Path) -> str:
     A pipe or a device is not opened: reading it might never end.
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return "no such file"
     except ValueError:
@@ -128,12 +131,12 @@ def read_text(path: str | Path) -> str:
 
 
 def decoded(data: bytes) -> str | None:
-    """Bytes as text, see `read_text`; None if they are no text.
+    r"""Bytes as text, see `read_text`; None if they are no text.
 
     Examples
     --------
-    >>> decoded("50\\n".encode("utf-16")), decoded(b"M\\xfcnchen"), decoded(b"\\x00\\x01")
-    ('50\\n', 'M\xfcnchen', None)
+    >>> decoded("50\n".encode("utf-16")), decoded(b"M\xfcnchen"), decoded(b"\x00\x01")
+    ('50\n', 'München', None)
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings = ["utf-16"]
@@ -148,7 +151,7 @@ def decoded(data: bytes) -> str | None:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        return None if "\0" in text else text
+        return None if _NO_TEXT.search(text) else text
     return None
 
 

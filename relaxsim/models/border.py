@@ -221,6 +221,9 @@ class Border:
     known : tuple of KnownBorder
     bids_suffix, bids_entity : str
         Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
+    other_suffixes : tuple of str
+        Suffixes of other collections that are taken, with a warning of `Caution.of_raw`, where the
+        times are given or their sidecars' fields say them.
     echo_train : bool
         Whether the images of a series are echoes of one train, of which the first may be left out.
     default_network : str
@@ -247,6 +250,7 @@ class Border:
     known: tuple[KnownBorder, ...] = ()
     bids_suffix: str = ""
     bids_entity: str = ""
+    other_suffixes: tuple[str, ...] = ()
     echo_train: bool = False
     default_network: str = ""
     only_by_name: bool = False

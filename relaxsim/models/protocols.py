@@ -1,8 +1,8 @@
 """Protocols: what varied from image to image, a row an image, in the units of the model's columns.
 
 The numbers of a column come from a text file (separated by white space, commas or semicolons, ``#``
-starts a comment), a list of them as text (``50,150,300``), a bundled list (``cine23``, ``cine25``, ``cine31``, ``fse6``), a single number that holds
-for all images, or a random draw.
+starts a comment), such a list itself (``50,150,300``), a bundled list (``cine23``, ``cine25``,
+``cine31``, ``fse6``), a single number that holds for all images, or a random draw.
 """
 
 from __future__ import annotations
@@ -309,7 +309,7 @@ def _numbers_of(text: str, source: str) -> np.ndarray:
         ) from None
     steps = np.diff(numbers)
     decimal = len(pieces) > 1 and all(_DECIMAL_COMMA.fullmatch(piece) for piece in pieces)
-    if decimal and (";" in text or (steps < 0).any() and (steps > 0).any()):
+    if decimal and (";" in text or ((steps < 0).any() and (steps > 0).any())):
         raise ValueError(
             f"{source} holds decimal commas ({pieces[0]}, {pieces[1]}); write "
             f"{pieces[0].replace(',', '.')}, {pieces[1].replace(',', '.')} (commas separate "

@@ -186,6 +186,7 @@ _BORDER = Border(
     papers=(SABIDUSSI,),
     fit_papers=(SABIDUSSI,),
     bids_suffix="MESE",
+    other_suffixes=_GRADIENT_SUFFIXES,
     bids_entity="echo",
     echo_train=True,
     default_network="rim-t2",

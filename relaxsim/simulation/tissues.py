@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relaxsim.core.files import read_text, why_not_regular
 from relaxsim.core.labels import NUM_LABELS
 
 BUNDLED = Path(__file__).with_name("tissues")
@@ -125,6 +126,8 @@ def read_tissues(name: str | Path = "paper") -> TissueTable:
     """
     path = Path(name)
     if not path.is_file():
+        if path.exists() and (why := why_not_regular(path)):
+            raise ValueError(f"{name}: {why}.")
         bundled = bundled_tables().get(path.name.removesuffix(".csv"))
         if bundled is None or path.name != str(name):
             raise ValueError(
@@ -133,8 +136,8 @@ def read_tissues(name: str | Path = "paper") -> TissueTable:
             )
         path = bundled
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        text = read_text(path)
+    except ValueError:
         raise ValueError(f"{path.name} is not a text file; expected a CSV table.") from None
     return parse_tissues(text, path.stem)
 
