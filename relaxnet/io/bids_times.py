@@ -373,9 +373,9 @@ def _what_is_there(sidecars: Sequence[Sidecar]) -> str:
             shown = ", ".join(list(values)[:4]) + (", ..." if len(values) > 4 else "")
             said.append(f"{key} varies ({shown}), for which there is no signal model here")
     for key in dict.fromkeys(key for m in _named_by_fields() for key in sorted(_varying(m))):
-        values = [card.fields.get(key) for card in sidecars]
-        if values[0] is not None and all(value == values[0] for value in values):
-            said.append(f"{key} is {values[0]} in all {len(sidecars)} sidecars")
+        listed = [card.fields.get(key) for card in sidecars]
+        if listed[0] is not None and all(value == listed[0] for value in listed):
+            said.append(f"{key} is {listed[0]} in all {len(sidecars)} sidecars")
     return "; ".join(said[:2])
 
 

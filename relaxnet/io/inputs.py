@@ -342,7 +342,7 @@ def _check_same_grid(image: Image, first: Image) -> None:
         alike, what = same_place(image.affine, first.affine), "affines"
     else:
         zooms = [np.asarray(i.header.get_zooms()[:3], float) for i in (image, first)]
-        alike, what = np.allclose(*zooms, rtol=1e-2), "voxel sizes"
+        alike, what = np.allclose(zooms[0], zooms[1], rtol=1e-2), "voxel sizes"
     if not alike:
         raise NiftiError(
             f"{image.name} and {first.name} lie differently in space (their {what} "

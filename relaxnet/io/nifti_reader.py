@@ -169,9 +169,9 @@ def open_image(path: str | Path) -> Image:
     block = _first_bytes(path, head_path)
     version, big = _version(path, block)
     single = head_path == data_path
-    header = _header(path, block, (version, big, single))
+    header, stated = _header(path, block, (version, big, single))
     shape = _shape(path, header)
-    offset = _offset(path, header, _FIRST_VOXEL[version] if single else 0)
+    offset = _offset(path, stated, _FIRST_VOXEL[version] if single else 0)
     _check_size(path, data_path, shape, header.get_data_dtype(), offset)
     with quiet():
         header.set_data_shape(shape)
@@ -243,7 +243,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
                 yield unpacked  # type: ignore[misc]
         elif magic == b"BZh":
             with bz2.BZ2File(raw) as other:
-                yield other  # type: ignore[misc]
+                yield other
         else:
             yield raw
 
@@ -310,8 +310,11 @@ _HEADERS = {
 }
 
 
-def _header(path: Path, block: bytes, form: tuple[int, bool, bool]) -> Any:
-    """Header, odd fields mended as nibabel does; version, big-endian and single file by `form`."""
+def _header(path: Path, block: bytes, form: tuple[int, bool, bool]) -> tuple[Any, float]:
+    """Header, odd fields mended as nibabel does, and where it says that the voxels begin.
+
+    Version, big-endian and single file by `form`.
+    """
     version, big, single = form
     kind = _HEADERS[version, single]
     with quiet():
@@ -320,6 +323,7 @@ def _header(path: Path, block: bytes, form: tuple[int, bool, bool]) -> Any:
             for key in ("qform_code", "sform_code"):
                 if not 0 <= int(header[key]) <= 5:
                     header[key] = 0
+            offset = float(header["vox_offset"])
             header.check_fix(logger=_SILENT, error_level=100)
             dtype = header.get_data_dtype()
             slope = header.get_slope_inter()
@@ -331,7 +335,7 @@ def _header(path: Path, block: bytes, form: tuple[int, bool, bool]) -> Any:
         )
     if any(value is not None and not math.isfinite(value) for value in slope):
         raise NiftiError(f"{path.name} has a damaged header: its scaling is not finite.")
-    return header
+    return header, offset
 
 
 def _shape(path: Path, header: Any) -> tuple[int, ...]:
@@ -348,9 +352,8 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     return (*shape[:3], *(times if len(times) or len(shape) < 4 else [1]))
 
 
-def _offset(path: Path, header: Any, least: int) -> int:
-    """First byte of the voxels."""
-    offset = float(header["vox_offset"])
+def _offset(path: Path, offset: float, least: int) -> int:
+    """First byte of the voxels, as the header states it; refused where it cannot be that."""
     if not math.isfinite(offset) or offset != int(offset) or offset < least:
         raise NiftiError(
             f"{path.name} has a damaged header: its voxels would begin at byte {offset:g} "

@@ -24,6 +24,7 @@ from relaxnet.prediction.inspection import (
     chosen_mask,
     inspect,
     known_stack,
+    plain_array,
 )
 from relaxnet.prediction.quality import (
     compared,
@@ -195,7 +196,7 @@ def predict(
     S, model = plain_array(S, "S", np.nan), model_of(model)
     if mask is not None and not isinstance(mask, str):
         mask = plain_array(mask, "mask", False)
-    if sigma is not None:
+    if sigma is not None and not isinstance(sigma, int | float):
         sigma = plain_array(sigma, "sigma", np.nan)
     if isinstance(known, Mapping):
         known = {name: plain_array(values, name, np.nan) for name, values in known.items()}

@@ -255,7 +255,7 @@ def _series(request: Request) -> tuple[Series, Protocol]:
             f"{', also for images to skip' if skip else ''}."
         )
     if request.scaling:
-        series = replace(series, data=series.data * np.float32(request.scaling))
+        series = replace(series, data=series.data * np.asarray(request.scaling, np.float32))
     slices = series.shape[series.slice_axis]
     if protocol.by_slice and len(protocol.table) != slices:
         raise ValueError(

@@ -79,7 +79,7 @@ def samples(run: Run, places: Sequence[Index]) -> np.ndarray | None:
         return None
     scaling = run.sidecar.get("ImageScaling")
     if isinstance(scaling, list) and len(scaling) == values.shape[1]:
-        values = values * np.float32(scaling)
+        values = values * np.asarray(scaling, np.float32)
     values = values[:, values.shape[1] - num_images :]  # without images skipped
     return np.abs(values) if facts.data.modulus else values
 

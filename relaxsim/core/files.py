@@ -151,7 +151,8 @@ def decoded(data: bytes) -> str | None:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        return None if _NO_TEXT.search(text) else text
+        odd = encoding.startswith("utf-16") and not any(letter < "\x80" for letter in text)
+        return None if odd or _NO_TEXT.search(text) else text
     return None
 
 

@@ -1,6 +1,7 @@
 """Times and repetition times from sidecars."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,112 @@ def test_files_that_make_no_series_are_refused_by_name(tmp_path, names, words):
         write_json(tmp_path / name.replace(".nii", ".json"), InversionTime=0.1 * (n + 1))
     with pytest.raises(BidsError, match=words):
         read_acquisition([str(tmp_path / name) for name in names])
+
+
+def echoes(tmp_path, pattern="x_e{}", **fields):
+    """Six images with their sidecars; of a field given as a list each has its entry."""
+    for n in range(6):
+        own = {k: v[n] if isinstance(v, list) else v for k, v in fields.items()}
+        write_json(tmp_path / f"{pattern.format(n + 1)}.json", **own)
+    return [str(tmp_path / f"{pattern.format(n + 1)}.nii.gz") for n in range(6)]
+
+
+ECHOES = [0.01 * (n + 1) for n in range(6)]
+SIX = Protocol("mine", T2_DECAY, 1000 * np.array(ECHOES)[:, None])
+
+
+def test_one_echo_time_in_all_sidecars_is_named_and_gives_way_to_the_list(tmp_path):
+    files = echoes(tmp_path, EchoTime=0.01)
+    with pytest.raises(BidsError, match=r"EchoTime is 0.01 in all 6 sidecars"):
+        read_acquisition(files)
+    found = read_acquisition(files, SIX)
+    assert found.protocol is SIX
+    assert [w.split(";")[0] for w in found.warnings] == ["EchoTime is 0.01 s in all 6 sidecars"]
+    assert "EchoTime" not in found.constants
+
+
+@pytest.mark.parametrize("given", [None, SIX])
+@pytest.mark.parametrize(
+    ("pattern", "fields", "named"),
+    [
+        ("8_gre_me_e{}", {"ScanningSequence": "GR"}, "ScanningSequence GR"),
+        ("x_e{}", {"ScanningSequence": [["GR"]] * 6}, "ScanningSequence GR"),
+        ("x_e{}", {"SequenceName": "*fl3d12"}, r"SequenceName \*fl3d12"),
+        ("sub-01_echo-{}_MEGRE", {}, "named MEGRE"),
+        ("x_e{}", {"ScanningSequence": "SE", "SequenceName": "*se2d6"}, ""),
+        ("sub-01_echo-{}_MESE", {}, ""),
+    ],
+)
+def test_gradient_echoes_are_called_so_with_and_without_a_list(
+    tmp_path, pattern, fields, named, given
+):
+    files = echoes(tmp_path, pattern, EchoTime=ECHOES, **fields)
+    found = read_acquisition(files, given)
+    np.testing.assert_allclose(found.protocol.tau, SIX.tau)
+    assert len(found.warnings) == bool(named)
+    for warning in found.warnings:
+        assert re.search(rf"{named}.*T2\*", warning)
+
+
+def test_what_varies_instead_is_named(tmp_path):
+    files = echoes(tmp_path, FlipAngle=[2, 5, 8, 10, 15, 20], EchoTime=0.002)
+    with pytest.raises(BidsError, match=r"FlipAngle varies \(2, 5, 8, 10, ...\)"):
+        read_acquisition(files)
+
+
+@pytest.mark.parametrize("content", [b'{"InstitutionName": "M\xfcnchen", "EchoTime": 0.01'])
+def test_sidecars_that_cannot_be_read_are_not_needed_beside_a_list(tmp_path, content):
+    files = echoes(tmp_path, EchoTime=ECHOES)
+    (tmp_path / "x_e1.json").write_bytes(content + b"}")
+    np.testing.assert_allclose(read_acquisition(files).protocol.tau, SIX.tau)  # Latin-1 is read
+    (tmp_path / "x_e1.json").write_bytes(content)
+    with pytest.raises(BidsError, match=r"x_e1.json is not readable JSON"):
+        read_acquisition(files)
+    found = read_acquisition(files, SIX)
+    assert found.protocol is SIX
+    assert [n.partition(":")[0] for n in found.notes] == ["sidecars are left out of account"]
+
+
+def test_display_values_of_philips_are_brought_to_one_scale(tmp_path):
+    slopes, scale = [1.3, 1.3, 1.625, 2.6, 2.6, 5.2], [0.5, 0.5, 0.5, 0.5, 0.25, 0.5]
+    fields = {"PhilipsRescaleSlope": slopes, "PhilipsScaleSlope": scale, "EchoTime": ECHOES}
+    files = echoes(tmp_path, **fields, UsePhilipsFloatNotDisplayScaling=0)
+    found = read_acquisition(files[::-1])
+    np.testing.assert_allclose(found.scaling, [1, 1, 0.8, 0.5, 1, 0.25])
+    assert "display values of Philips" in found.notes[0]
+    np.testing.assert_allclose(found.without_first(2).scaling, [0.8, 0.5, 1, 0.25])
+    files = echoes(tmp_path, **fields, UsePhilipsFloatNotDisplayScaling=1)
+    assert read_acquisition(files).scaling == ()
+    files = echoes(tmp_path, **fields, UsePhilipsFloatNotDisplayScaling=[0, 0, 0, 1, 1, 1])
+    with pytest.raises(BidsError, match="in some sidecars and not in others"):
+        read_acquisition(files)
+    fields["PhilipsScaleSlope"] = 0
+    files = echoes(tmp_path, **fields, UsePhilipsFloatNotDisplayScaling=0)
+    with pytest.raises(BidsError, match="PhilipsScaleSlope is 0; expected a positive number"):
+        read_acquisition(files)
+
+
+def test_slices_read_one_after_the_other_are_warned_of(tmp_path):
+    times = [0.1, 0.3, 0.5, 0.9, 1.5, 3.0]
+    for spread, warned in ((0.06, True), (0.0, False)):
+        timing = [[spread * k for k in range(5)]] * 6
+        files = echoes(tmp_path, InversionTime=times, SliceTiming=timing)
+        assert len(read_acquisition(files).warnings) == warned
+        files = echoes(tmp_path, InversionTime=times, SliceTiming=timing, MRAcquisitionType="3D")
+        assert not read_acquisition(files).warnings
+
+
+def test_real_parts_are_signed(tmp_path):
+    for n, ti in enumerate([0.1, 0.5, 1.5]):
+        write_json(tmp_path / f"sub-01_inv-{n + 1}_part-real_IRT1.json", InversionTime=ti)
+    files = [str(tmp_path / f"sub-01_inv-{n}_part-real_IRT1.nii.gz") for n in (1, 2, 3)]
+    assert read_acquisition(files).signed is True
+    mixed = [*files[:2], files[2].replace("real", "mag")]
+    with pytest.raises(BidsError, match=r"is a real part, .* is not"):
+        read_acquisition(mixed)
+    echo = [f.replace("inv", "echo").replace("IRT1", "MESE") for f in files]
+    with pytest.raises(BidsError, match="T2 decay has no sign"):
+        read_acquisition(echo, Protocol("mine", T2_DECAY, np.array([[10.0], [20], [30]])))
 
 
 def test_times_given_are_checked_file_by_file(files):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +73,43 @@ def test_bad_lists(tmp_path, text, times, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_protocol(path, times)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "50\r\n150\r\n300\r\n".encode("utf-16"),
+        "50\n150\n300".encode("utf-16-le"),
+        b"# M\xfcnchen\n50 150 300",
+        b"50;150;300\n",
+        b"50,150\n300",
+        b"\xef\xbb\xbf50, 150, 300",
+    ],
+)
+def test_lists_as_programs_write_them(tmp_path, content):
+    (tmp_path / "t.txt").write_bytes(content)
+    assert read_protocol(tmp_path / "t.txt", "tis").tau.tolist() == [50, 150, 300]
+
+
+@pytest.mark.parametrize("text", ["50,150,300", "50 150 300", "50, 150, 3e2", "50;150;300"])
+def test_lists_without_a_file(text):
+    assert read_protocol(text, "tis").tau.tolist() == [50, 150, 300]
+
+
+@pytest.mark.parametrize("text", ["50,0\n150,0\n300,0\n", "0,05;0,15;0,3", "10,5\n21,0\n31,5"])
+def test_decimal_commas_are_named(tmp_path, text):
+    (tmp_path / "t.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"^t.txt holds decimal commas"):
+        read_protocol(tmp_path / "t.txt", "tis")
+
+
+def test_pipes_and_folders_are_no_lists(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("pipe", "is a pipe"), ("", "is a folder")):
+        with pytest.raises(ValueError, match=words):
+            read_protocol(tmp_path / name, "tis")
+    with pytest.raises(ValueError, match="is a device"):
+        read_protocol("/dev/zero", "tis")
 
 
 def test_files_that_are_no_text(tmp_path):
