@@ -380,6 +380,30 @@ def test_subjects_without_series_are_told_of(raw):
     assert "without IRT1 or MESE: sub-03" in call(*MLE)
 
 
+def test_names_with_accents_are_the_reason(raw):
+    write_series(raw / "ds", "sub-Zoë")
+    lines = call(*MLE, "--suffix", "IRT1", code=1).splitlines()
+    odd = [line for line in lines if "sub-Zoë_inv-1_IRT1.nii.gz and 6 more" in line]
+    assert len(odd) == 2  # at the start and among what failed
+    assert "letters and digits without accents" in odd[0]
+    assert not any("without IRT1" in line for line in lines)
+
+
+def test_real_parts_and_upper_case_endings_are_mapped(raw):
+    folder = raw / "ds/sub-01/anat"
+    for path in folder.glob("*IRT1*"):
+        path.unlink()
+    plain = call(*MLE, "--suffix", "IRT1", out="plain")
+    for path in (raw / "ds").glob("sub-02/ses-a/anat/*_IRT1.nii.gz"):
+        stem = path.name.removesuffix("_IRT1.nii.gz")
+        path.rename(path.with_name(f"{stem}_part-real_IRT1.NII.GZ"))
+    real = call(*MLE, "--suffix", "IRT1", out="real")
+    assert plain.count("T1 median") == real.count("T1 median") == 2
+    name = "sub-02/ses-a/anat/sub-02_ses-a_T1map.json"
+    assert card(raw / "plain" / name)["Data"]["Signed"] is False
+    assert card(raw / "real" / name)["Data"]["Signed"] is True
+
+
 class TestRefusals:
     """One line, exit code 2, and nothing written."""
 

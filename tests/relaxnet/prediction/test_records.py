@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from small_series import TAU, series, write, write_times
@@ -202,3 +203,32 @@ def test_air_and_largest_modulus_are_found_once_a_run(folder, monkeypatch):
     calls.clear()
     predict(series()[0], TAU, "tis", method="mle")
     assert sorted(calls) == ["air_noise", "largest_modulus"]
+
+
+def test_images_of_nibabel_and_objects_are_named():
+    S, _, _ = series()
+    image = nib.Nifti1Image(S, np.eye(4))
+    with pytest.raises(ValueError, match=r"`S` is a Nifti1Image; expected its array: `S.get_fdata"):
+        predict(image, TAU, "tis", method="mle")
+    inside = nib.Nifti1Image(np.ones(S.shape[:3], np.uint8), np.eye(4))
+    for name in ("mask", "sigma"):
+        with pytest.raises(ValueError, match=f"`{name}` is a Nifti1Image"):
+            predict(S, TAU, "tis", method="mle", **{name: inside})
+    with pytest.raises(ValueError, match=r"`S` is an array of complex64"):
+        predict(S.astype(np.complex64), TAU, "tis", method="mle")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_masked_voxels_are_not_mapped(dtype):
+    S, _, _ = series()
+    hidden = np.zeros(S.shape, bool)
+    hidden[:4] = True
+    S = np.round(S).astype(dtype)
+    plain = predict(S, TAU, "tis", method="mle", sigma=8.0)
+    masked = predict(np.ma.array(S, mask=hidden), TAU, "tis", method="mle", sigma=8.0)
+    assert (masked.status[:4] != 0).all()
+    assert (masked.main[:4] == 0).all()
+    np.testing.assert_allclose(masked.main[4:], plain.main[4:], rtol=1e-4)
+    inside = np.ma.array(np.ones(S.shape[:3], bool), mask=hidden[..., 0])
+    found = predict(S, TAU, "tis", method="mle", sigma=8.0, mask=inside)
+    np.testing.assert_array_equal(found.status == 1, hidden[..., 0])
