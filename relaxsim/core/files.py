@@ -102,10 +102,10 @@ def why_not_regular(path: str | Path) -> str:
     if stat.S_ISREG(mode):
         return ""
     if stat.S_ISDIR(mode):
-        return "is a folder; expected a file"
+        return "this is a folder; expected a file"
     kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     kind = next((words for check, words in kinds if check(mode)), "a device")
-    return f"is {kind}; expected a file (write what it gives to one first)"
+    return f"this is {kind}; expected a file (write what it gives to one first)"
 
 
 def read_text(path: str | Path) -> str:
@@ -121,7 +121,7 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     why = why_not_regular(path)
     if why and path.exists():
-        raise ValueError(f"{path} {why}.")
+        raise ValueError(f"{path}: {why}.")
     if not why and path.stat().st_size > _MOST_TEXT:
         raise ValueError(f"{path.name} is larger than {_MOST_TEXT // 10**6} MB: no text file.")
     text = decoded(path.read_bytes())

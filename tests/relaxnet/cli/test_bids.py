@@ -20,6 +20,7 @@ from relaxnet.bids.run import Settings, map_subject, run
 from relaxnet.cli.group import main
 from relaxnet.networks.rim import RIM
 from relaxnet.report.page import write_report
+from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 
 EVERYTHING = ["sub-01_IRT1", "sub-01_MESE", "sub-02_ses-a_IRT1", "sub-02_ses-b_IRT1"]
@@ -390,18 +391,22 @@ def test_names_with_accents_are_the_reason(raw):
 
 
 def test_real_parts_and_upper_case_endings_are_mapped(raw):
-    folder = raw / "ds/sub-01/anat"
-    for path in folder.glob("*IRT1*"):
+    _, kappa, disc = series(SHAPE)
+    shutil.rmtree(raw / "ds/sub-01")
+    S = (
+        INVERSION_RECOVERY.signed(np.where(disc[..., None], kappa, 1), TAU[:, None])
+        * disc[..., None]
+    )
+    S = S + 4 * np.random.default_rng(0).standard_normal(S.shape)
+    for path in (raw / "ds").glob("sub-02/ses-a/anat/*_IRT1.*"):
         path.unlink()
-    plain = call(*MLE, "--suffix", "IRT1", out="plain")
-    for path in (raw / "ds").glob("sub-02/ses-a/anat/*_IRT1.nii.gz"):
-        stem = path.name.removesuffix("_IRT1.nii.gz")
-        path.rename(path.with_name(f"{stem}_part-real_IRT1.NII.GZ"))
-    real = call(*MLE, "--suffix", "IRT1", out="real")
-    assert plain.count("T1 median") == real.count("T1 median") == 2
-    name = "sub-02/ses-a/anat/sub-02_ses-a_T1map.json"
-    assert card(raw / "plain" / name)["Data"]["Signed"] is False
-    assert card(raw / "real" / name)["Data"]["Signed"] is True
+    for n, t in enumerate(TAU):
+        stem = raw / f"ds/sub-02/ses-a/anat/sub-02_ses-a_inv-{n + 1}_part-real_IRT1"
+        save(stem.with_suffix(".nii.gz"), S[..., n]).rename(stem.with_suffix(".NII.GZ"))
+        write_json(stem.with_suffix(".json"), InversionTime=t / 1000)
+    assert "sub-02_ses-a_IRT1: T1 median" in call(*MLE, "--suffix", "IRT1", out="real")
+    T1 = volume(raw / "real/sub-02/ses-a/anat/sub-02_ses-a_T1map.nii.gz")
+    np.testing.assert_allclose(1000 * T1[disc], kappa[..., -1][disc], rtol=0.1)
 
 
 class TestRefusals:
