@@ -115,8 +115,10 @@ class Image:
             If the file is cut short or damaged, or does not fit into memory.
         """
         shape = self.shape if shape is None else tuple(shape)
-        with self._proxy(shape) as voxels:
-            return np.asarray(voxels, dtype=np.float32)
+        with self._proxy(shape) as (voxels, file):
+            found = np.asarray(voxels, dtype=np.float32)
+            file.read(1)  # the end of a compressed file, and so its checksum
+            return found
 
     def samples(self, places: Sequence[tuple[int, ...]], shape: Sequence[int]) -> list[np.ndarray]:
         """Values of a few voxels of an image of a given shape, an array each.
@@ -126,11 +128,11 @@ class Image:
         NiftiError
             As `values`.
         """
-        with self._proxy(shape) as voxels:
+        with self._proxy(shape) as (voxels, _):
             return [np.ravel(voxels[place]) for place in places]
 
     @contextmanager
-    def _proxy(self, shape: Sequence[int]) -> Iterator[Any]:
+    def _proxy(self, shape: Sequence[int]) -> Iterator[tuple[Any, IO[bytes]]]:
         """Voxels of the file while it is open; errors of the libraries in one line."""
         header = self.header
         spec = (
@@ -141,7 +143,7 @@ class Image:
         )
         try:
             with quiet(), _opened(self.data_path) as file:
-                yield ArrayProxy(file, spec)
+                yield ArrayProxy(file, spec), file
         except NiftiError:
             raise
         except _DAMAGE as error:
