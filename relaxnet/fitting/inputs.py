@@ -72,8 +72,8 @@ class VoxelTable:
     slices: list[tuple[np.ndarray, np.ndarray]]
 
 
-def voxel_table(measurement: Measurement) -> VoxelTable:
-    """Check a measurement and lay its voxels out as rows.
+def voxel_table(measurement: Measurement, num_free: int | None = None) -> VoxelTable:
+    """Check a measurement and lay its voxels out as rows; `num_free` as in `check_series`.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def voxel_table(measurement: Measurement) -> VoxelTable:
         shape.
     """
     model, S = measurement.model, np.asarray(measurement.S)
-    check_series(S, measurement.protocol, model)
+    check_series(S, measurement.protocol, model, num_free)
     shape = S.shape[:-1]
     inside = check_mask(measurement.mask, shape)
     sigma = None if measurement.sigma is None else check_sigma(measurement.sigma, inside)
@@ -114,7 +114,9 @@ def protocol_tables(protocol: np.ndarray, model: SignalModel) -> np.ndarray:
     return table if table.ndim == 3 else table[None]
 
 
-def check_series(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> None:
+def check_series(
+    S: np.ndarray, protocol: np.ndarray, model: SignalModel, num_free: int | None = None
+) -> None:
     """Refuse a series that no fit can use.
 
     Parameters
@@ -123,6 +125,8 @@ def check_series(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> Non
     protocol : array, shape (N, D) or (Z, N, D), (N,) of a model with one column
         In the units of the model's columns.
     model : SignalModel
+    num_free : int, optional
+        Parameters that are not known; default: all of the model.
 
     Raises
     ------
@@ -141,12 +145,14 @@ def check_series(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> Non
             f"{' x '.join(map(str, S.shape))}; expected X x Y x {len(tables)} x images."
         )
     for table in tables:
-        _check_table(S, table, model)
+        _check_table(S, table, model, num_free)
 
 
-def _check_table(S: np.ndarray, table: np.ndarray, model: SignalModel) -> None:
+def _check_table(
+    S: np.ndarray, table: np.ndarray, model: SignalModel, num_free: int | None = None
+) -> None:
     """Refuse a protocol (N, D) that does not go with the images, or determines no parameters."""
-    N, Q = len(table), model.num_parameters
+    N, Q = len(table), model.num_parameters if num_free is None else num_free
     columns = model.border.columns
     rows = columns[0].words if len(columns) == 1 else "rows of the protocol"
     if N == 0 or S.ndim == 0 or S.shape[-1] != N:
@@ -160,8 +166,8 @@ def _check_table(S: np.ndarray, table: np.ndarray, model: SignalModel) -> None:
             raise ValueError(f"{column.words} must be finite and not negative.")
     if N < Q:
         raise ValueError(
-            f"{N} images cannot determine the {Q} parameters ({', '.join(model.parameters)})"
-            f" of {model.name}; at least {Q} are needed."
+            f"{N} images cannot determine the {Q} {_unknowns(model, Q)} of {model.name}; "
+            f"at least {Q} are needed."
         )
     distinct = len(np.unique(table, axis=0))
     if distinct == 1:
@@ -171,9 +177,16 @@ def _check_table(S: np.ndarray, table: np.ndarray, model: SignalModel) -> None:
         raise ValueError(f"all {N} {rows} are {value}; they must differ.")
     if distinct < Q:
         raise ValueError(
-            f"only {distinct} of the {N} {rows} are distinct; the {Q} parameters "
-            f"of {model.name} need {Q}."
+            f"only {distinct} of the {N} {rows} are distinct; the {Q} "
+            f"{_unknowns(model, Q, named=False)} of {model.name} need {Q}."
         )
+
+
+def _unknowns(model: SignalModel, num_free: int, named: bool = True) -> str:
+    """What has to be found: all parameters, with their names, or those that are not known."""
+    if num_free < model.num_parameters:
+        return "unknown parameters"
+    return f"parameters ({', '.join(model.parameters)})" if named else "parameters"
 
 
 def fit_bounds(model: SignalModel, bounds: Bounds | None = None) -> np.ndarray:

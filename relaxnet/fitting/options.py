@@ -157,6 +157,15 @@ class FitOptions:
             return self
         return replace(self, likelihood="rician" if rician and snr < RICIAN_BELOW else "gaussian")
 
+    def num_free(self, model: SignalModel) -> int:
+        """Parameters that are not known: neither given as `fix_b` nor fixed by equal bounds."""
+        fitted = self.fitted_model(model)
+        limits = fit_bounds(fitted, self.bounds)
+        free = limits[:, 1] > limits[:, 0]
+        if self.fix_b is not None and fitted.shared_index is not None:
+            free[fitted.shared_index] = False
+        return int(free.sum())
+
     def num_fitted(self, model: SignalModel) -> int:
         """Parameters that are found from a voxel's own data: neither shared, smooth nor known.
 

@@ -189,14 +189,14 @@ def _prepare(
     model = options.fitted_model(measurement.model)
     _check_shared(model)
     S = np.asarray(measurement.S)
-    check_series(S, measurement.protocol, model)
+    limits = fit_bounds(model, bounds)
+    check_series(S, measurement.protocol, model, int((limits[:, 1] > limits[:, 0]).sum()))
     tables = protocol_tables(measurement.protocol, model)
     if len(tables) > 1:
         raise ValueError(
             f"a fit with a smooth, shared or known {shared_words(model)} takes one protocol for "
             f"all slices, received {len(tables)}; fit voxel by voxel."
         )
-    limits = fit_bounds(model, bounds)
     modulus = model.magnitude and not measurement.signed
     problem, order = make_problem(tables[0], model, limits, modulus)
     if problem.kind != "ratio":

@@ -116,8 +116,8 @@ def fit_voxelwise(
     >>> fit_voxelwise(Measurement(S, tau, model)).kappa.round(2).tolist()
     [3.0, 1.899999976158142, 1000.0]
     """
-    table = voxel_table(measurement)
     bounds = fit_bounds(measurement.model, options.bounds)
+    table = voxel_table(measurement, int((bounds[:, 1] > bounds[:, 0]).sum()))
     if options.is_rician and measurement.signed:
         raise ValueError("the Rician likelihood is one of magnitudes; these data are signed.")
     modulus = measurement.model.magnitude and not measurement.signed

@@ -5,7 +5,7 @@ What is corrected, and how, stands in the model's border (`relaxsim.models.borde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,6 +77,13 @@ def correction_of(model: SignalModel) -> Correction:
     if model.border.correction is None:
         raise ValueError(f"{model.name} has no correction.")
     return model.border.correction
+
+
+def wide_enough(model: SignalModel) -> SignalModel:
+    """The model with the bounds that its correction needs."""
+    bounds = correction_of(model).bounds
+    table = tuple(replace(p, bounds=bounds.get(p.name, p.bounds)) for p in model.parameter_table)
+    return replace(model, parameter_table=table)
 
 
 def check_method(model: SignalModel, fitted: bool, force: bool = False) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from relaxnet.fitting.options import FitOptions
 from relaxnet.series.foreground import NO_MASK, MaskKind
+from relaxnet.series.image_faults import FaultyImage
 from relaxnet.series.noise import NoiseSource
 from relaxsim.models.signal_model import SignalModel
 
@@ -168,6 +169,8 @@ class Maps:
         Signal of the estimates, if asked for; 0 where there is none.
     comparison : Comparison or None
         With the voxel-wise fit, if asked for.
+    left_out : tuple of FaultyImage
+        Images that are at fault and were left out.
     corrected : bool
         The main parameter is the corrected one (`relaxsim.models.border.Correction`).
     """
@@ -190,6 +193,7 @@ class Maps:
     predicted: np.ndarray | None = None
     comparison: Comparison | None = None
     corrected: bool = False
+    left_out: tuple[FaultyImage, ...] = ()
 
     @property
     def sigma_source(self) -> str:

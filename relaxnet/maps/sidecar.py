@@ -63,6 +63,9 @@ def sidecar_of(
         },
         "Mask": maps.mask.words,
         "MaskKind": _mask_fields(maps.mask),
+        "ImagesLeftOut": [
+            {"Image": image.index + 1, "Fault": image.fault.value} for image in maps.left_out
+        ],
         "OutsideMask": 0,  # but for the status, whose levels say so
         "StatusShares": {
             words: round(share, 6) for words, share in shares(maps.status, legend_of(model)).items()

@@ -54,6 +54,9 @@ OF_FIT = {
 FALSE_ALARM = 1e-3
 #: Misfit beyond the noise, relative to the voxel's largest image, that counts as poor.
 MISFIT = 0.03
+#: The same of series whose residuals exceed the noise in one way in all voxels: there a misfit is
+#: no chance, and one of 2 % may be an error of T2 by 25 %.
+MISFIT_EVERYWHERE = 0.005
 #: A fit is well determined if its standard deviation is below this part of the relaxation time.
 WELL = 0.2
 #: An estimate disagrees with a fit if it is off by more than this part of it as well.
@@ -94,6 +97,7 @@ def poor_fit(
     largest: np.ndarray,
     num_images: int,
     num_fitted: int,
+    visible: float = MISFIT,
 ) -> np.ndarray:
     """Whether the estimated signal misses the data by more than noise explains, and visibly.
 
@@ -115,6 +119,9 @@ def poor_fit(
     num_fitted : int
         Parameters that were fitted to the voxel's own data: Q for a voxel-wise fit, 0 for networks,
         whose estimate does not minimise the residuals.
+    visible : float
+        Part of the largest image beyond which a misfit counts; `MISFIT_EVERYWHERE` where the model
+        misses all of the tissue.
 
     Returns
     -------
@@ -132,7 +139,7 @@ def poor_fit(
     square = np.asarray(residual, np.float64) ** 2
     beyond = np.maximum(square - dof / num_images, 0.0)
     unlikely = num_images * square > special.chdtri(dof, FALSE_ALARM)
-    return unlikely & (np.sqrt(beyond) * sigma > MISFIT * largest)
+    return unlikely & (np.sqrt(beyond) * sigma > visible * largest)
 
 
 def well_determined(T: np.ndarray, std: np.ndarray, status: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.inputs import check_series as check_input
 from relaxnet.fitting.options import VOXELWISE, FitOptions
-from relaxnet.maps.correction import check_method, correction_of, wanted_correction
+from relaxnet.maps.correction import check_method, correction_of, wanted_correction, wide_enough
 from relaxnet.maps.maps import DataKind, FitKind, Maps
 from relaxnet.networks.registry import find_model, loaded, no_default, read_card
 from relaxnet.networks.training_domain import Envelope, check_series, envelope_of
@@ -29,13 +29,16 @@ from relaxnet.prediction.inspection import (
 from relaxnet.prediction.quality import (
     compared,
     corrected,
+    fault_warnings,
     flag_poor_fit,
     flag_untrained,
     series_caution,
+    with_bound_note,
     with_cautions,
     with_residual,
 )
-from relaxnet.series.foreground import MaskKind
+from relaxnet.prediction.repair import Repaired, repaired
+from relaxnet.series.foreground import MaskKind, MaskSource
 from relaxnet.series.images import Images
 from relaxsim.models.protocols import check_column
 from relaxsim.models.registry import model_of
@@ -202,9 +205,11 @@ def predict(
         known = {name: plain_array(values, name, np.nan) for name, values in known.items()}
     elif known is not None:
         known = plain_array(known, "known", np.nan)
-    table = _checked_protocol(S, np.asarray(tau, np.float64), model)
     correct = wanted_correction(corrections, model)
     estimator = _estimator(method, network, envelope, model, compare)
+    fit.check(wide_enough(model) if correct else model)
+    num_free = fit.num_free(model) if estimator.method == FIT else None
+    table = _checked_protocol(S, np.asarray(tau, np.float64), model, num_free)
     S = S if S.dtype.kind == "f" else S.astype(np.float32)
     images = Images(S)
     inside, kind = chosen_mask(mask, images)
@@ -233,18 +238,31 @@ def estimate_maps(request: ArrayRequest) -> Maps:
     ValueError
         As `predict`.
     """
-    series, estimator, model = request.series, request.estimator, request.series.model
+    if request.correct:
+        wide = replace(request.series, model=wide_enough(request.series.model))
+        request = replace(request, series=wide)
     _check_options(request)
+    series, estimator, model = request.series, request.estimator, request.series.model
     network = estimator.network
     if network is not None:
         check_network(network, model, series.S.shape[-1], estimator.method)
-    found = inspect(series, request.images, request.signed, request.force)
+    repair = repaired(series, request.images, request.signed)
+    series = repair.series
+    if repair.left_out:
+        _check_remainder(repair, estimator)
+        request = replace(request, series=series, images=repair.images)
+    if request.mask.source is MaskSource.AUTO and (repair.left_out or repair.reversed_sign):
+        inside, kind = chosen_mask("auto", repair.images)
+        series = replace(series, mask=inside)
+        request = replace(request, mask=kind)
+    found = inspect(series, repair.images, request.signed, request.force)
     if model.known_maps:
         known = checked_known(found.series.known, model, found.inside)
         found = replace(found, series=replace(found.series, known=known))
     sigma = found.typical_sigma
     warnings = (
         *request.warnings,
+        *repair.warnings,
         *_envelope_warnings(estimator.envelope, series, sigma / found.scale, request.force),
         *_series_warnings(found, request.signed),
     )
@@ -269,23 +287,27 @@ def estimate_maps(request: ArrayRequest) -> Maps:
         equilibrium=estimate.equilibrium,
         notes=tuple(_notes(series)),
         warnings=warnings,
+        left_out=repair.left_out,
     )
     maps = flag_untrained(maps, estimator.envelope)
     maps = with_residual(maps, found, request.save_fit)
     maps = flag_poor_fit(maps, found, fit)
     if request.compare:
         maps = compared(maps, by_fit(found, fit))
+    maps = with_bound_note(maps, found)
     return corrected(maps, found) if request.correct else with_cautions(maps, found)
 
 
-def _checked_protocol(S: np.ndarray, protocol: np.ndarray, model: SignalModel) -> np.ndarray:
+def _checked_protocol(
+    S: np.ndarray, protocol: np.ndarray, model: SignalModel, num_free: int | None = None
+) -> np.ndarray:
     """Protocol as a table (N, D) or (Z, N, D), refused if no series can have it."""
     if S.ndim != 4:
         raise ValueError(f"the series has shape {S.shape}, expected (X, Y, Z, images).")
     table = np.asarray(model.table(protocol))
     if table.ndim == 3 and len(table) != S.shape[2]:
         raise ValueError(f"the protocol has {len(table)} slices, the series has {S.shape[2]}.")
-    check_input(S, table, model)
+    check_input(S, table, model, num_free)
     for rows in table if table.ndim == 3 else table[None]:
         for d, column in enumerate(model.border.columns):
             check_column(rows[:, d], column, "tau")
@@ -307,6 +329,24 @@ def _check_options(request: ArrayRequest) -> None:
         check_method(model, request.estimator.network is None, request.force)
     if fit.tr is not None and model.finite_tr is not None:
         model.finite_tr.check(float(fit.tr), request.series.protocol)
+
+
+def _check_remainder(repair: Repaired, estimator: Estimator) -> None:
+    """Refuse a series of which too little is left without the images that are at fault.
+
+    Raises
+    ------
+    ValueError
+    """
+    series = repair.series
+    num_free = estimator.fit.num_free(series.model) if estimator.network is None else None
+    try:
+        check_input(series.S, series.protocol, series.model, num_free)
+        if estimator.network is not None:
+            num_images = series.S.shape[-1]
+            check_network(estimator.network, series.model, num_images, estimator.method)
+    except ValueError as error:
+        raise ValueError(f"{'; '.join(repair.warnings)}; then {error}") from None
 
 
 def _estimator(
@@ -362,6 +402,7 @@ def _envelope_warnings(
 
 def _series_warnings(found: Inspected, signed: bool | None) -> Iterator[str]:
     """Warnings about the series: its model's, a sign that is none, a sigma contradicted."""
+    yield from fault_warnings(found)
     caution = series_caution(found)
     if caution is not None:
         yield caution
@@ -379,7 +420,3 @@ def _notes(series: Measurement) -> Iterator[str]:
     table = series.protocol
     if len(series.model.columns) == 1 and (np.diff(table[..., 0], axis=-1) < 0).any():
         yield "the times do not rise; they are taken in the order of the images"
-    N = series.S.shape[-1]
-    zero = [str(n + 1) for n in range(N) if not series.S[..., n].any()]
-    if zero:
-        yield f"zero everywhere: image {', '.join(zero)} of {N}"

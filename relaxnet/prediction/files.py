@@ -220,6 +220,8 @@ def predict_request(
         network = replace(network, network=loaded(network.file))
         check_network(network.network, model, N, request.method)
     maps = _estimate(request, data, network, tell)
+    if maps.left_out:
+        data = _without_faulty(data, maps)
     _say_how(tell, maps, network)
     extra: dict[str, Any]
     extra = {"Fit": _fit_words(maps)} if network is None else _network_words(network)
@@ -322,6 +324,14 @@ def _estimate(request: Request, data: RunInput, network: _Network | None, tell: 
         caution = check(request.sidecar)
     notes = (*request.notes, *maps.notes, *(() if caution is None else (caution,)))
     return replace(maps.with_axis(2, axis), notes=notes)
+
+
+def _without_faulty(data: RunInput, maps: Maps) -> RunInput:
+    """What was read, without the images that were left out."""
+    gone = {image.index for image in maps.left_out}
+    keep = np.array([n for n in range(data.protocol.num_images) if n not in gone])
+    series = replace(data.series, data=data.series.data[..., keep])
+    return replace(data, series=series, protocol=data.protocol.in_order(keep))
 
 
 def _spacing(series: Series) -> tuple[float, ...]:

@@ -11,11 +11,15 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.maps.status import OK, input_status
 from relaxnet.series.foreground import NO_MASK, MaskKind, MaskSource, mask_and_rule
+from relaxnet.series.image_faults import Clipping, clipped_samples
 from relaxnet.series.images import Images
 from relaxnet.series.noise import Contradiction, Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.series.sample import Sample
 from relaxnet.series.scale import scale_of
 from relaxsim.models.signal_model import SignalModel
+
+#: Voxels with clipped samples do not count unless fewer than this share would be left.
+MANY_SOUND = 0.2
 
 Mask = np.ndarray | Literal["auto", "none"] | None
 
@@ -38,6 +42,8 @@ class Inspected:
     noise : Noise
     contradiction : Contradiction, optional
         Of a sigma that was given.
+    clipping : Clipping, optional
+        Samples that were cut off; their voxels are not `counted`.
     """
 
     series: Measurement
@@ -47,6 +53,7 @@ class Inspected:
     scale: float
     noise: Noise
     contradiction: Contradiction | None = None
+    clipping: Clipping | None = None
 
     @property
     def model(self) -> SignalModel:
@@ -166,6 +173,11 @@ def inspect(
         raise ValueError("no voxel of the mask holds finite values that are not zero.")
     counted = inside if series.mask is not None else inside & mask_and_rule(images)[0]
     scale = scale_of(images.largest, counted)
+    clipping = clipped_samples(series.S)
+    if clipping is not None:
+        clipping = clipping.among(counted)
+        sound = counted & ~clipping.voxels
+        counted = sound if sound.sum() >= MANY_SOUND * counted.sum() else counted
     given = None if series.sigma is None else checked_sigma(series.sigma, inside)
     counting = replace(series, sigma=given, mask=counted)
     noise = find_noise(counting, scale, signed, images)
@@ -173,7 +185,7 @@ def inspect(
     found = replace(
         series, sigma=np.where(inside, noise.sigma, 1.0), mask=inside, signed=noise.signed
     )
-    return Inspected(found, images, status, counted, scale, noise, contradiction)
+    return Inspected(found, images, status, counted, scale, noise, contradiction, clipping)
 
 
 def known_stack(

@@ -5,16 +5,22 @@ Each takes maps and gives new ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from relaxnet.fitting.inputs import fit_bounds
 from relaxnet.fitting.options import FitOptions
+from relaxnet.fitting.result import CONVERGED
 from relaxnet.maps.correction import corrected as corrected_estimates
 from relaxnet.maps.correction import correction_of
 from relaxnet.maps.maps import Comparison, Maps
 from relaxnet.maps.status import (
+    AT_BOUND,
     DISAGREE,
+    MISFIT,
+    MISFIT_EVERYWHERE,
     NO_CORRECTION,
     OK,
     POOR_FIT,
@@ -28,6 +34,16 @@ from relaxnet.networks.training_domain import Envelope, outside_training
 from relaxnet.prediction.estimators import Estimate
 from relaxnet.prediction.inspection import Inspected
 from relaxnet.series.residual_noise import rice_moments
+from relaxnet.series.sample import Sample
+
+#: Images are lifted by a floor if the median of the voxels' smallest is below so many times that.
+LIFTED_BELOW = 3.0
+#: A note names a bound if a parameter lies at it in this share of the voxels.
+MANY_AT_BOUND = 0.05
+#: A parameter lies at a bound within this part of the bounds' width: what float32 keeps of it.
+AT_BOUND_NEAR = 1e-5
+#: Voxels of the fit that tells what a network's estimates do not.
+FREE_FIT_VOXELS = 1_000
 
 
 def series_caution(found: Inspected) -> str | None:
@@ -36,6 +52,42 @@ def series_caution(found: Inspected) -> str | None:
     if check is None or found.series.protocol.ndim > 2:
         return None
     return check(found.series.S, found.series.protocol, found.counted, found.typical_sigma)
+
+
+def fault_warnings(found: Inspected) -> Iterator[str]:
+    """Warnings of samples that were clipped, a floor of several receivers, a misfit everywhere."""
+    caution, main = found.model.border.caution, found.model.main
+    if found.clipping is not None:
+        yield found.clipping.sentence
+    floor = found.images.air.floor
+    if floor is not None and found.noise.rician:
+        here = found.counted
+        smallest = float(np.median(np.abs(found.series.S[here]).min(axis=-1)))
+        largest = float(np.median(found.images.largest[here]))
+        if smallest < LIFTED_BELOW * floor:
+            yield (
+                f"the images are the root of squares of several receivers, whose floor of "
+                f"{floor:.4g} is {100 * floor / largest:.0f} % of the largest signal: faint images "
+                f"are lifted, and {main} is off{_in_brackets(caution.of_floor)}. Combine the "
+                "receivers adaptively, or leave out images near the floor"
+            )
+    misfit = found.noise.misfit
+    if misfit is not None:
+        n = int(np.abs(misfit.course).argmax())
+        table = found.protocol_of(0)
+        row = ", ".join(
+            f"{v:g} {c.unit}".strip() for v, c in zip(table[n], found.model.columns, strict=True)
+        )
+        yield (
+            f"in all voxels the residuals of a fit exceed the noise ({misfit.ratio:.1f} times) in "
+            f"one way: image {n + 1} ({row}) lies {100 * abs(misfit.course[n]):.1f} % of the "
+            f"signal {'above' if misfit.course[n] > 0 else 'below'} the fit. The model misses "
+            f"something, and {main} is off{_in_brackets(caution.of_misfit)}"
+        )
+
+
+def _in_brackets(words: str) -> str:
+    return f" ({words})" if words else ""
 
 
 def flag_untrained(maps: Maps, envelope: Envelope | None) -> Maps:
@@ -80,6 +132,7 @@ def flag_poor_fit(maps: Maps, found: Inspected, fit: FitOptions) -> Maps:
     ok = maps.status == OK
     sigma = np.broadcast_to(found.noise.sigma, ok.shape)
     poor = np.zeros(ok.shape, bool)
+    visible = MISFIT if found.noise.misfit is None else MISFIT_EVERYWHERE
     for z in range(ok.shape[2]):
         here = ok[:, :, z]
         level, residual = sigma[:, :, z][here], maps.residual[:, :, z][here]
@@ -88,7 +141,10 @@ def flag_poor_fit(maps: Maps, found: Inspected, fit: FitOptions) -> Maps:
             signal = voxels.forward(maps.kappa[:, :, z][here])
             residual = _rician_residual(voxels.S, signal, level)
         largest = found.images.largest[:, :, z][here]
-        poor[:, :, z][here] = poor_fit(residual, level, largest, found.series.S.shape[-1], fitted)
+        N = found.series.S.shape[-1]
+        poor[:, :, z][here] = poor_fit(residual, level, largest, N, fitted, visible)
+    if found.clipping is not None:
+        poor |= found.clipping.voxels
     return _flagged(maps, poor, POOR_FIT)
 
 
@@ -156,12 +212,66 @@ def corrected(maps: Maps, found: Inspected) -> Maps:
     )
 
 
+def with_bound_note(maps: Maps, found: Inspected) -> Maps:
+    """Maps with a note that names the bound at which a fit's parameter lies in many voxels.
+
+    With a repetition time, the parameters that are bounded are others than those of the maps.
+    """
+    if maps.fit is None or maps.fit.options.tr is not None:
+        return maps
+    here = found.counted & found.inside
+    kappa = maps.kappa[here & (maps.status == AT_BOUND)].astype(np.float64)
+    limits = fit_bounds(maps.model, maps.fit.options.bounds)
+    names, units = maps.model.parameters, maps.model.units
+    notes = []
+    for q, (low, high) in enumerate(limits):
+        if units[q] == "a.u." or not high > low:
+            continue
+        near = AT_BOUND_NEAR * (high - low)
+        for side, bound, at in (
+            ("lower", low, kappa[:, q] <= low + near),
+            ("upper", high, kappa[:, q] >= high - near),
+        ):
+            share = at.sum() / max(here.sum(), 1)
+            if share >= MANY_AT_BOUND:
+                unit = "" if units[q] == "1" else f" {units[q]}"
+                notes.append(
+                    f"{names[q]} lies at its {side} bound {bound:g}{unit} in {100 * share:.0f} % "
+                    "of voxels; `bounds` widens it"
+                )
+    return replace(maps, notes=(*maps.notes, *notes))
+
+
+def _free_fit(found: Inspected) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxel-wise fit of some voxels: kappa (n, Q), std (n, Q), and whether it is sound (n,)."""
+    voxels = np.nonzero(found.counted & found.inside)
+    step = -(-len(voxels[0]) // FREE_FIT_VOXELS)
+    index = tuple(v[::step] for v in voxels)
+    sigma = np.broadcast_to(found.noise.sigma, found.status.shape)[index]
+    typical = float(np.median(sigma))
+    sample = Sample.of(found.series, index)
+    fit = sample.of_other_images(sample.S * (typical / sigma)[:, None]).fit(
+        typical, found.noise.signed
+    )
+    return fit.kappa, fit.std, fit.status == CONVERGED
+
+
 def with_cautions(maps: Maps, found: Inspected) -> Maps:
-    """Maps with a note where estimates or protocol are those of a readout that needs correction."""
+    """Maps with a note where estimates or protocol are those of a readout that needs correction.
+
+    What estimates of a network tell, or those of a fit whose shared parameter is not free, is
+    asked of a voxel-wise fit of some voxels.
+    """
     caution, sentence = maps.model.border.caution, None
-    if maps.fit is not None and caution.of_estimate is not None:
-        sound = found.counted & (maps.status == OK)
-        sentence = caution.of_estimate(maps.kappa, maps.std, sound)
+    if caution.of_estimate is not None:
+        if maps.fit is not None and not maps.fit.options.is_joint:
+            sound = found.counted & (maps.status == OK)
+            estimates = maps.kappa, maps.std, sound
+        elif found.series.S.shape[-1] > maps.model.num_parameters:
+            estimates = _free_fit(found)
+        else:
+            estimates = maps.kappa, None, found.counted
+        sentence = caution.of_estimate(*estimates)
     if sentence is None and caution.of_protocol is not None:
         sentence = caution.of_protocol(found.series.protocol)
     return maps if sentence is None else replace(maps, notes=(*maps.notes, sentence))

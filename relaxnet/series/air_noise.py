@@ -23,6 +23,9 @@ LEAST_VOXELS, LEAST_SHARE = 300, 0.02
 ZEROS = 0.02
 #: Largest distance between the samples' distribution and that of noise (Kolmogorov-Smirnov).
 SHAPE = 0.03
+#: Degrees of freedom of a sample of air that is the root of squares of several receivers: two each,
+#: fewer if their noise is correlated.
+LEAST_DOF, MOST_DOF = 2.8, 300.0
 #: Largest distance between the distribution of the voxels' power and chi squared.
 POWER = 0.10
 #: Largest deviation of an image's noise from that of all images, relative.
@@ -55,6 +58,7 @@ class Unusable(Enum):
     LITTLE_AIR = "little air"
     UNSTEADY = "unsteady"
     OTHER_DISTRIBUTION = "other distribution"
+    SEVERAL_RECEIVERS = "several receivers"
     VARIES_IN_SPACE = "varies in space"
 
 
@@ -73,12 +77,15 @@ class AirNoise:
         Voxels that it was found from.
     unusable : Unusable, optional
         Why there is no sigma.
+    floor : float, optional
+        Root mean square of the air where it is that of several receivers' root of squares.
     """
 
     sigma: float | None = None
     kind: str = ""
     voxels: int = 0
     unusable: Unusable | None = None
+    floor: float | None = None
 
     @property
     def words(self) -> str:
@@ -96,6 +103,7 @@ _REASONS = {
     Unusable.OTHER_DISTRIBUTION: (
         "it is neither Rayleigh nor Gaussian (filtered or several channels)"
     ),
+    Unusable.SEVERAL_RECEIVERS: "it is the root of squares of several receivers",
     Unusable.VARIES_IN_SPACE: (
         "its noise varies in space (ghosts, parallel imaging, interpolation)"
     ),
@@ -148,14 +156,17 @@ def air_noise(S: np.ndarray) -> AirNoise:
         return AirNoise(unusable=[*reasons, Unusable.FEW_VOXELS][0])
     samples, power, nearby = S[valid].astype(np.float64), power[valid], nearby[valid]
     kinds = tuple(KINDS) if (samples < 0).any() else ("Rayleigh", "half-normal")
+    floor = None
     for level in np.quantile(nearby, BEGIN):
         for kind in kinds:
             found = _of_kind(samples, power, nearby, level, kind)
             if found.unusable is None:
                 return found
+            if found.floor is not None and floor is None:
+                floor = found
             if found.unusable is not Unusable.LITTLE_AIR:
                 reasons.append(found.unusable)
-    return AirNoise(unusable=[*reasons, Unusable.LITTLE_AIR][0])
+    return floor or AirNoise(unusable=[*reasons, Unusable.LITTLE_AIR][0])
 
 
 def _power(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +212,7 @@ def _of_kind(
     signed = kind == "Gaussian"
     expected = special.ndtr(pooled) if signed else special.chdtr(per_sample, pooled**2)
     if _distance(expected) > SHAPE + half_grain * DENSITY[per_sample]:
-        return AirNoise(unusable=Unusable.OTHER_DISTRIBUTION)
+        return _of_receivers(air, half_grain * sigma)
     spread = 0.5 * np.diff(np.quantile(nearby[inside], [0.16, 0.84]))[0] / level / deviation
     shares = special.chdtr(dof, np.sort(power[inside]) * samples.shape[1] / sigma**2)
     end = 1 + high + low + high
@@ -209,6 +220,22 @@ def _of_kind(
     if spread > SPREAD or crowd > CROWD or _distance(shares) > POWER:
         return AirNoise(unusable=Unusable.VARIES_IN_SPACE)
     return AirNoise(sigma, kind, len(air))
+
+
+def _of_receivers(air: np.ndarray, half_grain: float) -> AirNoise:
+    """What air is that is no noise of one receiver: the root of squares of several, or other."""
+    power = air.reshape(-1)[:: max(1, air.size // 50_000)] ** 2
+    mean, variance = power.mean(), power.var()
+    dof = 2 * mean**2 / variance if variance > 0 else 0.0
+    if not MOST_DOF > dof > LEAST_DOF or (air < 0).any():
+        return AirNoise(unusable=Unusable.OTHER_DISTRIBUTION)
+    shares = special.chdtr(dof, np.sort(power) * dof / mean)
+    grain = half_grain * np.sqrt(dof / mean)
+    if _distance(shares) > SHAPE + grain:
+        return AirNoise(unusable=Unusable.OTHER_DISTRIBUTION)
+    return AirNoise(
+        voxels=len(air), unusable=Unusable.SEVERAL_RECEIVERS, floor=float(np.sqrt(mean))
+    )
 
 
 def _distance(values: np.ndarray) -> float:

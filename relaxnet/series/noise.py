@@ -10,7 +10,12 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.series.air_noise import AirNoise
 from relaxnet.series.images import Images
-from relaxnet.series.residual_noise import VOXELS, residual_sigma
+from relaxnet.series.residual_noise import (
+    VOXELS,
+    ResidualNoise,
+    residual_noise,
+    residual_sigma,
+)
 from relaxnet.series.sample import Sample
 
 #: Data are signed if more than this share of samples lies below this many sigma.
@@ -22,6 +27,9 @@ FLOOR = 1e-4
 AGREE = 1.25
 #: Residuals count against the background if they are chi-squared distributed within this.
 NOISE_ALONE = 0.06
+#: Beside clean air, residuals of a slight excess are a misfit: excess power and ratio to the noise,
+#: and the course's part of the signal.
+SLIGHT_EXCESS, SLIGHT_RATIO, SLIGHT_COURSE = 0.06, 1.03, 0.005
 #: Residuals contradict a given sigma if they are this many times larger or smaller; below the least
 #: ratio the data have no noise to speak of, or sigma another unit.
 CONTRADICTED, NOISELESS = 1.4, 0.02
@@ -55,6 +63,7 @@ class SigmaReason(Enum):
     AIR_NOISIER = "air noisier than tissue"
     NOISE_ALONE = "noise alone"
     MODEL_MISFIT = "model misfit"
+    WITHOUT_COURSE = "residuals without what all voxels share"
     CONTRADICTED = "given sigma contradicted"
 
 
@@ -95,6 +104,11 @@ class NoiseSource:
             return self.air.words
         if self.reason is SigmaReason.AIR_UNUSABLE:
             return f"fit residuals; {self.air.words}"
+        if self.reason is SigmaReason.WITHOUT_COURSE:
+            return (
+                f"fit residuals without the course over the images that all voxels share (with it "
+                f"{self.residual_sigma:.4g}); {self.air.words}"
+            )
         if self.reason is SigmaReason.BOTH_AGREE:
             return f"{self.air.words}; fit residuals say {self.residual_sigma:.4g}"
         both = f"{self.air.words}: {self.air.sigma:.4g}; fit residuals: {self.residual_sigma:.4g}"
@@ -107,6 +121,36 @@ _REASONS = {
     SigmaReason.NOISE_ALONE: "fit residuals, since noise alone explains them",
     SigmaReason.MODEL_MISFIT: "background, since the model does not describe all tissue",
 }
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What the model misses in all of the tissue.
+
+    Attributes
+    ----------
+    ratio : float
+        Residuals of a fit over the noise.
+    course : array, shape (N,)
+        Residual of each image that the voxels share, relative to their largest modulus.
+    """
+
+    ratio: float
+    course: np.ndarray
+
+    @classmethod
+    def of(cls, residuals: ResidualNoise, sigma: float, clean_air: bool = False) -> Misfit | None:
+        """That of residuals that exceed the noise and share a course; None of others.
+
+        Clean air tells a slight excess from a wrong sigma, so that there a course will do.
+        """
+        course, ratio = residuals.course, residuals.sigma / sigma
+        if clean_air:
+            found = course.excess > SLIGHT_EXCESS and ratio > SLIGHT_RATIO
+            found &= bool(np.abs(course.course).max() > SLIGHT_COURSE)
+        else:
+            found = course.exists and ratio > AGREE
+        return cls(ratio, course.course) if found else None
 
 
 @dataclass(frozen=True)
@@ -123,12 +167,15 @@ class Noise:
         The images carry the signal's sign.
     rician : bool
         They are magnitudes, of which (nearly) none is negative.
+    misfit : Misfit, optional
+        What the model misses in all of the tissue.
     """
 
     sigma: np.ndarray
     source: NoiseSource
     signed: bool
     rician: bool
+    misfit: Misfit | None = None
 
 
 @dataclass(frozen=True)
@@ -172,10 +219,11 @@ def find_noise(
     residuals of a voxel-wise fit (`relaxnet.series.residual_noise`):
 
     - clean air, and residuals within a factor of 1.25 of it: the air;
-    - no clean air: the residuals;
-    - residuals larger: they count if noise alone explains them (chi-squared; the air was then
-      suppressed, or the noise is amplified inside), otherwise the model does not describe the
-      tissue and the air counts;
+    - no clean air: the residuals, without a course over the images that all voxels share
+      (`relaxnet.series.shared_course`) where that dominates: it is no noise;
+    - residuals larger: they count if noise alone explains them (chi-squared, and without such a
+      course; the air was then suppressed, or the noise is amplified inside), otherwise the model
+      does not describe the tissue and the air counts;
     - residuals smaller: they count if they are many (`ENOUGH_FREEDOM`); the air holds more than the
       noise of the tissue;
     - no more images than parameters: the air.
@@ -223,16 +271,17 @@ def find_noise(
     choices = [bool(signed)]
     if not signed and model.magnitude and (sample.S < 0).mean() > SIGNED_SHARE:
         choices = [False, True]
-    found = {c: residual_sigma(sample, c, rician) for c in choices}
-    least = min(found.values())
+    found = [residual_noise(sample, c, rician) for c in choices]
+    least = min(found, key=lambda noise: noise.sigma)
     if len(choices) > 1:
-        limit = np.asarray(SIGNED_BELOW * max(least[0], FLOOR * scale))
+        limit = np.asarray(SIGNED_BELOW * max(least.sigma, FLOOR * scale))
         signed = _carries_sign(series, limit, signed)
-    level, source = _more_trustworthy(air, *least, _enough_freedom(sample))
+    level, source = _more_trustworthy(air, least, _enough_freedom(sample))
     if level < FLOOR * scale:
         source = replace(source, source=SigmaSource.FLOOR, reason=None)
         level = FLOOR * scale
-    return Noise(np.asarray(level), source, bool(signed), rician and not signed)
+    misfit = Misfit.of(least, level, source.source is SigmaSource.AIR)
+    return Noise(np.asarray(level), source, bool(signed), rician and not signed, misfit)
 
 
 def _mask(series: Measurement) -> np.ndarray:
@@ -306,10 +355,13 @@ def settle_sigma(
     sample = Sample.of(series, voxels)
     # Of a map of sigma, in units in which it is the same everywhere.
     sample = sample.of_other_images(sample.S * (typical / sigma)[:, None])
-    found, misfit = residual_sigma(sample, noise.signed, noise.rician)
+    residuals = residual_noise(sample, noise.signed, noise.rician)
+    found = residuals.sigma
+    noise = replace(noise, misfit=Misfit.of(residuals, typical))
     ratio = found / typical
+    alone = residuals.misfit < NOISE_ALONE and not residuals.course.exists
     too_large = ratio < 1 / CONTRADICTED and _enough_freedom(sample)
-    if not too_large and not (ratio > CONTRADICTED and misfit < NOISE_ALONE):
+    if not too_large and not (ratio > CONTRADICTED and alone):
         return noise, None
     if ratio < NOISELESS:
         noiseless = found < FLOOR * float(np.abs(sample.S).max())  # as of a simulation
@@ -354,17 +406,20 @@ def _noise_of_air(series: Measurement, air: AirNoise, signed: bool | None) -> No
 
 
 def _more_trustworthy(
-    air: AirNoise, residual: float, misfit: float, many_residuals: bool
+    air: AirNoise, residuals: ResidualNoise, many_residuals: bool
 ) -> tuple[float, NoiseSource]:
     """Sigma and its source, by the rule of `find_noise`."""
+    residual = residuals.sigma
 
     def of(source: SigmaSource, reason: SigmaReason) -> tuple[float, NoiseSource]:
-        level = residual if source is SigmaSource.RESIDUALS else air.sigma
+        level = residuals.noise if source is SigmaSource.RESIDUALS else air.sigma
         assert level is not None
         return level, NoiseSource(source, reason, air, residual)
 
     if air.sigma is None:
-        return of(SigmaSource.RESIDUALS, SigmaReason.AIR_UNUSABLE)
+        shared = residuals.course.dominates and residuals.noise < residual / AGREE
+        reason = SigmaReason.WITHOUT_COURSE if shared else SigmaReason.AIR_UNUSABLE
+        return of(SigmaSource.RESIDUALS, reason)
     ratio = residual / air.sigma
     if 1 / AGREE <= ratio <= AGREE:
         return of(SigmaSource.AIR, SigmaReason.BOTH_AGREE)
@@ -372,7 +427,7 @@ def _more_trustworthy(
         return of(SigmaSource.AIR, SigmaReason.FEW_RESIDUALS)
     if ratio < 1:
         return of(SigmaSource.RESIDUALS, SigmaReason.AIR_NOISIER)
-    if misfit < NOISE_ALONE:
+    if residuals.misfit < NOISE_ALONE and not residuals.course.exists:
         return of(SigmaSource.RESIDUALS, SigmaReason.NOISE_ALONE)
     return of(SigmaSource.AIR, SigmaReason.MODEL_MISFIT)
 

@@ -7,6 +7,7 @@ signal-to-noise ratio of about 3 they hold less, since there the modulus narrows
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.special import chdtr, chdtri, i0e, i1e
 
 from relaxnet.fitting.result import AT_BOUND, NO_SIGNAL, Fit
 from relaxnet.series.sample import Sample
+from relaxnet.series.shared_course import SharedCourse, shared_course
 from relaxsim.models.signal_model import SignalModel
 
 #: Voxels that are fitted at most, evenly spaced: three degrees of freedom a voxel give sigma to
@@ -33,7 +35,33 @@ SETTLED = 5e-3
 NARROWED = 0.02
 
 
-def residual_sigma(sample: Sample, signed: bool, rician: bool) -> tuple[float, float]:
+@dataclass(frozen=True)
+class ResidualNoise:
+    """Noise of the residuals of a voxel-wise fit.
+
+    Attributes
+    ----------
+    sigma : float
+        Standard deviation of all that the fit leaves, in the unit of the sample; 0 if no voxel was
+        fitted or no degree of freedom is left.
+    misfit : float
+        Kolmogorov-Smirnov distance of the voxels' sums of squares from chi squared: small if
+        noise is all that the model leaves, and the same noise everywhere.
+    course : SharedCourse
+        What the residuals of all voxels share, which is no noise.
+    """
+
+    sigma: float
+    misfit: float
+    course: SharedCourse
+
+    @property
+    def noise(self) -> float:
+        """Sigma, without the course that the voxels share where that dominates."""
+        return self.sigma * (self.course.noise if self.course.dominates else 1.0)
+
+
+def residual_noise(sample: Sample, signed: bool, rician: bool) -> ResidualNoise:
     """Noise standard deviation from the residuals of a voxel-wise fit.
 
     The mean of the voxels' sums of squares, each over its degrees of freedom, below a cut that
@@ -57,22 +85,21 @@ def residual_sigma(sample: Sample, signed: bool, rician: bool) -> tuple[float, f
 
     Returns
     -------
-    sigma : float
-        In the unit of the sample; 0 if no voxel was fitted or no degree of freedom is left.
-    misfit : float
-        Kolmogorov-Smirnov distance of the voxels' sums of squares from chi squared: small if
-        noise is all that the model leaves, and the same noise everywhere.
+    ResidualNoise
     """
     sample = sample.every(-(-len(sample.S) // VOXELS))
     fit = sample.fit(signed=signed and sample.model.magnitude)
     sigma, misfit = _pooled(fit, _squares(sample, fit), sample, signed)
-    if not rician or signed or not sigma > 0:
-        return sigma, misfit
     fitted = fit.status < NO_SIGNAL
+    dof = sample.num_images - sample.model.num_parameters
+    if not sigma > 0:
+        return ResidualNoise(sigma, misfit, shared_course(np.zeros((0, 1)), np.zeros(0), dof))
+    course = _course(sample, fit, sigma, signed)
+    if not rician or signed:
+        return ResidualNoise(sigma, misfit, course)
     curve = np.abs(sample.part(fitted).forward(fit.kappa[fitted].astype(np.float64)))
     if np.mean(rice_moments(curve / sigma)[1]) > 1 - NARROWED:
-        return sigma, misfit
-    dof = sample.num_images - sample.model.num_parameters
+        return ResidualNoise(sigma, misfit, course)
     sample = sample.every(-(-len(sample.S) * dof // RICIAN_FREEDOM))
     for _ in range(FEW_STEPS if dof < FEW else RICIAN_STEPS):
         fit = sample.fit(sigma, likelihood="rician")
@@ -80,7 +107,29 @@ def residual_sigma(sample: Sample, signed: bool, rician: bool) -> tuple[float, f
         before, sigma = sigma, better or sigma
         if abs(sigma / before - 1) < SETTLED:
             break
-    return sigma, misfit
+    return ResidualNoise(sigma, misfit, _course(sample, fit, sigma, rician=True))
+
+
+def residual_sigma(sample: Sample, signed: bool, rician: bool) -> tuple[float, float]:
+    """Sigma and misfit of `residual_noise`."""
+    found = residual_noise(sample, signed, rician)
+    return found.sigma, found.misfit
+
+
+def _course(
+    sample: Sample, fit: Fit, sigma: float, signed: bool = False, rician: bool = False
+) -> SharedCourse:
+    """What the residuals of a fit share, in units of the noise of each sample."""
+    fitted = fit.status < NO_SIGNAL
+    sample, kappa = sample.part(fitted), fit.kappa[fitted].astype(np.float64)
+    with np.errstate(all="ignore"):  # estimates at a bound
+        signal = sample.signed(kappa) if signed else sample.forward(kappa)
+        residuals = (sample.S - signal) / sigma
+        if rician:
+            mean, variance = rice_moments(np.abs(signal) / sigma)
+            residuals = (sample.S / sigma - mean) / np.sqrt(variance)
+    largest = np.abs(sample.S).max(axis=1, initial=0.0) / sigma
+    return shared_course(residuals, largest, sample.num_images - sample.model.num_parameters)
 
 
 def rice_moments(snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ reports and pictures know a model. They read it and know no model by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,10 @@ class Caution:
     of_readout : callable, optional
         ``of_readout(fields)``: a note where a fit with a repetition time assumes another readout
         than a raw sidecar names.
+    of_misfit : str
+        What may be missed where the residuals of all voxels exceed the noise in one way.
+    of_floor : str
+        What a floor under faint images does to the main parameter.
     """
 
     of_series: Callable[[np.ndarray, np.ndarray, np.ndarray, float], str | None] | None = None
@@ -154,6 +158,8 @@ class Caution:
     of_sidecar: Callable[[Mapping[str, Any]], str | None] | None = None
     of_raw: Callable[[Mapping[str, Any], str], str | None] | None = None
     of_readout: Callable[[Mapping[str, Any]], str | None] | None = None
+    of_misfit: str = ""
+    of_floor: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,8 @@ class Correction:
         That it is cited by.
     refused : str
         Status of voxels that have no correction, in words.
+    bounds : mapping of str to (float, float)
+        Bounds of a fit's parameters where they are other than the model's.
     """
 
     argument: str
@@ -196,6 +204,7 @@ class Correction:
     excludes_tr: str = ""
     papers: tuple[Reference, ...] = ()
     refused: str = "no correction"
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

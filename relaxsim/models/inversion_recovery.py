@@ -31,6 +31,8 @@ _EFFICIENCY_BOUNDS = (0.0, 1.1)
 _B_SCALE = 0.2
 #: Median of a fitted B above which the readout is of the Look-Locker kind.
 _LOOK_LOCKER_B = 2.05
+#: Bounds of B of such a readout: 1 + T1/T1* is 2 to 4.
+_LOOK_LOCKER_BOUNDS = (0.5, 4.0)
 #: A list of at least so many inversion times in even steps of at most so many ms: each cannot have
 #: had an inversion of its own.
 _TRAIN_LENGTH, _TRAIN_STEP = 10, 100.0
@@ -322,6 +324,7 @@ _BORDER = Border(
         apparent=_apparent_t1,
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
         refused="no Look-Locker correction (B <= 1)",
+        bounds={"B": _LOOK_LOCKER_BOUNDS},
         papers=(_DEICHMANN,),
     ),
     caution=Caution(
@@ -330,6 +333,8 @@ _BORDER = Border(
         of_sidecar=_named_look_locker,
         of_raw=_slices_in_turn,
         of_readout=_other_readout,
+        of_misfit="an offset, images of another gain, wrong inversion times, motion",
+        of_floor="most of all where an image lies near the zero crossing",
     ),
 )
 

@@ -234,7 +234,7 @@ def test_zero_series_and_zero_image(folder):
     S = series()[0]
     S[..., 3] = 0
     write(folder / "gap.nii.gz", S)
-    assert "note: zero everywhere: image 4 of 7" in mapped("gap.nii.gz", *MLE)
+    assert "warning: image 4 of 7 (" in mapped("gap.nii.gz", *MLE)
     write(folder / "zero.nii.gz", 0 * S)
     for mask in ("auto", "none", "mask.nii.gz"):
         refused(folder, "zero", "zero.nii.gz", *MLE, "--out", "other", "--mask", mask)

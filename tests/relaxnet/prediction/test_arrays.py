@@ -358,7 +358,9 @@ def test_overflow_and_empty_images_are_said():
     out = maps(S.astype(np.float64) * 3e35, mask=disc, sigma=1e36)
     assert np.isfinite(out.kappa).all()
     S[..., 2] = 0
-    assert maps(S, mask=disc).notes == ("zero everywhere: image 3 of 7",)
+    out = maps(S, mask=disc)
+    assert [image.index for image in out.left_out] == [2]
+    assert out.warnings[0].startswith("image 3 of 7 (")
 
 
 def test_networks_that_do_not_suit_are_refused(network):

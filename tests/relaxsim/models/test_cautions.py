@@ -64,7 +64,7 @@ def test_other_series_have_no_such_check():
 def test_a_train_of_readouts_is_recognised_by_its_times():
     cine = np.loadtxt(bundled_protocols()["cine31"])
     assert "even steps of 27 ms" in RECOVERY.of_protocol(cine[:, None])
-    assert T2_DECAY.border.caution.of_protocol is None
+    assert T2_DECAY.border.caution.of_protocol(np.array([[10.0], [20.0], [40.0], [80.0]])) is None
     single = np.array([350.0, 500, 650, 800, 950, 1100, 1250, 1400, 1700])
     for tau in (single, np.geomspace(50, 3000, 12), np.arange(200.0, 3000, 200)):
         assert RECOVERY.of_protocol(tau[:, None]) is None
