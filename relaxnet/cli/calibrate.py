@@ -27,8 +27,10 @@ from relaxsim.core.options import Number
     help="Folder.  [default: runs/NAME-calibrated]",
     show_default=False,
 )
-@click.option("--patches", default=3840, type=click.IntRange(2), help="To run the network on.")
-@click.option("--iterations", default=2000, type=click.IntRange(1), help="Steps of the fit.")
+@click.option(
+    "--patches", default=3840, type=click.IntRange(2, 10**6), help="To run the network on."
+)
+@click.option("--iterations", default=2000, type=click.IntRange(1, 10**9), help="Steps of the fit.")
 @click.option("--learning-rate", default=3e-3, type=Number(0, 1, min_open=True), help="Of Adam.")
 @click.option(
     "--seed", default=0, type=click.IntRange(0, 2**32 - 1), help="Seed of weights and batches."
@@ -49,10 +51,9 @@ def calibrate(network: str, out: Path | None, overwrite: bool, **options: Any) -
 
     import_tensorflow()
     from relaxnet.training.calibration import Settings, run
-    from relaxsim.core.progress import refresh_seconds
 
     folder = out or Path("runs") / f"{_name(network)}-calibrated"
-    with tqdm(unit="step", smoothing=0.05, mininterval=refresh_seconds()) as bar:
+    with tqdm(unit="step", smoothing=0.05, disable=None) as bar:
         for progress in run(Settings(network, **options), folder, overwrite):
             bar.total = progress.total
             bar.set_description(progress.doing, refresh=False)

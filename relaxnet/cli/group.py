@@ -19,6 +19,9 @@ from relaxsim.core.errors import one_line_errors
 from relaxsim.core.options import Number
 from relaxsim.core.version_option import version_option
 
+#: Largest numbers of training steps and of patches a step, and weight of mean errors in the loss.
+MOST_STEPS, MOST_PATCHES, MOST_WEIGHT = 10**9, 10**6, 1e9
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @version_option("relaxnet")
@@ -43,8 +46,12 @@ def main() -> None:
 )
 @click.option("--model", default="rim", type=click.Choice(["rim", "resnet"]), help="Network.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: runs/MODEL]")
-@click.option("--iterations", default=3000, type=click.IntRange(1), help="Training steps.")
-@click.option("--batch-size", default=24, type=click.IntRange(1), help="Patches a step.")
+@click.option(
+    "--iterations", default=3000, type=click.IntRange(1, MOST_STEPS), help="Training steps."
+)
+@click.option(
+    "--batch-size", default=24, type=click.IntRange(1, MOST_PATCHES), help="Patches a step."
+)
 @click.option("--learning-rate", default=1e-3, type=Number(0, 1, min_open=True), help="Of Adam.")
 @click.option(
     "--recipe",
@@ -55,7 +62,7 @@ def main() -> None:
 @click.option(
     "--bias-weight",
     default=0.0,
-    type=Number(0),
+    type=Number(0, MOST_WEIGHT),
     help="Weight in the loss of tissues' mean errors beside voxels' errors.",
 )
 @click.option(
@@ -99,15 +106,16 @@ def train(out: Path | None, resume: bool, overwrite: bool, **options: Any) -> No
     from relaxnet.training.loop import run
     from relaxnet.training.run_folder import saved_iteration
     from relaxnet.training.settings import Settings
-    from relaxsim.core.progress import refresh_seconds
 
     settings = Settings(**options)
     folder = out or Path("runs") / settings.model
     last = None
-    pace = {"smoothing": 0.05, "mininterval": refresh_seconds()}
-    bar = tqdm(total=settings.iterations, unit="step", **pace)
+    # disable=None: on a terminal alone
+    bar = tqdm(total=settings.iterations, unit="step", smoothing=0.05, disable=None)
     try:
         for last in run(settings, folder, resume, overwrite):
+            if resume and last.iteration == 1:
+                tqdm.write(f"{folder} held no checkpoint: the run begins anew", nolock=True)
             bar.update(last.iteration - bar.n)
             shown = {"loss": f"{last.loss:.4f}"}
             if last.validation_loss is not None:

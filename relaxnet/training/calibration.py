@@ -23,10 +23,11 @@ from relaxnet.networks.registry import find_model, load_network, read_card
 from relaxnet.networks.rim import RIM
 from relaxnet.networks.saving import save_network
 from relaxnet.training.dataset import Batch, check_finite, load_batch, read_infos
-from relaxnet.training.run_folder import make_folder
+from relaxnet.training.run_folder import check_takes_files
 from relaxnet.training.settings import TrainingError
 from relaxnet.training.split import split
 from relaxsim.core.labels import CSF, GREY, WHITE
+from relaxsim.core.only_run import only_run
 from relaxsim.core.snr import SIGNAL
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
@@ -88,6 +89,8 @@ class Settings:
     seed: int = 0
 
 
+#: File of the network with its head.
+NETWORK = "best.keras"
 #: Patches that the network sees at once.
 PATCHES_AT_ONCE = 24
 
@@ -173,11 +176,13 @@ def run(settings: Settings, out: str | Path, overwrite: bool = False) -> Iterato
         shards, there is a single shard, or the loss is not finite.
     relaxnet.networks.registry.ModelError, relaxsim.shards.layout.ShardError
         If the network or the shards are missing or damaged.
+    relaxsim.core.only_run.InUseError
+        If another run is at work in the folder.
+    MemoryError
+        If the memory does not suffice.
     """
     folder = Path(out)
-    target = folder / "best.keras"
-    if target.exists() and not overwrite:
-        raise TrainingError(f"{folder} holds a network. Give `overwrite` or another `out`.")
+    _check_free(folder, overwrite)
     infos = read_infos(settings.data)
     bare = load_network(settings.network)
     if not isinstance(bare, RIM) or bare.model.name != infos[0].signal_model.name:
@@ -191,7 +196,28 @@ def run(settings: Settings, out: str | Path, overwrite: bool = False) -> Iterato
             f"{infos[0].path} is the only shard, but the head is fitted to some shards and judged "
             "on others; make another one with relaxsim generate, or give more folders with `data`."
         )
-    make_folder(folder)
+    check_takes_files(folder)
+    try:
+        with only_run(folder):
+            _check_free(folder, overwrite)  # again: another run may have ended
+            yield from _run_alone(bare, fitted_infos, judged_infos, settings, folder)
+    except tf.errors.ResourceExhaustedError:
+        raise MemoryError from None
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if (folder / NETWORK).exists() and not overwrite:
+        raise TrainingError(f"{folder} holds a network. Give `overwrite` or another `out`.")
+
+
+def _run_alone(
+    bare: RIM,
+    fitted_infos: Sequence[ShardInfo],
+    judged_infos: Sequence[ShardInfo],
+    settings: Settings,
+    folder: Path,
+) -> Iterator[Progress]:
+    """Fit and judge a head, and write the network to a folder that no other run writes to."""
     keras.utils.set_random_seed(settings.seed)
     network = bare.with_error_head()
     number = max(2, -(-settings.patches // PATCHES_AT_ONCE))
@@ -206,7 +232,7 @@ def run(settings: Settings, out: str | Path, overwrite: bool = False) -> Iterato
         yield Progress(len(judged) + len(fitted), total, "errors")
     for i, _ in enumerate(fit(network.error_head, _joined(fitted), settings), 1):
         yield Progress(number + i, total, "fit")
-    save(network, target, settings, coverage_of(network, _joined(judged)), judged_infos)
+    save(network, folder / NETWORK, settings, coverage_of(network, _joined(judged)), judged_infos)
 
 
 def collect(

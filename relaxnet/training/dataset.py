@@ -16,7 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from relaxnet.series.scale import patch_scale
-from relaxsim.shards.layout import Shard, ShardError, ShardInfo, list_shards, read_info, read_shard
+from relaxsim.shards.layout import (
+    Shard,
+    ShardError,
+    ShardInfo,
+    check_range,
+    list_shards,
+    read_info,
+    read_shard,
+)
 
 #: Shards that are mixed, and kept in memory.
 MIXED_SHARDS = 4
@@ -28,6 +36,8 @@ WRONG_SIGMA_SHARE = 0.25
 SCALE_JITTER = (0.7, 1.4)
 #: A voxel has weight 1 in the loss if one tissue fills at least this share of it.
 LEAST_PURITY = 0.3
+#: Settings of shards that a network's card takes over.
+STATED_SETTINGS = ("sigma_range", "tissues")
 #: From this share on, a voxel holds one tissue alone (shares are stored in half precision).
 PURE = 0.999
 
@@ -83,9 +93,13 @@ def read_infos(folders: Sequence[str | Path]) -> list[ShardInfo]:
     Raises
     ------
     ShardError
-        If a folder holds none, a shard is damaged, or they mix signal models.
+        If a folder holds none, a shard is damaged or does not state its tissues and noise, or they
+        mix signal models.
     """
     infos = [read_info(path) for folder in folders for path in list_shards(folder)]
+    for info in infos:
+        if missing := [name for name in STATED_SETTINGS if name not in info.settings]:
+            raise ShardError(f"{info.path}: its settings have no {missing[0]}.")
     for info in infos[1:]:
         if info.signal_model != infos[0].signal_model:
             raise ShardError(
@@ -256,7 +270,7 @@ def validation_batches(infos: Sequence[ShardInfo], batch_size: int) -> list[Batc
     used = np.unique(np.linspace(0, len(infos) - 1, 2 * VALIDATION_BATCHES).round().astype(int))
     found = []
     for which in used:
-        shard = read_shard(infos[which].path)
+        shard = _read_checked(str(infos[which].path))
         order = np.random.default_rng([0, int(which)]).permutation(shard.info.num_patches)
         size = min(sizes[which], len(order))
         for k in range(min(max(1, VALIDATION_BATCHES // len(used)), len(order) // size)):
@@ -276,13 +290,23 @@ def check_finite(batch: Batch, infos: Sequence[ShardInfo]) -> None:
 def _read(path: str | Path) -> Shard:
     """A shard's data; the last ones are kept, as long as their files do not change."""
     file = Path(path).absolute()
-    status = file.stat()
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ShardError(f"{path} cannot be read ({error.strerror}).") from None
     return _kept(file, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=MIXED_SHARDS + 1)
 def _kept(file: Path, _changed: int, _size: int) -> Shard:
-    return read_shard(file)
+    return _read_checked(file)
+
+
+def _read_checked(path: str | Path) -> Shard:
+    """A shard whose values are in range; NaN is found by the loss, which names the shard."""
+    shard = read_shard(path)
+    check_range(shard)
+    return shard
 
 
 def _normalised(

@@ -63,6 +63,14 @@ class History:
         self._write_events()
 
     def _write_events(self) -> None:
+        """Write the rows that are new to the event file; a full disk is an `OSError`."""
+        try:
+            self._add_events()
+        except tf.errors.OpError as error:
+            reason = " ".join(str(error.message).split())
+            raise OSError(f"{self.folder}: events cannot be written ({reason[:120]}).") from None
+
+    def _add_events(self) -> None:
         if self._writer is None:
             for old in self.folder.glob(EVENTS):
                 old.unlink()

@@ -29,14 +29,18 @@ from relaxnet.training.history import History
 from relaxnet.training.interruption import Interruption
 from relaxnet.training.loss import loss_of
 from relaxnet.training.run_folder import (
+    CHECKPOINT,
     check_folder,
+    check_takes_files,
     clear_folder,
+    has_checkpoint,
     load_checkpoint,
     save_checkpoint,
     save_trained,
 )
 from relaxnet.training.settings import Progress, Settings, TrainingError
 from relaxnet.training.split import split
+from relaxsim.core.only_run import only_run
 from relaxsim.shards.layout import ShardInfo
 
 #: Seconds between two savings of a run.
@@ -182,22 +186,46 @@ def run(
     out : path
         Folder.
     resume : bool
-        Go on with the run in the folder.
+        Go on with the run in the folder; begin anew if it was broken off before its first
+        checkpoint.
     overwrite : bool
         Replace the run in the folder.
 
     Raises
     ------
     TrainingError
-        If the folder holds another run, there is nothing to resume, the shards do not suit the
-        network, the network to start from would be deleted, or the loss is not finite.
+        If the folder holds another run, the shards do not suit the network, the network to start
+        from would be deleted, or the loss is not finite.
     relaxsim.shards.layout.ShardError
         If shards are missing, damaged, or smaller than a batch.
+    relaxsim.core.only_run.InUseError
+        If another run is at work in the folder.
+    MemoryError
+        If the memory does not suffice.
     """
     folder = Path(out)
     infos, validation = split(settings.data, settings.validation)
     check_batches(infos, settings.batch_size)
     check_folder(folder, settings, resume, overwrite)
+    check_takes_files(folder)
+    try:
+        with only_run(folder):
+            yield from _run_alone(settings, folder, infos, validation, resume, overwrite)
+    except tf.errors.ResourceExhaustedError:
+        raise MemoryError from None
+
+
+def _run_alone(
+    settings: Settings,
+    folder: Path,
+    infos: Sequence[ShardInfo],
+    validation: Sequence[ShardInfo],
+    resume: bool,
+    overwrite: bool,
+) -> Iterator[Progress]:
+    """Train in a folder that no other run writes to; nothing is written before the first step."""
+    check_folder(folder, settings, resume, overwrite)  # again: another run may have ended
+    resume = resume and has_checkpoint(folder)
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -207,24 +235,26 @@ def run(
     optimizer = make_optimizer(network, settings)
     start, best = 0, np.inf
     if resume:
-        start, best = load_checkpoint(folder / "checkpoint.npz", network, optimizer)
+        start, best = load_checkpoint(folder / CHECKPOINT, network, optimizer)
         if start >= settings.iterations:
             more = "ask for more `iterations`"
             if settings.recipe != "paper":  # its learning rate has come down
                 more = f"to train on, give `init` {folder / 'last.keras'} and another `out`"
             raise TrainingError(f"{folder} has done its {start} iterations; {more}.")
-    clear_folder(folder, settings, resume)
     history = History(folder, start)
     saved, last = time.monotonic(), start
 
     def save() -> None:
         history.write()  # first: rows after the checkpoint are dropped when it is resumed
-        save_checkpoint(folder / "checkpoint.npz", network, optimizer, last, best)
         save_trained(network, folder / "last.keras", settings, infos, last, best)
+        # last: a run that has its last checkpoint is whole
+        save_checkpoint(folder / CHECKPOINT, network, optimizer, last, best)
 
     try:
         with Interruption() as interruption:
             for progress in train(network, optimizer, infos, validation, settings, start):
+                if last == start:
+                    clear_folder(folder, settings, resume)
                 last = progress.iteration
                 history.add(progress)
                 value = progress.validation_loss

@@ -26,12 +26,14 @@ from relaxsim.core.folders import check_writable
 from relaxsim.core.version import __version__
 from relaxsim.shards.layout import ShardInfo
 
+#: All that a resumed run needs.
+CHECKPOINT = "checkpoint.npz"
 #: Networks of a run.
 NETWORKS = ("best.keras", "last.keras")
 #: Files of a run, as patterns; `clear_folder` deletes them, `check_folder` looks for them.
 FILES = (
     "settings.json",
-    "checkpoint.npz",
+    CHECKPOINT,
     *NETWORKS,
     *(card_path(Path(name)).name for name in NETWORKS),
     *(next_card_path(Path(name)).name for name in NETWORKS),
@@ -129,12 +131,8 @@ def load_checkpoint(
     Raises
     ------
     TrainingError
-        If the file is missing, damaged, or of another network.
+        If the file is damaged or of another network.
     """
-    if not path.is_file():
-        raise TrainingError(
-            f"{path}: no such file; there is nothing to resume. Leave `resume` out."
-        )
     try:
         with path.open("rb") as stream, np.load(stream) as stored:
             for prefix, owner in (("weight", network), ("optimizer", optimizer)):
@@ -148,10 +146,15 @@ def load_checkpoint(
 def saved_iteration(folder: Path) -> int:
     """Iteration of a folder's checkpoint; 0 where there is none that can be read."""
     try:
-        with (folder / "checkpoint.npz").open("rb") as stream, np.load(stream) as stored:
+        with (folder / CHECKPOINT).open("rb") as stream, np.load(stream) as stored:
             return int(stored["iteration"])
     except _DAMAGE:
         return 0
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is something that a run can go on from."""
+    return (folder / CHECKPOINT).is_file()
 
 
 def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool) -> None:
@@ -163,7 +166,7 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
         If it holds files of a run, or of a network, that is neither to be resumed nor overwritten,
         a run of other settings, or the network to start from.
     """
-    path = folder / "settings.json"
+    path, goes_on = folder / "settings.json", resume and has_checkpoint(folder)
     if path.is_file() and resume:
         defaults = asdict(Settings(()))  # of settings that older versions did not have
         stored = {**defaults, **read_json(path)}
@@ -175,27 +178,26 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
                 f"{folder} was trained with other settings ({', '.join(different)}): "
                 "resume with the same ones, or give another `out`."
             )
-    elif not (resume or overwrite) and (found := _files(folder)):
+    elif not (overwrite or goes_on) and (found := _files(folder)):
         raise TrainingError(
             f"{folder} holds a run ({found[0].name}). Give `resume`, `overwrite` or another `out`."
         )
     lost = {path.resolve() for path in _files(folder)}
-    if not resume and settings.init and Path(settings.init).resolve() in lost:
+    if not goes_on and settings.init and Path(settings.init).resolve() in lost:
         raise TrainingError(
             f"`init` {settings.init} would be deleted with its run. Give another `out`."
         )
 
 
 def clear_folder(folder: Path, settings: Settings, resume: bool) -> None:
-    """Make the folder of a run; without `resume` its old files go. Writes ``settings.json``."""
-    make_folder(folder)
+    """Write ``settings.json`` to the folder of a run; without `resume` its old files go."""
     for old in [] if resume else _files(folder):
         old.unlink()
     write_json(folder / "settings.json", asdict(settings), sort_keys=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that takes files, before the work whose result goes there.
+def check_takes_files(folder: Path) -> None:
+    """Refuse a folder that takes no files, before the work whose result goes there.
 
     Raises
     ------
@@ -206,7 +208,6 @@ def make_folder(folder: Path) -> None:
         check_writable(folder)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:

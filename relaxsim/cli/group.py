@@ -20,10 +20,13 @@ from relaxsim.cli.options import (
     tissues,
 )
 from relaxsim.cli.phantom import phantom
-from relaxsim.core.errors import in_flags, one_line_errors
+from relaxsim.core.errors import one_line_errors
 from relaxsim.core.options import FILE, LateCommand, Number, Range, available_cores, options
 from relaxsim.core.snr import SIGMAS
 from relaxsim.core.version_option import version_option
+
+#: Largest number of patches of a run, and of processes.
+MOST_PATCHES, MOST_JOBS = 10**12, 10**6
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -50,7 +53,9 @@ main.add_command(phantom)
         "further files at the end. Default: fetched BrainWeb models, else the built-in head.",
     ),
     click.argument("more_brains", nargs=-1, type=FILE),
-    click.option("--patches", default=7200, type=click.IntRange(1), help="Total number."),
+    click.option(
+        "--patches", default=7200, type=click.IntRange(1, MOST_PATCHES), help="Total number."
+    ),
     click.option("--patch-size", default=40, type=click.IntRange(4, 512), help="Width in voxels."),
     click.option(
         "--seed",
@@ -62,7 +67,7 @@ main.add_command(phantom)
     click.option(
         "--jobs",
         default=0,
-        type=click.IntRange(0),
+        type=click.IntRange(0, MOST_JOBS),
         help="Processes; 0: one a core.",
         show_default=False,
     ),
@@ -135,18 +140,11 @@ def generate(
       relaxsim generate --tes fse6 --brains subject04_crisp_v.mnc.gz subject05_crisp_v.mnc.gz
       relaxsim generate --tis random --tissues wide --b-field smooth --shapes 0.2
     """  # noqa: D301
-    from tqdm import tqdm
+    import json
 
-    from relaxsim.core.progress import refresh_seconds
-    from relaxsim.shards.generate import check_inputs
-    from relaxsim.shards.layout import GOES_ON
-    from relaxsim.shards.run import (
-        check_number,
-        check_space,
-        generate,
-        pending_shards,
-        remove_replaced,
-    )
+    from relaxsim.core.only_run import only_run
+    from relaxsim.shards.generate import check_tissues
+    from relaxsim.shards.run import check_number
 
     settings = _settings(**fields)
     wanted = range(settings.num_shards) if shards is None else range(*shards)
@@ -156,6 +154,20 @@ def generate(
             f"shards ({settings.patches} patches, {settings.patches_per_shard} a shard)."
         )
     check_number(settings, out, len(wanted))
+    check_tissues(settings)
+    with only_run(out, wanted, json.dumps(settings.to_json(), sort_keys=True)):
+        _generate(settings, out, wanted, jobs, overwrite)
+    click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
+
+
+def _generate(settings: Any, out: Path, wanted: range, jobs: int, overwrite: bool) -> None:
+    """Write the shards `wanted` that are not there yet, with a progress bar."""
+    from tqdm import tqdm
+
+    from relaxsim.shards.generate import check_anatomies
+    from relaxsim.shards.layout import GOES_ON
+    from relaxsim.shards.run import check_space, generate, pending_shards, remove_replaced
+
     pending = pending_shards(settings, out, wanted, overwrite)
     need, free = check_space(settings, out, pending)
     click.echo(
@@ -163,18 +175,16 @@ def generate(
         f"{need / 1e9:.2f} GB ({free / 1e9:.1f} GB free)"
     )
     if overwrite:
-        check_inputs(settings)
+        check_anatomies(settings)
         remove_replaced(settings, out, pending)
     jobs = min(jobs or available_cores(), max(1, len(pending)))
-    pace = {"mininterval": refresh_seconds(), "leave": False}
-    with tqdm(total=len(pending), unit="shard", disable=not pending, **pace) as bar:
+    hidden = None if pending else True  # None: on a terminal alone
+    with tqdm(total=len(pending), unit="shard", disable=hidden, leave=False) as bar:
         try:
             for _ in generate(settings, out, pending, jobs) if pending else ():
                 bar.update()
         except KeyboardInterrupt:
-            click.echo(in_flags(GOES_ON), err=True)
-            raise
-    click.echo(f"{out}: {len(list(out.glob('shard-*.h5')))} shards complete")
+            raise KeyboardInterrupt(GOES_ON) from None
 
 
 @main.command()

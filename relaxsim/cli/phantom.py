@@ -52,7 +52,10 @@ _head = options(
         help="Label volume (.mnc .rawb .bin .nii, also .gz). Default: the built-in head.",
     ),
     click.option(
-        "--subject", default=SUBJECT, type=click.IntRange(0), help="Of the built-in head."
+        "--subject",
+        default=SUBJECT,
+        type=click.IntRange(0, 2**32 - 1),
+        help="Of the built-in head.",
     ),
     click.option(
         "--slice",

@@ -1,1 +1,1 @@
-"""Errors, folders and progress bars that both packages use."""
+"""Errors, folders, options and locks that both packages use."""

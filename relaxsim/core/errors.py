@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -16,7 +19,7 @@ _ARGUMENT = re.compile(r"`([a-z_][a-z0-9_]*)`")
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors that a user can mend into one line and exit code 2; Ctrl-C into 130.
+    """Turn errors that a user can mend into one line and exit code 2; Ctrl-C and SIGTERM into 130.
 
     Messages of the library name arguments in backquotes; the line names the command's flags.
     """
@@ -24,18 +27,41 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with sigterm_as_interrupt():
+                return command(*args, **kwargs)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             click.echo(f"Error: {in_flags(' '.join(str(error).split()))}", err=True)
             sys.exit(2)
         except MemoryError:
             click.echo("Error: the memory of this machine does not suffice.", err=True)
             sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(in_flags(" ".join(["Interrupted.", *map(str, interrupt.args)])), err=True)
             sys.exit(130)
 
     return wrapper
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Within this block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does.
+
+    Batch systems send it before they kill. It stays as it is where the program that calls has a
+    handler of its own or ignores it, and outside the main thread.
+    """
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def in_flags(text: str, command: click.Command | None = None) -> str:

@@ -7,16 +7,67 @@ import os
 import platform
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+#: Names of `temporary_path`.
+_TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)\.part(\..*)?")
+#: Seconds in which a file is written at the latest.
+_LONGEST_WRITING = 24 * 3600.0
+#: When this process began, or soon after.
+_BEGIN = time.time()
+
 
 def temporary_path(path: Path) -> Path:
     """Name, beside `path` and with its ending, under which this process writes it."""
-    host = platform.node() or "host"
-    return path.with_name(f".{path.name}.{host}.{os.getpid()}.part{''.join(path.suffixes)}")
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.part{''.join(path.suffixes)}")
+
+
+def _host() -> str:
+    return platform.node() or "host"
+
+
+def remove_leftovers(folder: str | Path, is_alone: bool = False) -> None:
+    """Remove the temporary files (`write_whole`) of processes that no longer live.
+
+    These are files of processes of this machine that have ended, and files of any machine that are
+    older than a day.
+
+    Parameters
+    ----------
+    folder : path
+    is_alone : bool
+        No other process writes to the folder: all temporary files are left over.
+    """
+    for path in Path(folder).glob(".*.part*"):
+        try:
+            if _TEMPORARY.fullmatch(path.name) and (is_alone or _is_left_over(path)):
+                path.unlink()
+        except OSError:  # removed meanwhile, or not ours to remove
+            continue
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether the process that wrote a temporary file has certainly ended."""
+    written = path.stat().st_mtime
+    match = re.fullmatch(rf"\..+\.{re.escape(_host())}\.(\d+)\.part(\..*)?", path.name)
+    if time.time() - written > _LONGEST_WRITING:
+        return True
+    if match is None or os.name != "posix":  # elsewhere signal 0 is no question
+        return False
+    process = int(match[1])
+    if process == os.getpid():  # in containers every run may have the same number
+        return written < _BEGIN - 1
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @contextmanager

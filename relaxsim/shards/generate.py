@@ -230,16 +230,26 @@ def make_shard(settings: Settings, index: int) -> tuple[dict[str, np.ndarray], P
     return arrays, protocol
 
 
-def check_inputs(settings: Settings) -> None:
-    """Read all anatomies and draw from the tissue table, before old shards are removed.
+def check_tissues(settings: Settings) -> None:
+    """Draw from the tissue table, before a folder is made.
 
     Raises
     ------
     ValueError
-        If one is damaged, or the tissue table lacks a parameter of the signal model.
+        If it lacks a parameter of the signal model.
     """
     table = parse_tissues(settings.tissues[1], settings.tissues[0])
     draw_tissue_values(settings.model, table, 1, 1, np.random.default_rng(0))
+
+
+def check_anatomies(settings: Settings) -> None:
+    """Read all anatomies, before old shards are removed.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged.
+    """
     for path, checksum in settings.anatomies:
         if path != BUILTIN:
             _load_anatomy(path, checksum, head_voxel(settings.voxel_size))

@@ -20,9 +20,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import platform
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,26 +30,35 @@ import h5py
 import numpy as np
 
 from relaxsim.core.files import write_whole
+from relaxsim.core.labels import NUM_LABELS
 from relaxsim.core.version import __version__
 from relaxsim.models.registry import signal_model
 from relaxsim.models.signal_model import SignalModel
+from relaxsim.shards.schema import (
+    ATTRIBUTES,
+    DAMAGE,
+    MEND,
+    ShardError,
+    attribute,
+    attribute_names,
+    check_attribute_names,
+    check_dataset,
+    check_index,
+    one_line,
+    open_shard,
+    read_names,
+    read_settings,
+)
 
 #: Layout of models with one column and no known map, and that of all others.
 PLAIN_LAYOUT, TABLE_LAYOUT = 1, 2
 #: Datasets of every shard and their number of axes; `KNOWN` is there in shards with known maps.
 DATASETS = {"S": 4, "kappa": 4, "sigma": 1, "labels": 3, "purity": 3, "origin": 2}
 KNOWN = "known"
+#: Largest value of images, parameters and times that is taken (CSF's A is 1, times are ms).
+LARGEST_VALUE = 1e9
 #: Sentence about a run that ends early.
 GOES_ON = "Shards that are there are complete; the same command goes on, without `overwrite`."
-#: Errors that h5py raises on a damaged file.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
-_MEND = "Delete it and run relaxsim generate again."
-#: Temporary files of shards (`relaxsim.core.files.temporary_path`).
-_PART = re.compile(r"\.shard-\d+\.h5\.(?P<host>.+)\.(?P<process>\d+)\.part(\.h5)?")
-
-
-class ShardError(ValueError):
-    """A shard cannot be read; the message names the file and the reason, in one line."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +120,6 @@ class Shard:
 def shard_path(folder: str | Path, index: int) -> Path:
     """File of shard `index`."""
     return Path(folder) / f"shard-{index:05d}.h5"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes of this machine that no longer live."""
-    if os.name != "posix":  # elsewhere signal 0 is no question
-        return
-    for part in folder.glob(".shard-*"):
-        match = _PART.fullmatch(part.name)
-        if match is None or match["host"] != (platform.node() or "host"):
-            continue
-        try:
-            os.kill(int(match["process"]), 0)
-        except (ProcessLookupError, OverflowError):
-            part.unlink(missing_ok=True)
-        except PermissionError:
-            continue
 
 
 def list_shards(folder: str | Path) -> list[Path]:
@@ -245,8 +235,9 @@ def read_info(path: str | Path) -> ShardInfo:
         If the file is missing, truncated, no shard, of another layout version, or a dataset is
         missing or has another shape than the others imply.
     """
-    with _open(path) as file:
-        return _info(Path(path), file)
+    path = Path(path)
+    with open_shard(path) as file:
+        return _info(path, file)[0]
 
 
 def read_shard(path: str | Path, checksums: bool = True) -> Shard:
@@ -264,20 +255,25 @@ def read_shard(path: str | Path, checksums: bool = True) -> Shard:
         As `read_info`; also if data are damaged.
     """
     path = Path(path)
-    with _open(path) as file:
-        info = _info(path, file)
-        arrays = {}
-        for name in _datasets(info.signal_model):
-            try:
-                arrays[name] = file[name][()]
-                checksum = file[name].attrs["crc32"]
-            except _DAMAGE as error:
-                raise ShardError(
-                    f"{path}: dataset {name} cannot be read ({_one_line(error)}). {_MEND}"
-                ) from None
-            if checksums and _checksum(arrays[name]) != checksum:
-                raise ShardError(f"{path}: dataset {name} does not match its checksum. {_MEND}")
+    with open_shard(path) as file:
+        info, datasets = _info(path, file)
+        arrays = {name: _data(path, dataset, checksums) for name, dataset in datasets.items()}
     return Shard(info, **arrays)
+
+
+def _data(path: Path, dataset: h5py.Dataset, checksums: bool) -> np.ndarray:
+    """Values of a dataset that has been checked."""
+    name = dataset.name.strip("/")
+    stated = attribute(path, dataset, "crc32", ATTRIBUTES["crc32"]) if checksums else None
+    try:
+        data = dataset[()]
+    except DAMAGE as error:
+        raise ShardError(
+            f"{path}: dataset {name} cannot be read ({one_line(error)}). {MEND}"
+        ) from None
+    if checksums and _checksum(data) != stated:
+        raise ShardError(f"{path}: dataset {name} does not match its checksum. {MEND}")
+    return data
 
 
 def verify_shard(path: str | Path) -> ShardInfo:
@@ -286,19 +282,50 @@ def verify_shard(path: str | Path) -> ShardInfo:
     Raises
     ------
     ShardError
-        As `read_shard`; also if a value is not finite, sigma is not positive, or a relaxation
-        time in the foreground is not positive.
+        As `read_shard` and `check_values`.
     """
     shard = read_shard(path)
+    check_values(shard)
+    return shard.info
+
+
+def check_values(shard: Shard) -> None:
+    """Check that a shard's values are ones that a simulation gives.
+
+    Raises
+    ------
+    ShardError
+        If a value is not finite; also as `check_range`.
+    """
     for name in ("S", "kappa", "sigma", "purity", KNOWN):
         values = getattr(shard, name)
         if values is not None and not np.isfinite(values).all():
-            raise ShardError(f"{path}: dataset {name} holds values that are not finite.")
+            raise ShardError(f"{shard.info.path}: dataset {name} holds values that are not finite.")
+    check_range(shard)
+
+
+def check_range(shard: Shard) -> None:
+    """Check the ranges of a shard's values; NaN is in any.
+
+    Raises
+    ------
+    ShardError
+        If a value is beyond `LARGEST_VALUE`, sigma is not positive, a relaxation time in the
+        foreground is not positive, or a label or a share of a voxel is none.
+    """
+    path = shard.info.path
+    for name in ("S", "kappa", "sigma", KNOWN):
+        values = getattr(shard, name)
+        if values is not None and max(-float(values.min()), float(values.max())) > LARGEST_VALUE:
+            raise ShardError(f"{path}: dataset {name} holds values beyond {LARGEST_VALUE:g}.")
     if (shard.sigma <= 0).any():
         raise ShardError(f"{path}: sigma is not positive everywhere.")
     if (shard.kappa[shard.labels > 0][:, -1] <= 0).any():
         raise ShardError(f"{path}: a relaxation time is not positive.")
-    return shard.info
+    if (shard.labels >= NUM_LABELS).any():
+        raise ShardError(f"{path}: a label is above {NUM_LABELS - 1}.")
+    if (shard.purity < 0).any() or (shard.purity > 1).any():
+        raise ShardError(f"{path}: a purity is not between 0 and 1.")
 
 
 def _timeless_file(image: io.BytesIO) -> h5py.File:
@@ -316,52 +343,45 @@ def _timeless_file(image: io.BytesIO) -> h5py.File:
     return h5py.File(h5py.h5f.create(b"shard", h5py.h5f.ACC_TRUNC, creation, access))
 
 
-def _open(path: str | Path) -> h5py.File:
-    path = Path(path)
-    if not path.is_file():
-        raise ShardError(f"{path}: no such file.")
-    try:
-        return h5py.File(path, "r")
-    except OSError:
-        raise ShardError(f"{path} is not an HDF5 file, or is cut short. {_MEND}") from None
-
-
-def _info(path: Path, file: h5py.File) -> ShardInfo:
-    try:
-        attributes = {
-            key: value.decode() if isinstance(value, bytes) else value
-            for key, value in file.attrs.items()
-        }
-        intact = attributes.pop("crc32", None) == _attributes_checksum(attributes)
-        shapes = {name: file[name].shape for name in (*DATASETS, KNOWN) if name in file}
-    except _DAMAGE as error:
-        raise ShardError(f"{path} is damaged ({_one_line(error)}). {_MEND}") from None
-    layout = attributes.get("layout")
-    if layout is None:
-        raise ShardError(f"{path} is an HDF5 file but no shard (it has no layout version).")
-    if layout not in (PLAIN_LAYOUT, TABLE_LAYOUT):
-        raise ShardError(
-            f"{path} has layout version {layout}, this version reads {PLAIN_LAYOUT} and "
-            f"{TABLE_LAYOUT}. Make the shards again with relaxsim generate."
-        )
-    if not intact:
-        raise ShardError(f"{path}: its attributes do not match their checksum. {_MEND}")
+def _info(path: Path, file: h5py.File) -> tuple[ShardInfo, dict[str, h5py.Dataset]]:
+    """A shard's attributes and its datasets, all checked (`relaxsim.shards.schema`)."""
+    attributes = _stored_attributes(path, file)
     model = _model(path, attributes)
-    if missing := [name for name in _datasets(model) if name not in shapes]:
-        raise ShardError(f"{path} lacks the dataset {missing[0]}. {_MEND}")
     table = _protocol_table(path, attributes, model)
-    _check_shapes(path, {name: shapes[name] for name in _datasets(model)}, len(table), model)
-    return ShardInfo(
+    datasets = {name: check_dataset(path, file, name) for name in _datasets(model)}
+    shapes = {name: dataset.shape for name, dataset in datasets.items()}
+    _check_shapes(path, shapes, len(table), model)
+    info = ShardInfo(
         path=path,
-        index=int(attributes["index"]),
+        index=attributes["index"],
         signal_model=model,
         protocol_table=table,
         protocol=attributes["protocol"],
         num_patches=shapes["labels"][0],
         patch_size=shapes["labels"][1],
-        settings=json.loads(attributes["settings"]),
+        settings=read_settings(path, attributes["settings"]),
         version=attributes["version"],
     )
+    return info, datasets
+
+
+def _stored_attributes(path: Path, file: h5py.File) -> dict[str, Any]:
+    """Attributes of the file but their checksum, which they match."""
+    names = attribute_names(path, file)
+    if "layout" not in names:
+        raise ShardError(f"{path} is an HDF5 file but no shard (it has no layout version).")
+    layout = attribute(path, file, "layout", ATTRIBUTES["layout"])
+    if layout not in (PLAIN_LAYOUT, TABLE_LAYOUT):
+        raise ShardError(
+            f"{path} has layout version {layout}, this version reads {PLAIN_LAYOUT} and "
+            f"{TABLE_LAYOUT}. Make the shards again with relaxsim generate."
+        )
+    check_attribute_names(path, file, names)
+    attributes = {name: attribute(path, file, name, ATTRIBUTES[name]) for name in names}
+    if attributes.pop("crc32") != _attributes_checksum(attributes):
+        raise ShardError(f"{path}: its attributes do not match their checksum. {MEND}")
+    check_index(path, attributes["index"])
+    return attributes
 
 
 def _model(path: Path, attributes: Mapping[str, Any]) -> SignalModel:
@@ -370,31 +390,38 @@ def _model(path: Path, attributes: Mapping[str, Any]) -> SignalModel:
         model = signal_model(attributes["signal_model"])
     except ValueError as error:
         raise ShardError(f"{path}: {error}.") from None
-    expected = {"parameters": model.parameters}
+    expected = {"parameters": model.parameters, "units": model.units}
     if attributes["layout"] == TABLE_LAYOUT:
         expected["columns"] = tuple(column.name for column in model.columns)
         expected["known_maps"] = tuple(known.name for known in model.known_maps)
     elif not _is_plain(model):
         raise ShardError(
             f"{path} has layout version {PLAIN_LAYOUT}, which holds no protocol of {model.name}. "
-            f"{_MEND}"
+            f"{MEND}"
         )
     for name, names in expected.items():
-        stored = tuple(json.loads(attributes.get(name, "[]")))
-        if stored != names:
+        stored = read_names(path, name, attributes.get(name, "[]"))
+        if stored != tuple(names):
             raise ShardError(
                 f"{path} has the {name.replace('_', ' ')} {', '.join(stored) or 'none'}, but "
-                f"{model.name} has {', '.join(names) or 'none'}. {_MEND}"
+                f"{model.name} has {', '.join(names) or 'none'}. {MEND}"
             )
     return model
 
 
 def _protocol_table(path: Path, attributes: Mapping[str, Any], model: SignalModel) -> np.ndarray:
-    stored = np.asarray(attributes["tau"], np.float64)
+    """Protocol of a shard, (N, D): finite numbers, none below 0."""
     try:
-        return model.table(stored)
+        table = model.table(attributes["tau"])
     except ValueError as error:
-        raise ShardError(f"{path}: {error}. {_MEND}") from None
+        raise ShardError(f"{path}: {error}. {MEND}") from None
+    if not len(table) or not np.isfinite(table).all() or table.min() < 0:
+        raise ShardError(
+            f"{path}: its protocol is no list of finite numbers from 0 upwards. {MEND}"
+        )
+    if table.max() > LARGEST_VALUE:
+        raise ShardError(f"{path}: its protocol holds numbers beyond {LARGEST_VALUE:g}. {MEND}")
+    return table
 
 
 def _check_shapes(
@@ -427,7 +454,3 @@ def _checksum(data: np.ndarray) -> int:
 def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
     items = [(key, np.asarray(attributes[key]).tolist()) for key in sorted(attributes)]
     return zlib.crc32(json.dumps(items, default=str).encode())
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).strip("\"'").split())[:120]

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from relaxsim.core.files import remove_leftovers
 from relaxsim.core.folders import check_writable, nearest_existing
 from relaxsim.core.version import __version__
 from relaxsim.models.registry import find_models, model_folders
@@ -30,7 +31,6 @@ from relaxsim.shards.layout import (
     ShardError,
     ShardInfo,
     read_info,
-    remove_leftovers,
     shard_path,
     write_shard,
 )
@@ -190,6 +190,7 @@ def generate(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+            remove_leftovers(folder)  # of a process that was killed
 
 
 def _watch(futures: set[Future], folder: Path, missing: set[int]) -> Iterator[int]:

@@ -271,3 +271,41 @@ def test_help_loads_no_numerics():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     assert time.monotonic() - started < 30
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("tissue,labels,A\nCSF,1,1\n")
+    words = ("--tis", "cine31", "--patches", 4, "--tissues", table)
+    code, output = call("generate", *words, "--out", tmp_path / "a" / "o")
+    assert code == 2
+    assert "Error: tissue table table" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("number", [10**30, int("9" * 400)])
+def test_numbers_beyond_all_disks_are_refused(tmp_path, number):
+    code, output = call("generate", "--tis", "cine31", "--patches", number, "--out", tmp_path / "o")
+    assert code == 2
+    assert "is not in the range" in output
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_log_gets_no_progress_bar(head, tmp_path):
+    code, output = call(
+        "generate",
+        "--tis",
+        "cine23",
+        "--patches",
+        8,
+        "--patch-size",
+        8,
+        "--brains",
+        head,
+        "--jobs",
+        1,
+        "--out",
+        tmp_path / "o",
+    )
+    assert code == 0, output
+    assert "shard/s" not in output

@@ -1,3 +1,4 @@
+import os
 import time
 
 import h5py
@@ -10,6 +11,7 @@ from relaxsim.shards import layout
 from relaxsim.shards.layout import (
     ShardError,
     list_shards,
+    read_info,
     read_shard,
     shard_path,
     verify_shard,
@@ -155,11 +157,11 @@ def rewritten(path, change):
         ),
         (lambda f: f.attrs.__delitem__("layout"), "no shard"),
         (lambda f: f.attrs.__setitem__("tau", TAU + 1), "attributes do not match"),
-        (lambda f: f.attrs.__setitem__("settings", "{}"), "attributes do not match"),
+        (lambda f: f.attrs.__setitem__("settings", np.bytes_(b"{}")), "attributes do not match"),
         (lambda f: f.attrs.__delitem__("tau"), "attributes do not match"),
         (lambda f: f.__delitem__("sigma"), "lacks the dataset sigma"),
         (lambda f: f["S"].__setitem__((0, 0, 0, 0), 7.0), "S does not match its checksum"),
-        (lambda f: f["origin"].attrs.__delitem__("crc32"), "origin cannot be read"),
+        (lambda f: f["origin"].attrs.__delitem__("crc32"), "origin: attribute crc32 is missing"),
     ],
 )
 def test_changed_shards_are_refused(tmp_path, change, match):
@@ -272,3 +274,152 @@ def test_a_model_that_is_not_there_is_named(toys, tmp_path, monkeypatch):
     path = write_table(tmp_path)
     monkeypatch.delitem(MODELS, "spoiled_echo")
     refused(read_shard, path, "no signal model is called 'spoiled_echo'")
+
+
+def attribute(name, value):
+    """The shard with another value of an attribute, and the checksum of all attributes."""
+
+    def change(file):
+        del file.attrs[name]
+        file.attrs[name] = value
+        texts = {k: v for k, v in file.attrs.items() if isinstance(v, bytes)}
+        found = dict(file.attrs) | {k: v.decode(errors="replace") for k, v in texts.items()}
+        del found["crc32"]
+        file.attrs["crc32"] = layout._attributes_checksum(found)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("layout", 1.0, "layout is of another type, expected whole number"),
+        ("layout", [1, 1], "layout has shape 2, expected"),
+        ("tau", 10.0, "tau has shape of a single number"),
+        ("tau", np.array([1, 2, 3]), "tau is of another type, expected numbers"),
+        ("tau", np.array([1, np.nan, 3]), "finite numbers"),
+        ("tau", -TAU, "from 0 upwards"),
+        ("tau", np.ones(3, complex), "tau is of another type"),
+        ("tau", h5py.Empty("f8"), "tau is of another type"),
+        ("protocol", 3, "protocol is of another type, expected text"),
+        ("protocol", "p", "protocol is a text of variable length"),
+        ("protocol", np.bytes_(b"\xff\xfe"), "protocol cannot be read"),
+        ("index", -1, "its number is -1"),
+        ("parameters", np.bytes_(b"{"), "parameters is no JSON"),
+        ("units", np.bytes_(b"[1]"), "units is no list of names"),
+        ("settings", np.bytes_(b"[" * 60_000), "settings is no JSON"),
+        ("settings", np.bytes_(b"[]"), "settings is no JSON object"),
+        ("settings", np.bytes_(b'{"seed": NaN}'), "NaN is no number"),
+        ("settings", np.bytes_(b'{"noise": "x"}'), "setting noise is .x., expected gaussian"),
+        ("settings", np.bytes_(b'{"sigma_range": [1]}'), "sigma_range is .1., expected two"),
+        ("settings", np.bytes_(b'{"anatomies": [["a"]]}'), "expected a list of names"),
+    ],
+)
+def test_attributes_of_another_type_or_meaning_are_refused(tmp_path, name, value, match):
+    refused(read_shard, rewritten(write(tmp_path), attribute(name, value)), match)
+
+
+def test_unknown_attributes_are_refused(tmp_path):
+    path = rewritten(write(tmp_path), lambda file: file.attrs.create("more", 1))
+    refused(read_shard, path, "has 11 attributes, expected 10")
+
+
+def dataset(name, **options):
+    """The shard with another dataset in the place of one."""
+
+    def change(file):
+        data = file[name][()]
+        del file[name]
+        file.create_dataset(name, **{"data": data, **options}).attrs["crc32"] = 0
+
+    return change
+
+
+def declared(name, **options):
+    """The shard with a dataset whose values are not in the file."""
+
+    def change(file):
+        shape = file[name].shape
+        del file[name]
+        made = file.create_dataset(name, **{"shape": shape, "dtype": "f4", **options})
+        made.attrs["crc32"] = 0
+
+    return change
+
+
+def link(name, target):
+    def change(file):
+        del file[name]
+        file[name] = target
+
+    return change
+
+
+def virtual(name):
+    def change(file):
+        source = h5py.VirtualLayout((5, 6, 6, 3), "f4")
+        source[...] = h5py.VirtualSource(".", name, (5, 6, 6, 3))
+        del file[name]
+        file.create_virtual_dataset(name, source)
+
+    return change
+
+
+def group(file):
+    del file["S"]
+    file.create_group("S")
+
+
+RAW = [("raw", 0, h5py.h5f.UNLIMITED)]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (dataset("sigma", data=np.ones(5, complex)), "sigma holds another type"),
+        (dataset("sigma", data=np.ones(5, ">f4")), "sigma holds >f4, expected float32"),
+        (dataset("sigma", data=np.ones(5)), "sigma holds float64, expected float32"),
+        (dataset("labels", data=np.ones((5, 6, 6), bool)), "labels holds another type"),
+        (dataset("sigma", data=np.ones(5, [("a", "f4")])), "sigma holds another type"),
+        (dataset("sigma", data=["a"] * 5), "sigma holds another type"),
+        (dataset("sigma", data=np.float32(1)), "sigma is no array"),
+        (dataset("sigma", data=np.zeros(0, "f4")), "sigma is empty"),
+        (dataset("S", compression="gzip"), "S is packed by a filter"),
+        (dataset("S", chunks=(5, 6, 6, 3)), "S lies in chunks of 5 x 6 x 6 x 3"),
+        (declared("S"), "S is not whole"),
+        (declared("S", shape=(10**9, 6, 6, 3), chunks=(1, 6, 6, 3)), "S is not whole"),
+        (declared("sigma", external=RAW), "sigma lies in other files"),
+        (declared("sigma", dtype=h5py.ref_dtype), "sigma holds another type"),
+        (declared("sigma", dtype=h5py.vlen_dtype("f4")), "sigma holds another type"),
+        (virtual("S"), "S lies in other files"),
+        (link("S", h5py.SoftLink("/kappa")), "S is a link"),
+        (link("S", h5py.SoftLink("/S")), "S is a link"),
+        (link("S", h5py.ExternalLink("/dev/zero", "/S")), "S is a link"),
+        (link("S", np.dtype("f4")), "S is no array"),
+        (group, "S is no array"),
+    ],
+)
+def test_datasets_that_are_not_as_written_are_refused_unread(tmp_path, change, match):
+    refused(read_info, rewritten(write(tmp_path), change), match)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("S", 1e30, "S holds values beyond 1e"),
+        ("kappa", np.inf, "kappa holds values beyond|kappa holds values that are not finite"),
+        ("labels", 12, "a label is above 11"),
+        ("purity", 1.5, "a purity is not between 0 and 1"),
+    ],
+)
+def test_values_that_no_simulation_gives_are_found(tmp_path, name, value, match):
+    content = arrays()
+    content[name].flat[0] = value
+    refused(verify_shard, write(tmp_path, content), match)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    path = shard_path(tmp_path, 0)
+    os.mkfifo(path)
+    refused(read_info, path, "is a folder, pipe or device")
