@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -13,10 +15,13 @@ from typing import Any
 from relaxnet.bids.dataset import Collection
 from relaxnet.bids.derivative import ignored_patterns, main_map, main_suffixes, map_name
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
+from relaxsim.core.files import remove_leftovers, write_whole
 from relaxsim.core.version import __version__
 
 BIDS_VERSION = "1.10.0"
 LOCK = ".relaxnet-lock"
+#: File in which runs lock a byte for each series that they map.
+SERIES_LOCK = ".relaxnet-series-lock"
 _README = """# Maps by relaxnet {version}
 
 Relaxation times are in seconds, M0map is in the unit of the images. Outside the mask, and where
@@ -48,7 +53,7 @@ def prepare(out: Path, root: Path) -> None:
     _check_ours(out, root)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out, prefix=".relaxnet-"):
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".relaxnet-", suffix="-lock"):
             pass
     except OSError as error:
         raise BidsError(f"{out} cannot be written ({error.strerror}).") from None
@@ -108,18 +113,51 @@ def _described(root: Path, link: str) -> dict[str, Any]:
 
 def _write(path: Path, text: str) -> None:
     """Write a file beside its place and rename it, so that nobody sees half of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=".relaxnet-", delete=False
-    ) as file:
-        file.write(text)
-    Path(file.name).chmod(0o666 & ~_umask())
-    Path(file.name).replace(path)
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def only_run_of(out: Path, names: Sequence[str]) -> Iterator[None]:
+    """Be the only run that maps these series into a dataset, where its file system has locks.
+
+    Runs of other series may work at the same time. A process that is killed frees its locks. What
+    killed runs left half written is removed.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Root of the derivative dataset.
+    names : sequence of str
+        Of the series, such as ``sub-01_IRT1``.
+
+    Raises
+    ------
+    BidsError
+        If another run maps one of them.
+    """
+    remove_leftovers(out)
+    with (out / SERIES_LOCK).open("a") as file:
+        for name in names:
+            if not _lock_byte(file.fileno(), name):
+                raise BidsError(
+                    f"another run maps {name} into {out}. Wait for it, or give another folder."
+                )
+        yield
+
+
+def _lock_byte(descriptor: int, name: str) -> bool:
+    """Lock the byte that stands for a name; False if another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return True
+    start = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:7], "big")
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 @contextlib.contextmanager

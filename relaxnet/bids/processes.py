@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from relaxnet.fitting.parallel import limit_threads
+from relaxsim.core.environment import environment
 
 #: Variables that libraries read once, when they are imported.
 THREAD_VARIABLES = (
@@ -42,22 +43,11 @@ def worker_pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), limit_threads, (threads,))
 
     def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        with _environment(threads):  # a process may start here
+        missing = [name for name in THREAD_VARIABLES if name not in os.environ]
+        with environment(dict.fromkeys(missing, str(threads))):  # a process may start here
             return pool.submit(function, *arguments)
 
     try:
         yield submit
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Numbers of threads for the processes that start meanwhile."""
-    added = [name for name in THREAD_VARIABLES if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, str(threads)))
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

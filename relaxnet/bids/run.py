@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
@@ -23,22 +22,17 @@ from relaxnet.bids.derivative import (
     made_with,
     map_name,
 )
-from relaxnet.bids.output import collect, publish
+from relaxnet.bids.output import collect, only_run_of, publish
 from relaxnet.bids.processes import worker_pool
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.bids_known import find_known_maps
 from relaxnet.io.bids_names import BidsError, parse_name
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.maps.maps import Maps
-from relaxnet.networks.registry import (
-    ModelError,
-    checksum,
-    find_model,
-    network_kind,
-    no_default,
-)
+from relaxnet.networks.registry import ModelError, network_file, no_default
 from relaxnet.prediction.files import Listener, predict_request
 from relaxnet.prediction.request import Request
+from relaxsim.core.files import temporary_folder
 from relaxsim.models.signal_model import SignalModel
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -130,7 +124,7 @@ class Settings:
                 "Bounds": {name: list(pair) for name, pair in bounds.items()} or None,
             }
         else:
-            decides = {"NetworkSHA256": checksum(find_model(self.network(model)))}
+            decides = {"NetworkSHA256": network_file(self.network(model)).sha256}
         return {
             "Method": self.method,
             **decides,
@@ -208,7 +202,7 @@ def check_settings(settings: Settings, collections: Sequence[Collection]) -> Non
         if model in without:
             continue
         name = settings.network(model)
-        kind = network_kind(name)
+        kind = network_file(name).architecture
         if kind != settings.method:
             raise BidsError(f"the network {name} is a {kind}, but `method` is {settings.method}.")
 
@@ -234,7 +228,29 @@ def run(
     ------
     Outcome
         One for each series, as subjects are done.
+
+    Raises
+    ------
+    BidsError
+        If another run maps one of the series into the same dataset.
     """
+    wanted = [c.name for series in subjects.values() for c in series if _is_wanted(settings, c)]
+    with only_run_of(settings.out, wanted):
+        yield from _run_alone(settings, subjects, jobs)
+
+
+def _is_wanted(settings: Settings, collection: Collection) -> bool:
+    """Whether a series is to be mapped: its maps are not in place, or are to be replaced."""
+    try:
+        return settings.overwrite or made_with(settings.out, collection) is None
+    except (ValueError, OSError):  # said where the series is tried
+        return False
+
+
+def _run_alone(
+    settings: Settings, subjects: Mapping[str, Sequence[Collection]], jobs: int
+) -> Iterator[Outcome]:
+    """Map series that no other run maps."""
     if jobs == 1 or len(subjects) < 2:
         for series in subjects.values():
             yield from map_subject(settings, series)
@@ -275,11 +291,11 @@ def map_subject(settings: Settings, collections: Sequence[Collection]) -> list[O
     outcomes: list[Outcome] = []
     done: dict[str, Collection] = {}
     try:
-        with tempfile.TemporaryDirectory(dir=settings.out, prefix=".relaxnet-") as place:
-            tree = Path(place) / "tree"
+        with temporary_folder(settings.out / "relaxnet") as place:
+            tree = place / "tree"
             tree.mkdir()
             for collection in collections:
-                outcome = _attempt(settings, collection, Path(place), tree)
+                outcome = _attempt(settings, collection, place, tree)
                 outcomes.append(outcome)
                 if outcome.state == DONE:
                     done[collection.name] = collection

@@ -234,16 +234,18 @@ def _write_report(folder: Path, file: Path) -> Path:
 
 def _networks(names: tuple[str, ...]) -> tuple[dict[str, str], str]:
     """Networks by signal model, and the kind of the first."""
-    from relaxnet.networks.registry import find_model, network_config, network_kind
+    from relaxnet.networks.registry import network_file
 
     networks: dict[str, str] = {}
+    kind = ""
     for name in names:
-        network_kind(name)
-        model = str(network_config(find_model(name)).get("model", ""))
+        file = network_file(name)
+        model = str(file.config.get("model", ""))
         if model in networks:
             raise ValueError(f"--model {networks[model]} and {name} are both for {model}.")
         networks[model] = name
-    return networks, network_kind(names[0]) if names else ""
+        kind = kind or file.architecture
+    return networks, kind
 
 
 def _nothing(root: Path, labels: list[str], sessions: Any, suffixes: Any) -> str:

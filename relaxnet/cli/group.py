@@ -17,13 +17,16 @@ from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxnet.cli.view import view
 from relaxsim.core.errors import one_line_errors
 from relaxsim.core.options import Number
+from relaxsim.core.program import Program
 from relaxsim.core.version_option import version_option
 
 #: Largest numbers of training steps and of patches a step, and weight of mean errors in the loss.
 MOST_STEPS, MOST_PATCHES, MOST_WEIGHT = 10**9, 10**6, 1e9
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @version_option("relaxnet")
 def main() -> None:
     """T1 and T2 maps from weighted MR series, by network or by maximum likelihood."""

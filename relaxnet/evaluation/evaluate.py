@@ -18,6 +18,8 @@ from relaxnet.evaluation.metrics import (
     summarise,
 )
 from relaxnet.io.inputs import check_grid, load_maps, mask_of, whole_labels
+from relaxsim.core.files import write_whole
+from relaxsim.core.matplotlib_import import import_matplotlib
 
 #: Name of the region that is the whole mask.
 WHOLE = "mask"
@@ -215,7 +217,10 @@ def write_table(evaluation: Evaluation, path: Path) -> None:
     names = ["region", "voxels", "left_out", "maps"]
     for metric in METRICS:
         names += [f"{metric}_median", f"{metric}_lower", f"{metric}_upper"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with (
+        write_whole(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*names, "pooled_rmse"])
         for region in evaluation.regions:
@@ -229,6 +234,7 @@ def write_table(evaluation: Evaluation, path: Path) -> None:
 
 def draw_figure(evaluation: Evaluation, path: Path) -> None:
     """Box plots of the metrics by region: quartiles, median, whiskers to minimum and maximum."""
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     metrics = [m for m in METRICS if evaluation.regions[0].summary(m) is not None]
@@ -250,7 +256,8 @@ def draw_figure(evaluation: Evaluation, path: Path) -> None:
             axis.set_yscale("symlog", linthresh=10.0)
             axis.yaxis.set_major_formatter("{x:g}")
         axis.tick_params(axis="x", rotation=0 if len(filled) < 8 else 90)
-    figure.savefig(path, dpi=150)
+    with write_whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _region(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from relaxnet.io.nifti import Series, save_map
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import roi_columns, roi_csv
 from relaxnet.maps.status import legend_of, levels
+from relaxsim.core.files import temporary_folder
 from relaxsim.core.folders import check_writable, nearest_existing, written_by
+from relaxsim.core.only_run import LOCK
 
 
 def _same_name(stem: str) -> str:
@@ -109,10 +112,12 @@ def write_maps(
     rois: Sequence[Mapping[str, Any]] = (),
     complete: Callable[[Path], object] | None = None,
     layout: MapLayout | None = None,
+    check: Callable[[], object] | None = None,
 ) -> None:
     """Write all files to a temporary folder on the target's disk, then move them there.
 
-    Files of an earlier run in the target go, after the new ones have come; others stay.
+    Files of an earlier run in the target go, after the new ones have come; others stay. A target
+    that holds nothing gets all files in one step.
 
     Parameters
     ----------
@@ -129,30 +134,56 @@ def write_maps(
         still the temporary one.
     layout : MapLayout, optional
         Names, units and JSON files.
+    check : callable, optional
+        Called before the files are moved; raises if the target has been filled meanwhile.
 
     Raises
     ------
     OSError
         If a file cannot be written; the target is as it was then.
     """
-    out = out.resolve()  # a link may lead to another disk
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
-        folder = Path(place) / "maps"
-        folder.mkdir()
-        _write_files(folder, maps, series, shared, layout or MapLayout())
-        if rois:
-            _write_table(folder, maps, shared, rois)
-        if complete is not None:
-            complete(folder)
-        _move(folder, out)
+    place = out.resolve()  # a link may lead to another disk
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(_beside(place)) as temporary:
+            folder = temporary / "maps"
+            folder.mkdir()
+            _write_files(folder, maps, series, shared, layout or MapLayout())
+            if rois:
+                _write_table(folder, maps, shared, rois)
+            if complete is not None:
+                complete(folder)
+            if check is not None:
+                check()
+            _move(folder, place)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written to ({error.strerror or error}).") from error
+
+
+def _beside(place: Path) -> Path:
+    """What the temporary folder is made beside; a folder on a disk of its own gets it inside."""
+    parent = place.parent
+    if place.is_dir():
+        same_disk = place.stat().st_dev == parent.stat().st_dev
+        if not same_disk or not os.access(parent, os.W_OK | os.X_OK):
+            return place / place.name
+    return place
 
 
 def _move(folder: Path, out: Path) -> None:
-    """Rename a folder to another one or, where that is there, its files into it."""
-    if not out.exists():
-        folder.replace(out)
-        return
+    """Rename a folder to another one or, where that holds files, its files into it."""
+    if _is_empty(out) and out != Path.cwd():
+        if out.exists():
+            folder.chmod(stat.S_IMODE(out.stat().st_mode))
+        if (out / LOCK).exists():  # the lock of this run stays with its folder
+            os.link(out / LOCK, folder / LOCK)
+            (out / LOCK).unlink()
+        try:
+            folder.replace(out)
+            return
+        except OSError:
+            if not _is_empty(out):  # another run has come in between
+                raise
     new = sorted(folder.iterdir())
     replaced = {path.name for path in new}
     stale = [path for path in earlier_files(out) if path.name not in replaced]
@@ -160,6 +191,11 @@ def _move(folder: Path, out: Path) -> None:
         path.replace(out / path.name)
     for path in stale:
         path.unlink()
+
+
+def _is_empty(out: Path) -> bool:
+    """Whether a folder is missing or holds nothing but the lock of a run."""
+    return not out.exists() or all(path.name == LOCK for path in out.iterdir())
 
 
 def earlier_files(out: Path) -> list[Path]:
@@ -218,6 +254,6 @@ def _write_table(
     folder: Path, maps: Maps, shared: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     columns = roi_columns(maps, "name" in rows[0])
-    (folder / "rois.csv").write_text(roi_csv(rows), encoding="utf-8")
+    (folder / "rois.csv").write_text(roi_csv(rows), encoding="utf-8", errors="replace")
     text = json.dumps({"Columns": columns, **shared}, indent=1) + "\n"
     (folder / "rois.json").write_text(text, encoding="utf-8")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-import tensorflow as tf
-from keras import ops
+from relaxnet.networks.frameworks import keras, tf
+
+ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="relaxnet")
@@ -38,7 +38,7 @@ class ConvGRUCell(keras.layers.Layer):
     """
 
     def __init__(self, features: int, kernel_size: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.features = features
         self.kernel_size = kernel_size
         self.of_input = _linear(3 * features, kernel_size, "of_input", dtype=self.dtype_policy)
@@ -91,4 +91,6 @@ def _linear(channels: int, kernel_size: int, name: str, dtype: Any) -> keras.lay
     """Convolution; of width 1 it is a matrix product over the last axis, which runs faster."""
     if kernel_size == 1:
         return keras.layers.Dense(channels, name=name, dtype=dtype)
-    return keras.layers.Conv2D(channels, kernel_size, padding="same", name=name, dtype=dtype)
+    return keras.layers.Conv2D(
+        channels, kernel_size, padding="same", name=name, dtype=dtype, data_format="channels_last"
+    )

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.likelihood import Likelihood, whitened
 from relaxnet.networks.parametrization import coordinates_of, derivative, to_kappa
 from relaxnet.networks.small_matrices import eliminate
@@ -51,7 +50,7 @@ class ErrorHead(keras.layers.Layer):
     """
 
     def __init__(self, num_parameters: int, features: int = 32, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.num_parameters = num_parameters
         self.features = features
         options = {"activation": "tanh", "dtype": "float32"}

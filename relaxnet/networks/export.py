@@ -26,7 +26,8 @@ from relaxnet.networks.registry import (
 )
 from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE
-from relaxsim.core.files import read_json, write_json
+from relaxsim.core.files import read_json, temporary_folder, write_json
+from relaxsim.core.only_run import LOCK, only_run
 from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 
@@ -91,9 +92,9 @@ def export_network(
         )
     description = recipe(network, protocol, file, signed)
     function = fixed_function(network, protocol.table, signed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as place:
-        made = Path(place) / out.name
+    folder = out.parent if format == "onnx" else out  # that no other run may write to meanwhile
+    with only_run(folder), temporary_folder(out) as place:
+        made = place / out.name
         if format == "onnx":
             _write_onnx(function, made)
             recipe_path = made.with_suffix(".json")
@@ -101,8 +102,9 @@ def export_network(
             _write_saved_model(network, function, made)
             recipe_path = made / "relaxnet.json"
         write_json(recipe_path, description)
+        _check(out, format, overwrite)  # again: another run may have ended
         if out.is_dir():
-            shutil.rmtree(out)
+            out.replace(place / "earlier")  # with the lock of this run
         if format == "onnx":
             recipe_path.replace(out.with_suffix(".json"))
         made.replace(out)
@@ -130,7 +132,7 @@ def fixed_function(network: Network, protocol: np.ndarray, signed: bool = False)
     function : tf.function
         Gives a dict of ``kappa`` and, of a network with standard deviations, ``std``.
     """
-    import tensorflow as tf
+    from relaxnet.networks.frameworks import tf
 
     use_full_precision()
     model = network.model
@@ -215,14 +217,15 @@ def _check(out: Path, format: str, overwrite: bool) -> None:
         raise ValueError(f"{out} is a folder; `out` takes a file name.")
     if out.is_file() and format == "saved_model":
         raise ValueError(f"{out} is a file; `out` takes a folder.")
-    if out.exists() and not overwrite:
+    holds = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if out.exists() and holds != [LOCK] and not overwrite:
         raise ValueError(f"{out} is there. Give `overwrite` or another `out`.")
     if format == "onnx" and not _is_recipe(out.with_suffix(".json")):
         raise ValueError(
             f"{out.with_suffix('.json')}, where the recipe would go, holds something else. "
             "Give another `out`."
         )
-    if out.is_dir() and any(out.iterdir()) and not (out / "saved_model.pb").is_file():
+    if set(holds) - {LOCK} and not (out / "saved_model.pb").is_file():
         raise ValueError(f"{out} holds other things than a SavedModel. Give another `out`.")
 
 
@@ -253,12 +256,30 @@ def _check_protocol(network: Network, protocol: Protocol) -> None:
 
 
 def _write_saved_model(network: TrainableNetwork, function: Callable[..., Any], out: Path) -> None:
-    import tensorflow as tf
+    from relaxnet.networks.frameworks import tf
 
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     module.estimate = function
-    tf.saved_model.save(module, str(out), signatures={"serving_default": function})
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:  # TensorFlow takes no name that is not UTF-8
+        with tempfile.TemporaryDirectory() as place:
+            _save_module(module, function, Path(place) / "model")
+            shutil.move(Path(place) / "model", out)
+    else:
+        _save_module(module, function, out)
+
+
+def _save_module(module: Any, function: Callable[..., Any], out: Path) -> None:
+    """Write a SavedModel; what TensorFlow raises where it cannot write becomes an OSError."""
+    from relaxnet.networks.frameworks import tf
+
+    try:
+        tf.saved_model.save(module, str(out), signatures={"serving_default": function})
+    except tf.errors.OpError as error:
+        reason = (error.message or type(error).__name__).split("\n")[0][-120:]
+        raise OSError(f"{out.parent.parent} cannot be written to ({reason}).") from None
 
 
 def _write_onnx(function: Any, out: Path) -> None:

@@ -44,4 +44,6 @@ if TYPE_CHECKING:
         def save(self, filepath: Any) -> None: ...
 
 else:
-    from keras import Model
+    from relaxnet.networks.frameworks import keras
+
+    Model = keras.Model

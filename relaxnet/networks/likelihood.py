@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import tensorflow as tf
-
 from relaxnet.networks import shared_parameter
+from relaxnet.networks.frameworks import tf
 from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.small_matrices import asinh, solve
 from relaxsim.models.signal_model import SignalModel

@@ -383,7 +383,7 @@ def layout(layer: Any) -> dict[str, Any]:
     -----
     All versions of Keras 3 store networks so; the tests compare with what the installed one writes.
     """
-    import keras
+    from relaxnet.networks.frameworks import keras
 
     parts: dict[str, dict[str, Any]] = {}
     for name, attribute in vars(layer).items():

@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-import tensorflow as tf
-
+from relaxnet.networks.frameworks import keras, tf
 from relaxsim.models.signal_model import SignalModel
 
 COORDINATES = ("linear", "log")

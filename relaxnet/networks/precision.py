@@ -10,6 +10,6 @@ def use_full_precision() -> None:
     for products of matrices on recent graphics processors, which are too few for that. Called
     where a network is loaded, run or trained; importing a module changes no setting.
     """
-    import tensorflow as tf
+    from relaxnet.networks.frameworks import tf
 
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-import tensorflow as tf
-
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.keras_model import Model
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.parametrization import from_kappa, to_kappa
@@ -26,7 +24,7 @@ class ResidualBlock(keras.layers.Layer):
     """
 
     def __init__(self, inputs: int, width: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.inputs, self.width = inputs, width
         policy = self.dtype_policy
 
@@ -35,6 +33,7 @@ class ResidualBlock(keras.layers.Layer):
                 width,
                 3,
                 padding="same",
+                data_format="channels_last",
                 use_bias=False,
                 kernel_initializer="he_normal",
                 name=name,
@@ -111,7 +110,7 @@ class ResNet(Model):
         widths: tuple[int, ...] = WIDTHS,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.model = signal_model(model)
         self.num_images: int | None = num_images
         self.channels = num_images + len(self.model.known_maps)

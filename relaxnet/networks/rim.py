@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from relaxnet.networks import shared_parameter
 from relaxnet.networks.conv_gru import ConvGRUCell
 from relaxnet.networks.error_head import ErrorHead, head_inputs, num_inputs, std_of
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.keras_model import Model
 from relaxnet.networks.likelihood import Likelihood
 from relaxnet.networks.network import TrainableNetwork
@@ -37,7 +36,7 @@ class RNNCell(keras.layers.Layer):
     """
 
     def __init__(self, num_outputs: int, features: int = 36, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.num_outputs = num_outputs
         self.features = features
         policy = self.dtype_policy
@@ -47,6 +46,7 @@ class RNNCell(keras.layers.Layer):
                 features,
                 3,
                 padding="same",
+                data_format="channels_last",
                 activation="tanh",
                 name=name,
                 dtype=policy,
@@ -146,7 +146,7 @@ class RIM(Model):
         uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.model = signal_model(model)
         self.features = features
         self.num_steps = num_steps

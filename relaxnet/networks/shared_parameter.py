@@ -31,8 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
+from relaxnet.networks.frameworks import tf
 from relaxnet.networks.small_matrices import asinh, eliminate, solve
 from relaxsim.models.signal_model import SignalModel
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
+from relaxnet.networks.frameworks import tf
 
 
 def eliminate(C: list[list[Any]], g: list[Any]) -> tuple[list[list[Any]], list[Any]]:

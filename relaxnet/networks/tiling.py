@@ -238,7 +238,7 @@ def _compiled(network: Network, rician: bool, signed: bool) -> Callable[..., Any
 @functools.lru_cache(maxsize=8)
 def _traced(network: Network, rician: bool) -> Callable[..., Any]:
     """Compiled without autograph, whose conversion would take longer than a slice."""
-    import tensorflow as tf
+    from relaxnet.networks.frameworks import tf
 
     use_full_precision()
     N, model = network.num_images, network.model

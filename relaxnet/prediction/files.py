@@ -23,12 +23,10 @@ from relaxnet.maps.sidecar import sidecar_of
 from relaxnet.maps.status import OUTSIDE, legend_of, shares
 from relaxnet.networks.registry import (
     ModelError,
-    checksum,
-    find_model,
+    NetworkFile,
     loaded,
-    network_kind,
+    network_file,
     no_default,
-    read_card,
     shipped_models,
 )
 from relaxnet.networks.training_domain import Envelope, envelope_of
@@ -43,6 +41,7 @@ from relaxnet.prediction.request import (
     take_columns,
     take_known,
 )
+from relaxsim.core.only_run import only_run
 from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel
 
@@ -71,10 +70,9 @@ class Listener:
 
 @dataclass(frozen=True)
 class _Network:
-    """A network's file, its card, and the network once it is loaded."""
+    """A network's file, the protocols that it was trained for, and the network once loaded."""
 
-    file: Path
-    card: dict[str, Any]
+    file: NetworkFile
     envelope: Envelope | None
     network: Any = None
 
@@ -101,7 +99,7 @@ def predict_files(
         Folder for the maps.
     sequence : str
         Sequence of the series, such as ``"ir"`` (`relaxsim.models.border.Border.sequence`); it is
-        needed where the protocol does not tell.
+        needed where the protocol does not listener.
     units : str
         ``"ms"`` or ``"s"``, of the times in files or given as numbers.
     method : str, optional
@@ -140,7 +138,7 @@ def predict_files(
     given = request_protocol(take_columns(options), sequence, units)
     known = take_known(options)
     corrections = {n: bool(options.pop(n)) for n in correction_arguments() if n in options}
-    method = method or (network_kind(model) if model else "rim")
+    method = method or (network_file(model).architecture if model else "rim")
     files = (series,) if isinstance(series, str | Path) else tuple(series)
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
@@ -201,28 +199,43 @@ def predict_request(
     ValueError, OSError
         One line; nothing is written then.
     """
-    tell = listener or Listener()
+    listener = listener or Listener()
     begin = time.perf_counter()
     model = request.model
     _check_options(request)
-    check_out(request.out, request.overwrite, _output_names(request), request.files)
+    _check_place(request)
     network = _find_network(request, model)
+    place = request.out.resolve() if request.out.is_symlink() else request.out
+    with only_run(place):
+        return _map_alone(request, network, listener, layout, complete, begin)
+
+
+def _map_alone(
+    request: Request,
+    network: _Network | None,
+    listener: Listener,
+    layout: MapLayout | None,
+    complete: Callable[[Path], object] | None,
+    begin: float,
+) -> Maps:
+    """Map a series into a folder that no other run writes to."""
+    model = request.model
     data = read_input(request)
     N = data.protocol.num_images
     kinds = 2 * model.num_parameters + 4 + (N if request.save_fit else 0)
     check_space(request.out, int(np.prod(data.series.shape)) * kinds)
-    tell.say(f"series: {N} images of {by(data.series.shape)}; {data.mask_kind.words}")
+    listener.say(f"series: {N} images of {by(data.series.shape)}; {data.mask_kind.words}")
     for d, column in enumerate(model.border.columns):
         values = " ".join(f"{v:g}" for v in data.protocol.of_slice(0)[:, d])
-        tell.detail(f"{column.words} ({model.columns[d].unit}): {values}")
+        listener.detail(f"{column.words} ({model.columns[d].unit}): {values}")
     if network is not None:
-        tell.before_network()
-        network = replace(network, network=loaded(network.file))
+        listener.before_network()
+        network = replace(network, network=loaded(network.file.path))
         check_network(network.network, model, N, request.method)
-    maps = _estimate(request, data, network, tell)
+    maps = _estimate(request, data, network, listener)
     if maps.left_out:
         data = _without_faulty(data, maps)
-    _say_how(tell, maps, network)
+    _say_how(listener, maps, network)
     extra: dict[str, Any]
     extra = {"Fit": _fit_words(maps)} if network is None else _network_words(network)
     if isinstance(request.sigma, str):
@@ -233,9 +246,18 @@ def predict_request(
         extra["KnownMaps"] = {k: str(Path(p).absolute()) for k, p in request.known.items()}
     rows = [] if data.labels is None else roi_rows(maps, data.labels, data.names)
     card = sidecar_of(maps, data.protocol, data.series.paths, request.command, extra)
-    write_maps(request.out, maps, data.series, card, rows, complete, layout)
-    _say_what(tell, request, maps, data, len(rows))
-    tell.detail(f"took {time.perf_counter() - begin:.1f} s")
+    write_maps(
+        request.out,
+        maps,
+        data.series,
+        card,
+        rows,
+        complete,
+        layout,
+        check=lambda: _check_place(request),
+    )
+    _say_what(listener, request, maps, data, len(rows))
+    listener.detail(f"took {time.perf_counter() - begin:.1f} s")
     return maps
 
 
@@ -257,6 +279,11 @@ def _check_options(request: Request) -> None:
         raise ValueError("`roi_names` names the labels of `rois`; give both.")
 
 
+def _check_place(request: Request) -> None:
+    """Refuse a folder whose files would be lost, also those of a run that ended meanwhile."""
+    check_out(request.out, request.overwrite, _output_names(request), request.files)
+
+
 def _output_names(request: Request) -> list[str]:
     """Names of the files that a request writes, without the sidecars."""
     stems = map_stems(request.model, request.fit.tr is not None)
@@ -274,16 +301,16 @@ def _find_network(request: Request, model: SignalModel) -> _Network | None:
     missing = not request.network and wanted not in shipped_models()
     if missing or (not request.network and request.method != "rim"):
         raise ModelError(no_default(request.method, model.name))
-    path = find_model(wanted)
-    kind = network_kind(path)
-    if kind != request.method:
-        raise ModelError(f"the network is a {kind}, but `method` is {request.method}.")
-    card = read_card(path)
-    same = card.get("signal_model", model.name) == model.name
-    return _Network(path, card, envelope_of(card, model) if same else None)
+    file = network_file(wanted)
+    if file.architecture != request.method:
+        raise ModelError(f"the network is a {file.architecture}, but `method` is {request.method}.")
+    same = file.card.get("signal_model", model.name) == model.name
+    return _Network(file, envelope_of(file.card, model) if same else None)
 
 
-def _estimate(request: Request, data: RunInput, network: _Network | None, tell: Listener) -> Maps:
+def _estimate(
+    request: Request, data: RunInput, network: _Network | None, listener: Listener
+) -> Maps:
     """Maps in the axes of the files."""
     axis, images, model = data.series.slice_axis, data.images, request.model
     S = images.S
@@ -315,7 +342,7 @@ def _estimate(request: Request, data: RunInput, network: _Network | None, tell: 
             save_fit=request.save_fit,
             force=request.force,
             warnings=(*request.warnings, *warnings),
-            progress=tell.progress(*work),
+            progress=listener.progress(*work),
         )
     )
     check = model.border.caution.of_sidecar
@@ -354,36 +381,38 @@ def _fit_words(maps: Maps) -> str:
 
 def _network_words(network: _Network) -> dict[str, Any]:
     """A network's fields in sidecars."""
-    words = {"Network": network.file.stem, "NetworkSHA256": checksum(network.file)}
-    if "envelope" in network.card:
-        words["NetworkEnvelope"] = network.card["envelope"]
-    if "error_head" in network.card:
-        words["Interval95"] = network.card["error_head"]["interval95"]
+    words = {"Network": network.file.path.stem, "NetworkSHA256": network.file.sha256}
+    if "envelope" in network.file.card:
+        words["NetworkEnvelope"] = network.file.card["envelope"]
+    if "error_head" in network.file.card:
+        words["Interval95"] = network.file.card["error_head"]["interval95"]
     return words
 
 
-def _say_how(tell: Listener, maps: Maps, network: _Network | None) -> None:
+def _say_how(listener: Listener, maps: Maps, network: _Network | None) -> None:
     """Noise, method, notes and warnings."""
     if network is None:
         name = _fit_words(maps)
     else:
-        name = f"{network.file.stem} (SHA-256 {checksum(network.file)[:12]})"
-    tell.say(f"noise: sigma {maps.sigma:.4g} ({maps.sigma_source})")
-    tell.say(f"method: {name}; data taken as {maps.taken_as}")
+        name = f"{network.file.path.stem} (SHA-256 {network.file.sha256[:12]})"
+    listener.say(f"noise: sigma {maps.sigma:.4g} ({maps.sigma_source})")
+    listener.say(f"method: {name}; data taken as {maps.taken_as}")
     for note in maps.notes:
-        tell.say(f"note: {note}")
+        listener.say(f"note: {note}")
     for warning in maps.warnings:
-        tell.say(f"warning: {warning}")
+        listener.say(f"warning: {warning}")
     if maps.comparison is not None:
-        tell.say(str(maps.comparison))
+        listener.say(str(maps.comparison))
 
 
-def _say_what(tell: Listener, request: Request, maps: Maps, data: RunInput, num_rois: int) -> None:
+def _say_what(
+    listener: Listener, request: Request, maps: Maps, data: RunInput, num_rois: int
+) -> None:
     """Status, median and where the files are."""
     model = maps.model
     found = shares(maps.status, legend_of(model))
-    tell.say(f"status: {', '.join(f'{words} {100 * s:.1f} %' for words, s in found.items())}")
-    tell.detail(
+    listener.say(f"status: {', '.join(f'{words} {100 * s:.1f} %' for words, s in found.items())}")
+    listener.detail(
         f"scale of the series: {maps.scale:.4g}; slices along axis {data.series.slice_axis + 1}"
     )
     values = maps.main[(maps.status != OUTSIDE) & (maps.main > 0)]
@@ -391,4 +420,4 @@ def _say_what(tell: Listener, request: Request, maps: Maps, data: RunInput, num_
     if values.size:
         words = f"{model.main}: median {np.median(values):.0f} {model.units[-1]} in the mask"
     table = f"; {num_rois} regions in rois.csv" if num_rois else ""
-    tell.say(f"{words}; maps in {request.out}{table}")
+    listener.say(f"{words}; maps in {request.out}{table}")

@@ -21,7 +21,7 @@ from relaxnet.report.panels import (
     status_colour,
 )
 from relaxsim.core.files import write_whole
-from relaxsim.core.matplotlib_import import import_matplotlib
+from relaxsim.core.matplotlib_import import drawable, import_matplotlib
 
 #: Colour of voxels without a value.
 _NO_VALUE = "#e4e4e4"
@@ -85,7 +85,7 @@ def draw_runs(
     runs = in_one_unit(runs)
     if len(labels) > len(runs):
         raise ValueError(f"{len(labels)} labels for {len(runs)} folders; give one for each.")
-    names = [*labels, *_names(runs)[len(labels) :]]
+    names = [drawable(name) for name in (*labels, *_names(runs)[len(labels) :])]
     rows = _layout(runs, _checked(runs, stems))
     scales = _shared_scales(runs, rows, ranges)
     heights = [_height(runs[index], slices) for index, _ in (row[0] for row in rows)]

@@ -69,7 +69,7 @@ def write_report(
     out = run.folder / "report.html" if out is None else Path(out)
     text = report_page(run, _series_name(run) if title is None else title)
     with write_whole(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # names of files
     return out
 
 

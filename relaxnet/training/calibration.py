@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from relaxnet.networks.error_head import ErrorHead, head_inputs
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.precision import use_full_precision
 from relaxnet.networks.registry import find_model, load_network, read_card

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from relaxnet.networks.frameworks import tf
 from relaxnet.series.scale import patch_scale
 from relaxsim.shards.layout import (
     Shard,

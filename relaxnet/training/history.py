@@ -6,8 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
+from relaxnet.networks.frameworks import tf
 from relaxnet.training.settings import EVENTS, Progress
 from relaxsim.core.files import write_whole
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.precision import use_full_precision
 from relaxnet.networks.registry import build_network, load_network, with_policy

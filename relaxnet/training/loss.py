@@ -6,8 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tensorflow as tf
-
+from relaxnet.networks.frameworks import tf
 from relaxnet.training.settings import Settings
 
 #: Root mean square error of a patch in u (a relative error of a logarithm) below which a smaller

@@ -12,10 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.registry import card_path, next_card_path
 from relaxnet.networks.saving import save_network

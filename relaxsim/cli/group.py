@@ -22,6 +22,7 @@ from relaxsim.cli.options import (
 from relaxsim.cli.phantom import phantom
 from relaxsim.core.errors import one_line_errors
 from relaxsim.core.options import FILE, LateCommand, Number, Range, available_cores, options
+from relaxsim.core.program import Program
 from relaxsim.core.snr import SIGMAS
 from relaxsim.core.version_option import version_option
 
@@ -29,7 +30,9 @@ from relaxsim.core.version_option import version_option
 MOST_PATCHES, MOST_JOBS = 10**12, 10**6
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=Program, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @version_option("relaxsim")
 def main() -> None:
     """Simulate training and evaluation data for MR relaxometry."""

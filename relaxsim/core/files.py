@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +33,10 @@ def _host() -> str:
 
 
 def remove_leftovers(folder: str | Path, is_alone: bool = False) -> None:
-    """Remove the temporary files (`write_whole`) of processes that no longer live.
+    """Remove the temporary files and folders of processes that no longer live.
 
-    These are files of processes of this machine that have ended, and files of any machine that are
-    older than a day.
+    They are those of `write_whole` and `temporary_folder` whose process was one of this machine and
+    has ended, and those of any machine that are older than a day.
 
     Parameters
     ----------
@@ -45,7 +47,10 @@ def remove_leftovers(folder: str | Path, is_alone: bool = False) -> None:
     for path in Path(folder).glob(".*.part*"):
         try:
             if _TEMPORARY.fullmatch(path.name) and (is_alone or _is_left_over(path)):
-                path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
         except OSError:  # removed meanwhile, or not ours to remove
             continue
 
@@ -68,6 +73,30 @@ def _is_left_over(path: Path) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`, for files that are moved there once they are complete.
+
+    It is removed where the block ends. Before, those that killed processes left there are removed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Final place of the files.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    remove_leftovers(path.parent)
+    prefix = f".{path.name}.{_host()}.{os.getpid()}.part."
+    with tempfile.TemporaryDirectory(
+        dir=path.parent, prefix=prefix, ignore_cleanup_errors=True
+    ) as place:
+        yield Path(place)
 
 
 @contextmanager

@@ -21,3 +21,14 @@ def import_matplotlib() -> None:
         import matplotlib.font_manager  # noqa: F401  (fonts are looked for here)
     finally:
         log.setLevel(level)
+
+
+def drawable(text: str) -> str:
+    r"""Text that matplotlib can draw: bytes of file names that are not UTF-8 become ``?``.
+
+    Examples
+    --------
+    >>> drawable("caf\udce9.nii")
+    'caf?.nii'
+    """
+    return text.encode("utf-8", "replace").decode()

@@ -9,6 +9,7 @@ import numpy as np
 
 from relaxsim.core.files import write_whole
 from relaxsim.core.labels import NUM_LABELS
+from relaxsim.core.matplotlib_import import drawable, import_matplotlib
 from relaxsim.shards.layout import Shard, read_shard
 
 #: Weighted images shown of each patch, spread over the protocol.
@@ -48,6 +49,7 @@ def draw_shard(path: str | Path, out: str | Path, num_patches: int = 6) -> None:
     ValueError
         If matplotlib knows no such format.
     """
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     shard, out = read_shard(path), Path(out)
@@ -73,7 +75,8 @@ def draw_shard(path: str | Path, out: str | Path, num_patches: int = 6) -> None:
     info = shard.info
     words = info.signal_model.border.columns[0].words
     figure.suptitle(
-        f"{info.path.name}: {info.signal_model.name}, {info.protocol}, {len(info.tau)} {words}"
+        f"{drawable(info.path.name)}: {info.signal_model.name}, {info.protocol}, "
+        f"{len(info.tau)} {words}"
     )
     with write_whole(out) as temporary:
         figure.savefig(temporary, dpi=110, format=out.suffix.removeprefix(".") or "png")
