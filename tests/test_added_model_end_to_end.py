@@ -119,5 +119,6 @@ def test_every_command_knows_a_model_that_is_one_file(folder, name):
     found = load(f"out/sub-01/anat/sub-01_{border.maps[-1].bids_suffix}.nii.gz")
     factor = border.maps[-1].bids_factor
     fitted = load(f"fit/{main}map.nii.gz")[mask] * factor
-    np.testing.assert_allclose(found[mask], fitted, rtol=1e-3)
+    # Without the mask the noise is found in air too; the likelihood is nearly the same.
+    np.testing.assert_allclose(found[mask], fitted, rtol=0.02)
     assert LEAST_T * factor < np.median(found[mask]) < LARGEST_T * factor

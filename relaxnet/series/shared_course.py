@@ -75,7 +75,7 @@ def shared_course(residuals: np.ndarray, largest: np.ndarray, dof: int) -> Share
     >>> shared_course(noise, np.full(500, 50.0), 8).exists
     False
     >>> found = shared_course(noise + [0, 0, 9, 0, 0, -5, 0, 0], np.full(500, 50.0), 8)
-    >>> found.dominates, found.course.argmax()
+    >>> found.dominates, int(found.course.argmax())
     (True, 2)
     """
     N = residuals.shape[1]

@@ -300,7 +300,9 @@ def test_holes_are_filled_across_the_slices_of_the_acquisition(folder):
     x, y = np.indices(S.shape[:2])
     ring = np.hypot(x - S.shape[0] // 2, y - S.shape[1] // 2)
     ring = (ring > 1.5) & (ring < 4.5)
-    slab = np.repeat(np.where(ring[..., None, None], 500.0, 0.0) * np.ones(S.shape[-1]), 6, axis=2)
+    slab = np.repeat(
+        np.where(ring[..., None, None], 500.0, 0.0) * np.linspace(0.5, 1, S.shape[-1]), 6, axis=2
+    )
     for axis in (2, 0):
         zooms = np.ones(4)
         zooms[axis] = 5

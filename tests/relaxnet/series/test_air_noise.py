@@ -82,7 +82,7 @@ def test_noise_of_several_channels_is_not_taken_for_one():
     S, rng = object_(), np.random.default_rng(0)
     parts = [S / np.sqrt(8)] * 8 + [0 * S] * 8
     power = sum((part + SIGMA * rng.normal(size=S.shape)) ** 2 for part in parts)
-    refused(np.sqrt(power), "neither Rayleigh nor Gaussian")
+    refused(np.sqrt(power), "root of squares of several receivers")
 
 
 def test_noise_that_varies_in_space_is_not_used():

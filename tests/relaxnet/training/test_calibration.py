@@ -31,7 +31,7 @@ from relaxsim.shards.layout import list_shards, read_info
 
 
 def small_rim(**options):
-    return randomised(RIM("inversion_recovery", features=6, num_steps=2, **options))
+    return randomised(RIM(**{"model": "inversion_recovery", **options}, features=6, num_steps=2))
 
 
 def drawn_errors(rng, num=40_000):
