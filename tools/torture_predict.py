@@ -1,35 +1,19 @@
-"""Cases of `tools/fuzz.py`: files that are damaged, whose headers are wrong, or of another kind.
+"""Part ``predict`` of `tools/torture.py`: series, lists, masks and options that lie, one by one.
 
-A case writes its files to a folder and gives the arguments of ``relaxnet predict`` with the result
-that is expected of them. Everything is drawn from one generator, so that a seed repeats a run.
+Here what has to come of a command is known: each case says whether it is refused or mapped.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
-import json
-import marshal
-import pickle
-import zipfile
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-
-from relaxnet.networks.registry import PRETRAINED
-from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
-
-TAU = np.array([50.0, 150, 400, 800, 1400, 2200, 3500])
-SHAPE = (12, 10, 2)
-AFFINE = np.diag([0.9, 0.9, 3.0, 1.0])
-#: Name of the file that hostile code would write.
-BREACH = "breach"
-#: Results that a case may have.
-REFUSED, MAPPED, EITHER = "refused", "mapped", "either"
+from torture_files import AFFINE, SHAPE, TAU, Stock, flipped, phantom, save
+from torture_run import EITHER, MAPPED, REFUSED, Try
 
 
 @dataclass(frozen=True)
@@ -39,22 +23,6 @@ class Case:
     what: str
     arguments: tuple[str, ...]
     expect: str = REFUSED
-
-
-def phantom(rng: np.random.Generator) -> np.ndarray:
-    """A disc of two tissues in air with Rician noise, (X, Y, Z, N) float32."""
-    x, y, _ = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
-    disc = (x - 5.5) ** 2 + (y - 4.5) ** 2 < 18
-    T1 = np.where(x < 6, 700.0, 1300.0)
-    kappa = np.stack([np.where(disc, 900.0, 0.0), np.full(SHAPE, 1.95), T1], -1)
-    noise = 8 * rng.standard_normal((2, *SHAPE, len(TAU)))
-    return np.hypot(INVERSION_RECOVERY.forward(kappa, TAU) + noise[0], noise[1]).astype(np.float32)
-
-
-def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE, kind: type = nib.Nifti1Image):
-    """Write an image and return its path."""
-    nib.save(kind(data, affine), path)
-    return path
 
 
 def times(folder: Path, text: str | None = None) -> tuple[str, str]:
@@ -71,22 +39,14 @@ def mle(folder: Path, series: Path | None = None, rng: np.random.Generator | Non
     return str(series), *times(folder), "--method", "mle"
 
 
-def flipped(rng: np.random.Generator, raw: bytes, most: int = 12, end: int | None = None) -> bytes:
-    """Bytes with some of the first `end` changed, and at times cut short."""
-    out = bytearray(raw)
-    for _ in range(rng.integers(1, most)):
-        out[rng.integers(min(end or len(out), len(out)))] = rng.integers(256)
-    return bytes(out[: rng.integers(len(out))] if rng.random() < 0.2 else out)
-
-
 def damaged_nifti(rng: np.random.Generator, folder: Path) -> Case:
     """Bytes of the header, the data or the compressed stream are changed at random."""
     good = save(folder / "good.nii", phantom(rng)).read_bytes()
     if rng.random() < 0.5:
         raw, what = flipped(rng, good, 8, 352), "header"
-        raw = gzip.compress(raw, 1) if rng.random() < 0.5 else raw
+        raw = gzip.compress(raw, 1, mtime=0) if rng.random() < 0.5 else raw
     else:
-        raw, what = flipped(rng, gzip.compress(good, 1)), "gzip stream"
+        raw, what = flipped(rng, gzip.compress(good, 1, mtime=0)), "gzip stream"
     path = folder / ("s.nii.gz" if raw[:2] == b"\x1f\x8b" or what != "header" else "s.nii")
     path.write_bytes(raw)
     return Case(f"NIfTI, {what} at random", mle(folder, path), EITHER)
@@ -279,7 +239,7 @@ def bad_mask(rng: np.random.Generator, folder: Path) -> Case:
         "all NaN": lambda: save(path, good * np.float32(np.nan)),
         "negative": lambda: save(path, -good),
         "4-D": lambda: save(path, np.stack([good, good], -1)),
-        "damaged": lambda: path.write_bytes(gzip.compress(rng.bytes(500))),
+        "damaged": lambda: path.write_bytes(gzip.compress(rng.bytes(500), mtime=0)),
         "cut short": lambda: path.write_bytes(save(path, good).read_bytes()[:90]),
         "missing": lambda: None,
         "a folder": path.mkdir,
@@ -340,115 +300,6 @@ def bad_options(rng: np.random.Generator, folder: Path) -> Case:
     return Case(f"bounds {path.read_text()[:30]}", (*mle(folder, rng=rng), "--bounds", str(path)))
 
 
-def _hostile(folder: Path) -> dict[str, object]:
-    """A Lambda layer that writes a file, as Keras stores it."""
-    code = compile(f"open({str(folder / BREACH)!r}, 'w').close()", "layer", "exec")
-    code = b64encode(marshal.dumps(code)).decode()
-    function = {"class_name": "__lambda__", "config": {"code": code, "defaults": None}}
-    return {
-        "module": "keras.layers",
-        "class_name": "Lambda",
-        "config": {"name": "lambda", "function": function},
-        "registered_name": None,
-    }
-
-
-class _Pickled:
-    """An object that runs code when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (self.path, "w")
-
-
-def _archive(members: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return out.getvalue()
-
-
-def bad_network(rng: np.random.Generator, folder: Path) -> Case:
-    """A .keras file that is hostile, foreign or damaged."""
-    good = (PRETRAINED / "rim-t1.keras").read_bytes()
-    with zipfile.ZipFile(io.BytesIO(good)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    ours = json.loads(members["config.json"])
-    hostile = _hostile(folder)
-    sequential = {"name": "s", "layers": [hostile]}
-
-    def config(**changes: object) -> bytes:
-        return _archive({**members, "config.json": json.dumps({**ours, **changes}).encode()})
-
-    def settings(**changes: object) -> bytes:
-        return config(config={**ours["config"], **changes})
-
-    def text(content: bytes) -> bytes:
-        return _archive({**members, "config.json": content})
-
-    def without(name: str) -> bytes:
-        return _archive({key: value for key, value in members.items() if key != name})
-
-    wrong: dict[str, Callable[[], bytes]] = {
-        "empty": lambda: b"",
-        "random bytes": lambda: rng.bytes(2000),
-        "text": lambda: b"network",
-        "pickle": lambda: pickle.dumps(_Pickled(folder / BREACH)),
-        "cut short": lambda: good[: rng.integers(len(good) - 30)],
-        "bytes at random": lambda: flipped(rng, good, 40)[: len(good) - 40],
-        "Lambda layer": lambda: config(
-            module="keras", class_name="Sequential", registered_name=None, config=sequential
-        ),
-        "Lambda under our name": lambda: config(config=sequential),
-        "Lambda as a setting": lambda: settings(features=hostile),
-        "Lambda as dtype": lambda: settings(dtype=hostile),
-        "Lambda as build settings": lambda: config(build_config=hostile, compile_config=hostile),
-        "other class": lambda: config(module="os", class_name="system", registered_name=None),
-        "other module": lambda: config(module="subprocess", class_name="Popen"),
-        "foreign network": lambda: config(
-            module="keras",
-            class_name="Sequential",
-            registered_name="Sequential",
-            config={"name": "s", "layers": []},
-        ),
-        "invalid JSON": lambda: text(b"{"),
-        "JSON of a list": lambda: text(b"[1, 2]"),
-        "JSON of null": lambda: text(b"null"),
-        "deep JSON": lambda: text(b"[" * 200_000),
-        "bomb": lambda: text(b" " * 300_000_000),
-        "no configuration": lambda: without("config.json"),
-        "no weights": lambda: without("model.weights.h5"),
-        "no metadata": lambda: without("metadata.json"),
-        "weights that are no HDF5 file": lambda: _archive(
-            {**members, "model.weights.h5": b"weights"}
-        ),
-        "weights cut short": lambda: _archive(
-            {**members, "model.weights.h5": members["model.weights.h5"][:30_000]}
-        ),
-        "other width": lambda: settings(features=int(rng.integers(1, 30))),
-        "giant": lambda: settings(features=10**7),
-        "endless": lambda: settings(num_steps=10**9),
-        "width that is no number": lambda: settings(features="wide"),
-        "negative width": lambda: settings(features=-4),
-        "other signal model": lambda: settings(model="magic"),
-        "setting that is unknown": lambda: settings(magic=1),
-        "settings that are a list": lambda: config(config=[1, 2]),
-    }
-    name = list(wrong)[rng.integers(len(wrong))]
-    path = folder / "net.keras"
-    path.write_bytes(wrong[name]())
-    series = save(folder / "s.nii", phantom(rng))
-    expect = EITHER if name in _MAY_LOAD else REFUSED
-    return Case(f"network, {name}", (str(series), *times(folder), "--model", str(path)), expect)
-
-
-#: Damage that Keras may not see, or need not mind.
-_MAY_LOAD = ("bytes at random", "no metadata", "Lambda as build settings")
-
-
 def twisted(rng: np.random.Generator, folder: Path) -> Case:
     """A sound series in an unusual file: it has to be mapped."""
     S = phantom(rng)
@@ -483,13 +334,14 @@ KINDS: tuple[tuple[Callable[[np.random.Generator, Path], Case], int], ...] = (
     (bad_sigma, 10),
     (bad_mask, 12),
     (bad_options, 10),
-    (bad_network, 16),
     (twisted, 10),
 )
 
 
-def draw(rng: np.random.Generator, folder: Path) -> Case:
+def make(rng: np.random.Generator, folder: Path, stock: Stock) -> Try:
     """One case, of a kind by its frequency."""
     weights = np.array([weight for _, weight in KINDS], float)
-    make = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())][0]
-    return make(rng, folder)
+    case = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())][0](rng, folder)
+    # Names without the folder, as a user would give them.
+    arguments = tuple(a.replace(f"{folder}/", "") for a in case.arguments)
+    return Try(case.what, ("relaxnet", "predict", *arguments, "--out", "maps"), case.expect)
