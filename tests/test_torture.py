@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies of the process, and /proc")
 
-#: Known faults: quaternions that are none, folders that refused and killed commands leave.
+#: Known fault: what a killed command leaves.
 UNMENDED = pytest.mark.xfail(reason="faults that are known", strict=False)
 
 
@@ -39,8 +39,8 @@ def faults(outcomes):
     ("part", "numbers"),
     [
         ("predict", range(60)),
-        pytest.param("nifti", range(25), marks=UNMENDED),
-        pytest.param("sidecars", range(12), marks=UNMENDED),
+        ("nifti", range(25)),
+        ("sidecars", range(12)),
     ],
 )
 def test_hostile_inputs_end_as_they_have_to(torture, stock, part, numbers):
