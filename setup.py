@@ -49,7 +49,14 @@ setup(
         "brainweb": ["brainweb-dl>=0.4.6"],
         "gpu": ["tensorflow[and-cuda]>=2.16"],
         "onnx": ["tf2onnx", "onnxruntime"],
-        "test": ["hypothesis>=6.100", "import-linter>=2", "mypy>=1.10", "pytest>=8", "ruff>=0.6"],
+        "test": [
+            "hypothesis>=6.100",
+            "import-linter>=2",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+        ],
     },
     entry_points={
         "console_scripts": [
