@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["relaxsim", "relaxsim.*", "relaxnet", "relaxnet.*"]),
     package_data={
         "relaxsim": [
-            "models/protocols/*.txt",
+            "models/protocols/*/*.txt",
             "phantoms/*.csv",
             "phantoms/plates/*.csv",
             "simulation/tissues/*.csv",
