@@ -163,10 +163,6 @@ def architecture_of(name: str | Path) -> str:
     return network_file(name).architecture
 
 
-#: As other wings still call it.
-network_kind = architecture_of
-
-
 def network_config(path: Path) -> Mapping[str, Any]:
     """Constructor arguments in a network's file, read without loading it; as `network_file`."""
     return read_construction(path).arguments

@@ -167,13 +167,6 @@ def check_column(
     return values
 
 
-def check_times(
-    tau: np.ndarray, model: SignalModel | str, source: str, units: str = "ms"
-) -> np.ndarray:
-    """`check_column` of a model's first column."""
-    return check_column(tau, model_of(model).border.columns[0], source, units)
-
-
 def _looks_like(tau: np.ndarray, words: str, source: str, units: str, long: bool) -> str:
     """Sentence about a list of times, in ms, that cannot be in the unit it was given in."""
     given = tau / (1000.0 if units == "s" else 1.0)

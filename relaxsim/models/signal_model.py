@@ -231,16 +231,6 @@ class SignalModel:
         return tuple(p.bounds for p in self.parameter_table)
 
     @property
-    def times(self) -> str:
-        """Option of the first column."""
-        return self.border.columns[0].option
-
-    @property
-    def time_name(self) -> str:
-        """The first column in words."""
-        return self.border.columns[0].words
-
-    @property
     def num_parameters(self) -> int:
         """Number of tissue parameters, Q."""
         return len(self.parameter_table)

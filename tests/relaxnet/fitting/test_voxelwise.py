@@ -105,7 +105,7 @@ def reference_cost(S, tau, model, bounds):
 def assert_global(rng, count):
     for _ in range(count):
         model = INVERSION_RECOVERY if rng.random() < 0.7 else T2_DECAY
-        tau = random_protocol(rng, model.times).tau
+        tau = random_protocol(rng, model).tau
         bounds = list(model.bounds)
         if rng.random() < 0.3:
             bounds[0] = (0.0, rng.uniform(0.8, 3.0))

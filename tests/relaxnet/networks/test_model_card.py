@@ -8,8 +8,8 @@ import pytest
 from relaxnet.networks.model_card import card_text, overview
 from relaxnet.networks.registry import (
     ModelError,
+    architecture_of,
     network_config,
-    network_kind,
     read_card,
     shipped_models,
 )
@@ -82,7 +82,7 @@ def test_damaged_and_hostile_files_are_refused(network):
         bad = bad[: rng.integers(1, len(bad) + 1)] if rng.random() < 0.3 else bad
         network.write_bytes(bad.tobytes())
         with contextlib.suppress(ModelError):
-            network_kind(network)
+            architecture_of(network)
             accepted += 1
     assert accepted < 100
     for config, reason in (
@@ -94,4 +94,4 @@ def test_damaged_and_hostile_files_are_refused(network):
         with zipfile.ZipFile(network, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config.json", config)
         with pytest.raises(ModelError, match=reason):
-            network_kind(network)
+            architecture_of(network)

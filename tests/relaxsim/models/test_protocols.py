@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaxsim.models.protocols import bundled_protocols, check_times, random_protocol, read_protocol
+from relaxsim.models.protocols import (
+    bundled_protocols,
+    check_column,
+    random_protocol,
+    read_protocol,
+)
+from relaxsim.models.registry import model_of
 
 CINE23 = (
     "172 204 237 270 303 335 368 401 434 467 499 532 565 598 630 663 696 729 761 794 827 860 893"
@@ -136,9 +142,11 @@ def test_lists_of_the_other_kind():
 
 
 def test_seconds_when_said_so():
-    np.testing.assert_allclose(check_times(np.array([0.05, 1.2]), "tis", "x", "s"), [50, 1200])
+    np.testing.assert_allclose(
+        check_column(np.array([0.05, 1.2]), model_of("tis").border.columns[0], "x", "s"), [50, 1200]
+    )
     with pytest.raises(ValueError, match="looks like milliseconds: leave `units` s out"):
-        check_times(np.array([50.0, 1200.0]), "tis", "x", "s")
+        check_column(np.array([50.0, 1200.0]), model_of("tis").border.columns[0], "x", "s")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +163,7 @@ def test_seconds_when_said_so():
 )
 def test_lists_that_cannot_be_in_their_unit(tau, times, units, words):
     with pytest.raises(ValueError, match=words):
-        check_times(np.array(tau), times, "x", units)
+        check_column(np.array(tau), model_of(times).border.columns[0], "x", units)
 
 
 @given(st.sampled_from([("tis", 20.0, 20.0), ("tes", 3.0, 5.0)]), st.floats(1e-3, 1e7))
@@ -164,7 +172,7 @@ def test_hardly_any_list_is_plausible_in_both_units(kind, longest):
     accepted = 0
     for units in ("ms", "s"):
         try:
-            check_times(np.array([longest]), times, "x", units)
+            check_column(np.array([longest]), model_of(times).border.columns[0], "x", units)
         except ValueError:
             continue
         accepted += 1
