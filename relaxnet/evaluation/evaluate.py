@@ -171,7 +171,7 @@ def evaluate_files(
 
     Raises
     ------
-    relaxnet.io.nifti_reader.NiftiError
+    relaxsim.core.nifti_reader.NiftiError
         If a file cannot be read or lies on another grid.
     ValueError
         If truth, mask or labels hold several images, labels are no whole numbers, or no voxel

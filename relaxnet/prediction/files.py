@@ -14,7 +14,6 @@ from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_times import read_acquisition
 from relaxnet.io.nifti import Series
-from relaxnet.io.nifti_reader import by
 from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_stems
@@ -41,6 +40,7 @@ from relaxnet.prediction.request import (
     take_columns,
     take_known,
 )
+from relaxsim.core.nifti_reader import by
 from relaxsim.core.only_run import only_run
 from relaxsim.models.registry import model_of
 from relaxsim.models.signal_model import SignalModel

@@ -12,11 +12,11 @@ import numpy as np
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.io.inputs import load_known_map, load_labels, load_mask, load_series, load_sigma
 from relaxnet.io.nifti import Series
-from relaxnet.io.nifti_reader import by
 from relaxnet.maps.roi import read_names
 from relaxnet.prediction.inspection import chosen_mask
 from relaxnet.series.foreground import MaskKind, MaskSource
 from relaxnet.series.images import Images
+from relaxsim.core.nifti_reader import by
 from relaxsim.models.protocols import Protocol, given_protocol, read_protocol
 from relaxsim.models.registry import MODELS, chosen_model, column_options
 from relaxsim.models.signal_model import SignalModel

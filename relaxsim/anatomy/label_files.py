@@ -17,7 +17,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from relaxsim.core.files import why_not_regular
 from relaxsim.core.labels import NUM_LABELS
+from relaxsim.core.nifti_reader import Image, open_image
 from relaxsim.core.whole_numbers import is_whole
 
 #: File name endings that `read_labels` knows.
@@ -32,6 +34,10 @@ ISOTROPY_TOLERANCE = 1e-3
 VOXELS = (0.1, 10.0)
 #: Slices of a MINC file that are read at a time.
 SLAB = 16
+#: Most voxels of a label volume; BrainWeb's finest have 57 million.
+MOST_VOXELS = 10**9
+#: First bytes of MINC files, versions 1 and 2, and what reads them.
+_MINC = {b"CDF": nib.minc1.Minc1Image, b"\x89HD": nib.minc2.Minc2Image}
 #: Errors that nibabel and numpy raise on a header that makes no sense.
 _LOOKUP_ERRORS = (ValueError, TypeError, LookupError, AssertionError, np.linalg.LinAlgError)
 
@@ -68,7 +74,7 @@ def read_labels(path: str | Path) -> tuple[np.ndarray, float]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give a label volume ({_endings()}).")
-    if not path.is_file():
+    if why_not_regular(path):
         raise ValueError(f"{path} is not a file; give a label volume ({_endings()}).")
     if not is_label_file(path):
         raise ValueError(f"{path} is no label volume by its name; the endings are {_endings()}.")
@@ -101,10 +107,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _read_raw(path: Path) -> tuple[np.ndarray, float]:
     """BrainWeb's raw formats: bytes, or 16-bit words that carry the label times 16."""
-    with _readable(path):
-        data = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            data = gzip.decompress(data)
+    most = 2 * int(np.prod(BRAINWEB20_SHAPE))
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with _readable(path), opened(path, "rb") as file:
+        data = file.read(most + 1)
     grids = ((BRAINWEB20_SHAPE, BRAINWEB20_VOXEL), (BRAINWEB1_SHAPE, BRAINWEB1_VOXEL))
     for shape, voxel_size in grids:
         count = int(np.prod(shape))
@@ -114,13 +120,14 @@ def _read_raw(path: Path) -> tuple[np.ndarray, float]:
             words = np.frombuffer(data, "<u2").reshape(shape)
             return _whole(path, words >> 4 if words.max() > MAX_LABEL else words), voxel_size
     expected = " or ".join(f"{np.prod(s)} ({' x '.join(map(str, s))})" for s, _ in grids)
-    raise ValueError(f"{path} holds {len(data)} bytes; a raw label volume has {expected}.")
+    number = f"more than {most}" if len(data) > most else str(len(data))
+    raise ValueError(f"{path} holds {number} bytes; a raw label volume has {expected}.")
 
 
 def _read_image(path: Path) -> tuple[np.ndarray, float]:
     """MINC or NIfTI, turned so that the axes are slice, row, column."""
     with _readable(path):
-        image = nib.load(path)
+        image = _opened(path)
         zooms = np.asarray(image.header.get_zooms()[:3], float)
         orientation = nib.orientations.io_orientation(image.affine)
     shape = tuple(image.shape[:3])
@@ -128,6 +135,11 @@ def _read_image(path: Path) -> tuple[np.ndarray, float]:
         raise ValueError(
             f"{path} has shape {' x '.join(map(str, image.shape))}; "
             "expected one three-dimensional label volume."
+        )
+    if np.prod(shape, dtype=float) > MOST_VOXELS:
+        raise ValueError(
+            f"{path} has shape {' x '.join(map(str, shape))}; expected at most {MOST_VOXELS:.0e} "
+            "voxels."
         )
     if not min(shape):
         raise ValueError(f"{path} has shape {' x '.join(map(str, shape))}: it holds no voxel.")
@@ -148,8 +160,24 @@ def _read_image(path: Path) -> tuple[np.ndarray, float]:
     return np.ascontiguousarray(_undo_mislabelled_axes(labels)), float(zooms.mean())
 
 
+def _opened(path: Path) -> Any:
+    """A file by its first bytes: NIfTI, or MINC by nibabel, of whose readers no other is used."""
+    if not path.name.lower().removesuffix(".gz").endswith(".mnc"):
+        return open_image(path)
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rb") as file:
+        start = file.read(3)
+    if start not in _MINC:
+        raise ValueError("its first bytes are no header of MINC")
+    return _MINC[start].from_filename(path)
+
+
 def _voxels(path: Path, image: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Voxels of a nibabel image as labels; MINC in slabs, since it comes scaled to float64."""
+    """Voxels of an image as labels; MINC in slabs, since it comes scaled to float64."""
+    if isinstance(image, Image):
+        with _readable(path):
+            values = image.values(dtype=None)
+        return _whole(path, values.reshape(shape))
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(f"{path} holds {image.get_data_dtype()} voxels; expected whole numbers.")
     thickness = SLAB if isinstance(image, nib.minc1.Minc1Image) else max(shape[0], 1)

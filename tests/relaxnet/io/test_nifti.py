@@ -14,7 +14,7 @@ from relaxnet.io.inputs import (
     whole_labels,
 )
 from relaxnet.io.nifti import save_map
-from relaxnet.io.nifti_reader import NiftiError
+from relaxsim.core.nifti_reader import NiftiError
 
 
 @pytest.fixture

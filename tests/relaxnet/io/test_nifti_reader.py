@@ -14,7 +14,7 @@ from small_series import series, write
 
 from relaxnet.io.inputs import load_labels, load_maps, load_mask, load_series, load_sigma
 from relaxnet.io.nifti import load_voxels, save_map
-from relaxnet.io.nifti_reader import NiftiError, open_image
+from relaxsim.core.nifti_reader import NiftiError, open_image
 
 PLACE = np.diag([1.0, 2.0, 3.0, 1.0])
 

@@ -5,8 +5,8 @@ import pytest
 from small_series import series, write
 
 from relaxnet.io.inputs import load_series
-from relaxnet.io.nifti_reader import NiftiError
 from relaxnet.series.phase_check import phase_by_name, phase_by_values
+from relaxsim.core.nifti_reader import NiftiError
 
 
 @pytest.fixture

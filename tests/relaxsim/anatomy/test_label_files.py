@@ -219,3 +219,50 @@ def test_damaged_files_give_one_line(tmp_path, labels, name):
         with pytest.raises(ValueError, match=name) as caught:
             read_labels(path)
         assert "\n" not in str(caught.value)
+
+
+def test_other_formats_under_the_name_of_nifti_are_refused(tmp_path, labels):
+    """Each by its first bytes; nothing of it is handed to a reader of that format."""
+    bomb = (
+        b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+        b'<!ENTITY b "&a;&a;&a;&a;">]><GIFTI>&b;</GIFTI>'
+    )
+    nib.save(nib.MGHImage(labels.astype(np.int32), np.eye(4)), tmp_path / "head.mgh")
+    contents = {
+        "XML": bomb,
+        "MGH": (tmp_path / "head.mgh").read_bytes(),
+        "MINC": save_minc(tmp_path / "head.mnc", labels).read_bytes(),
+        "zstd": b"\x28\xb5\x2f\xfd" + bytes(400),
+    }
+    for words, content in contents.items():
+        path = tmp_path / "a.nii"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.nii cannot be read .*it is .*{words}"):
+            read_labels(path)
+    save_nifti(tmp_path / "b.nii", labels).rename(tmp_path / "b.mnc")
+    with pytest.raises(ValueError, match=r"b\.mnc cannot be read .*no header of MINC"):
+        read_labels(tmp_path / "b.mnc")
+
+
+def test_more_than_any_label_volume_is_refused_in_little_memory(tmp_path, labels):
+    """A header that speaks of much, and small files that unpack to much."""
+    path = save_nifti(tmp_path / "a.nii", labels)
+    raw = bytearray(path.read_bytes())
+    raw[42:48] = np.array([30000] * 3, "<i2").tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="which the file cannot hold"):
+        read_labels(path)
+    packed = tmp_path / "a.rawb.gz"
+    with gzip.open(packed, "wb", compresslevel=1) as file:
+        for _ in range(12):
+            file.write(bytes(10**7))
+    with pytest.raises(ValueError, match=r"a\.rawb\.gz holds more than \d+ bytes"):
+        read_labels(packed)
+
+
+def test_scaled_labels_and_those_of_other_types(tmp_path, labels):
+    for dtype in (np.int16, np.int32, np.float32, np.float64):
+        image = nib.Nifti1Image(labels.astype(dtype), np.diag([1, 1, 1, 1.0]))
+        nib.save(image, tmp_path / "a.nii.gz")
+        expected = labels.transpose(2, 1, 0)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz")[0], expected)

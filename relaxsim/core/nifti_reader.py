@@ -106,8 +106,12 @@ class Image:
         """Name of the file, for messages."""
         return self.path.name
 
-    def values(self, shape: Sequence[int] | None = None) -> np.ndarray:
-        """Voxels as float32, scaling applied, in another shape if one is given.
+    def values(
+        self, shape: Sequence[int] | None = None, dtype: type[np.generic] | None = np.float32
+    ) -> np.ndarray:
+        """Voxels, scaling applied, in another shape if one is given.
+
+        As float32; in the file's own type, unless it is scaled, if `dtype` is None.
 
         Raises
         ------
@@ -116,7 +120,7 @@ class Image:
         """
         shape = self.shape if shape is None else tuple(shape)
         with self._proxy(shape) as (voxels, file):
-            found = np.asarray(voxels, dtype=np.float32)
+            found = np.array(voxels) if dtype is None else np.asarray(voxels, dtype=dtype)
             file.read(1)  # the end of a compressed file, and so its checksum
             return found
 
@@ -333,7 +337,7 @@ def _header(path: Path, block: bytes, form: tuple[int, bool, bool]) -> tuple[Any
             raise NiftiError(f"{path.name} has a damaged header ({short(error)}).") from None
     if dtype.kind not in "iufb":
         raise NiftiError(
-            f"{path.name} holds {dtype} values; expected real numbers (magnitude images)."
+            f"{path.name} holds {dtype} voxels; expected real numbers (magnitude images)."
         )
     if any(value is not None and not math.isfinite(value) for value in slope):
         raise NiftiError(f"{path.name} has a damaged header: its scaling is not finite.")
@@ -437,7 +441,7 @@ def _is_regular_matrix(matrix: np.ndarray) -> bool:
 
 
 def _silent_logger() -> logging.Logger:
-    logger = logging.Logger("relaxnet.nifti")
+    logger = logging.Logger("nifti")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     return logger
