@@ -16,6 +16,7 @@ from relaxnet.bids.dataset import Collection
 from relaxnet.bids.derivative import ignored_patterns, main_map, main_suffixes, map_name
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
 from relaxsim.core.files import remove_leftovers, write_whole
+from relaxsim.core.replacing import replace_files
 from relaxsim.core.version import __version__
 
 BIDS_VERSION = "1.10.0"
@@ -122,7 +123,7 @@ def only_run_of(out: Path, names: Sequence[str]) -> Iterator[None]:
     """Be the only run that maps these series into a dataset, where its file system has locks.
 
     Runs of other series may work at the same time. A process that is killed frees its locks. What
-    killed runs left half written is removed.
+    killed runs left half written is removed. The last run to end removes the lock's file.
 
     Parameters
     ----------
@@ -137,24 +138,53 @@ def only_run_of(out: Path, names: Sequence[str]) -> Iterator[None]:
         If another run maps one of them.
     """
     remove_leftovers(out)
-    with (out / SERIES_LOCK).open("a") as file:
-        for name in names:
-            if not _lock_byte(file.fileno(), name):
-                raise BidsError(
-                    f"another run maps {name} into {out}. Wait for it, or give another folder."
-                )
-        yield
+    path = out / SERIES_LOCK
+    while True:
+        with path.open("a") as file:
+            descriptor = file.fileno()
+            for name in names:
+                if not _lock_byte(descriptor, name):
+                    raise BidsError(
+                        f"another run maps {name} into {out}. Wait for it, or give another folder."
+                    )
+            if not _is_at(path, descriptor):
+                continue  # the run before removed the file between the two steps
+            try:
+                yield
+            finally:
+                if _lock(descriptor, 0, 0):  # all of it: no other run is in the folder
+                    _remove(path)
+            return
+
+
+def _remove(path: Path) -> None:
+    """Remove the file of a lock; where the system keeps open files, it stays."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that has this name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _lock_byte(descriptor: int, name: str) -> bool:
     """Lock the byte that stands for a name; False if another process has it."""
+    start = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:7], "big")
+    return _lock(descriptor, 1, start)
+
+
+def _lock(descriptor: int, length: int, start: int) -> bool:
+    """Lock bytes of a file, all that follow if `length` is 0; False if another process has some."""
     try:
         import fcntl
     except ImportError:  # no such locks on this system
         return True
-    start = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:7], "big")
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
@@ -163,16 +193,24 @@ def _lock_byte(descriptor: int, name: str) -> bool:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Alone in moving files into a dataset, among processes on file systems that know locks."""
-    with (out / LOCK).open("a") as file:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
+    path = out / LOCK
+    while True:
+        with path.open("a") as file:
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(path, file.fileno()):
+                continue  # the process before removed the file between the two steps
+            try:
+                yield
+            finally:
+                _remove(path)
+            return
 
 
 def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) -> list[Collection]:
-    """Move the maps of a subject into place, whole folders at once where they are new.
+    """Move the maps of a subject into place together, whole folders at once where they are new.
 
     Parameters
     ----------
@@ -189,16 +227,18 @@ def publish(tree: Path, out: Path, done: Sequence[Collection], overwrite: bool) 
     late : list of Collection
         Series that another process put into place in the meantime; its maps stay.
     """
-    late = []
+    late, earlier = [], []
     with _locked(out):
         for collection in done:
             if main_map(out, collection).exists() and not overwrite:
                 late.append(collection)
                 remove_maps(tree, collection)
-            elif (out / collection.folder).is_dir():
-                remove_maps(out, collection)
-        for subject in sorted(tree.iterdir()):
-            _move(subject, out / subject.name)
+            else:
+                earlier += _maps_of(out, collection)
+        moves = [move for path in sorted(tree.iterdir()) for move in _moves(path, out / path.name)]
+        main = tuple(f"_{suffix}.nii.gz" for suffix in main_suffixes())
+        moves.sort(key=lambda move: move[1].name.endswith(main))
+        replace_files(dict(moves), earlier, tree.with_name(f"{tree.name}-earlier"))
     return late
 
 
@@ -222,29 +262,29 @@ def collect(folder: Path, tree: Path, collection: Collection) -> None:
 
 def remove_maps(root: Path, collection: Collection) -> None:
     """Remove the maps of a series from a dataset, the main one first, and folders left empty."""
-    main_map(root, collection).unlink(missing_ok=True)
     folder = root / collection.folder
-    if not folder.is_dir():
-        return
-    main = main_map(root, collection).name.removesuffix(".nii.gz")
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(map_name(collection, "")) or path.name == f"{main}.json":
-            path.unlink()
-    while folder != root and not any(folder.iterdir()):
+    for path in _maps_of(root, collection):
+        path.unlink()
+    while folder != root and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename a folder or, where there is one, its files, those of the main maps last."""
-    if not target.exists():
-        with contextlib.suppress(OSError):
-            source.rename(target)
-            return
-    target.mkdir(exist_ok=True)
-    main = tuple(f"_{suffix}.nii.gz" for suffix in main_suffixes())
-    for path in sorted(source.iterdir(), key=lambda path: (path.name.endswith(main), path.name)):
-        if path.is_dir():
-            _move(path, target / path.name)
-        else:
-            path.replace(target / path.name)
+def _maps_of(root: Path, collection: Collection) -> list[Path]:
+    """Files of a series in a dataset, those of the main map first."""
+    folder, main = root / collection.folder, main_map(root, collection)
+    if not folder.is_dir():
+        return []
+    start, card = map_name(collection, ""), f"{main.name.removesuffix('.nii.gz')}.json"
+    found = [path for path in folder.iterdir() if path.name.startswith(start)]
+    found += [path for path in (main, folder / card) if path.exists()]
+    return sorted(set(found), key=lambda path: (path != main, path.name))
+
+
+def _moves(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder and its place or, where there is one, its files and theirs."""
+    if source.is_dir() and target.is_dir():
+        for path in sorted(source.iterdir()):
+            yield from _moves(path, target / path.name)
+    else:
+        yield source, target

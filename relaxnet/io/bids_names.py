@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from relaxsim.core.files import image_stem, read_text, why_not_regular
+from relaxsim.core.files import MOST_JSON, image_stem, read_text, why_not_regular
 
 DESCRIPTION = "dataset_description.json"
 _NAME = re.compile(r"((?:[A-Za-z0-9]+-[A-Za-z0-9+]+_)*)([A-Za-z0-9]+)(\.[A-Za-z0-9.]+)")
@@ -168,7 +168,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 @lru_cache(maxsize=4096)
 def _read_json(path: Path, _changed: int, _size: int) -> Mapping[str, Any]:
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(read_text(path, MOST_JSON))
         if any("\ud800" <= letter <= "\udfff" for letter in str(values)):  # no text can hold them
             text = json.dumps(values, ensure_ascii=False)
             values = json.loads(text.encode("utf-8", "replace"))

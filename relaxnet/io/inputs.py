@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from relaxnet.io.nifti import Series, is_placed, lie_elsewhere, same_place
-from relaxnet.io.nifti_reader import Image, NiftiError, by, open_image, quiet
 from relaxnet.series.phase_check import phase_by_name, phase_by_values
+from relaxsim.core.nifti_reader import Image, NiftiError, by, open_image, quiet
+from relaxsim.core.replacing import check_settled
 from relaxsim.core.whole_numbers import is_whole
 
 
@@ -78,7 +79,11 @@ def load_maps(paths: Sequence[str | Path]) -> Series:
     ------
     NiftiError
         As `load_series`, but for a single image, which is taken.
+    relaxsim.core.replacing.BeingReplacedError
+        If the files of a folder are being replaced.
     """
+    for path in paths:
+        check_settled(path)
     if len(paths) != 1:
         return load_series(paths)
     path = Path(paths[0])

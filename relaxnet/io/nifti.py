@@ -1,7 +1,7 @@
 """NIfTI series and maps: what they hold, where they lie, and how maps are written.
 
-This module and `relaxnet.io.nifti_reader`, which opens files, are the only ones of relaxnet that
-know nibabel. `relaxnet.io.inputs` checks what files are used for: series, masks, labels, sigma.
+This module and `relaxsim.core.nifti_reader`, which opens files, are all that relaxnet has of
+nibabel. `relaxnet.io.inputs` checks what files are used for: series, masks, labels, sigma.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from relaxnet.io.nifti_reader import NiftiError, by, open_image, quiet
 from relaxsim.core.files import image_stem
+from relaxsim.core.nifti_reader import NiftiError, by, open_image, quiet
+from relaxsim.core.replacing import check_settled
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,11 @@ def load_map(path: str | Path) -> Series:
     ------
     NiftiError
         As `load_series` for the file itself.
+    relaxsim.core.replacing.BeingReplacedError
+        If the files of its folder are being replaced.
     """
     path = Path(path)
+    check_settled(path)
     image = open_image(path)
     return Series(image.values(), image.affine, image.header, (path,))
 

@@ -20,6 +20,7 @@ from relaxnet.maps.status import legend_of, levels
 from relaxsim.core.files import temporary_folder
 from relaxsim.core.folders import check_writable, nearest_existing, written_by
 from relaxsim.core.only_run import LOCK
+from relaxsim.core.replacing import MARK, replace_files
 
 
 def _same_name(stem: str) -> str:
@@ -79,7 +80,8 @@ def check_out(
     if not out.is_dir():
         return
     if not overwrite and any(out.glob("*map.nii.gz")):
-        raise ValueError(f"{out} holds maps. Give `overwrite` or another `out`.")
+        what = "part of the maps of a run that was broken off" if (out / MARK).exists() else "maps"
+        raise ValueError(f"{out} holds {what}. Give `overwrite` or another `out`.")
     there = [path for name in names if (path := out / name).exists()]
     lost = {path.resolve() for path in [*there, *earlier_files(out)]}
     for path in inputs:
@@ -116,8 +118,8 @@ def write_maps(
 ) -> None:
     """Write all files to a temporary folder on the target's disk, then move them there.
 
-    Files of an earlier run in the target go, after the new ones have come; others stay. A target
-    that holds nothing gets all files in one step.
+    Files of an earlier run in the target go before the new ones come (`replace_files`); others
+    stay. A target that holds nothing gets all files in one step.
 
     Parameters
     ----------
@@ -178,24 +180,20 @@ def _move(folder: Path, out: Path) -> None:
         if (out / LOCK).exists():  # the lock of this run stays with its folder
             os.link(out / LOCK, folder / LOCK)
             (out / LOCK).unlink()
+        (out / MARK).unlink(missing_ok=True)
         try:
             folder.replace(out)
             return
         except OSError:
             if not _is_empty(out):  # another run has come in between
                 raise
-    new = sorted(folder.iterdir())
-    replaced = {path.name for path in new}
-    stale = [path for path in earlier_files(out) if path.name not in replaced]
-    for path in new:
-        path.replace(out / path.name)
-    for path in stale:
-        path.unlink()
+    new = {path: out / path.name for path in sorted(folder.iterdir())}
+    replace_files(new, earlier_files(out), folder.with_name("earlier"))
 
 
 def _is_empty(out: Path) -> bool:
-    """Whether a folder is missing or holds nothing but the lock of a run."""
-    return not out.exists() or all(path.name == LOCK for path in out.iterdir())
+    """Whether a folder is missing or holds nothing but the lock of a run and the mark of one."""
+    return not out.exists() or all(path.name in (LOCK, MARK) for path in out.iterdir())
 
 
 def earlier_files(out: Path) -> list[Path]:

@@ -28,6 +28,7 @@ from relaxnet.networks.training_domain import check_series, envelope_of
 from relaxnet.series.scale import PERCENTILE
 from relaxsim.core.files import read_json, temporary_folder, write_json
 from relaxsim.core.only_run import LOCK, only_run
+from relaxsim.core.replacing import replace_files
 from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
 
@@ -90,6 +91,7 @@ def export_network(
             "`signed` is for networks that take the signal's sign, of models whose images are "
             "moduli."
         )
+    envelope = envelope_of(file.card, network.model)  # refused before anything is written
     description = recipe(network, protocol, file, signed)
     function = fixed_function(network, protocol.table, signed)
     folder = out.parent if format == "onnx" else out  # that no other run may write to meanwhile
@@ -103,12 +105,9 @@ def export_network(
             recipe_path = made / "relaxnet.json"
         write_json(recipe_path, description)
         _check(out, format, overwrite)  # again: another run may have ended
-        if out.is_dir():
-            out.replace(place / "earlier")  # with the lock of this run
-        if format == "onnx":
-            recipe_path.replace(out.with_suffix(".json"))
-        made.replace(out)
-    envelope = envelope_of(file.card, network.model)
+        moves = {recipe_path: out.with_suffix(".json")} if format == "onnx" else {}
+        # a folder goes with the lock of this run; that of a file is the user's, and gets no mark
+        replace_files({**moves, made: out}, (), place / "earlier", marked=False)
     if envelope is None:
         return ()
     verdict = check_series(envelope, protocol.table, float(np.mean(envelope.sigma)))

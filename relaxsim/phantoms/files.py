@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from relaxsim.core.files import temporary_folder
 from relaxsim.core.folders import written_by
+from relaxsim.core.only_run import only_run
+from relaxsim.core.replacing import replace_files
 from relaxsim.core.snr import sigma_of
 from relaxsim.core.version import __version__
 from relaxsim.models.registry import MODELS
@@ -33,7 +35,8 @@ def write_phantom(
 ) -> list[Path]:
     """Write a phantom's repeats and truth to a folder.
 
-    Written first beside their place, then renamed: no file with a final name is incomplete.
+    Written first beside their place, then moved together (`replace_files`): no file with a final
+    name is incomplete, and none lies beside those of another phantom.
 
     Parameters
     ----------
@@ -63,7 +66,9 @@ def write_phantom(
     Raises
     ------
     ValueError
-        If a file is there and not `overwrite`.
+        If a file is there and not `overwrite`, or the folder cannot be written to.
+    relaxsim.core.only_run.InUseError
+        If another run writes to the folder.
     OSError
         If it cannot be written.
     """
@@ -71,18 +76,17 @@ def write_phantom(
     if not overwrite:
         check_free(folder, phantom.model)
     parts = {"": phantom} | ({} if twin is None else {"E1": twin})
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".phantom-") as temporary:
+    with only_run(folder), temporary_folder(folder / "phantom") as temporary:
         for name, part in parts.items():
-            root = Path(temporary) / name
-            root.mkdir(exist_ok=True)
+            root = temporary / "new" / name
+            root.mkdir(parents=True)
             _write_truth(part, root)
             for repeat in range(1, repeats + 1):
                 rng = np.random.default_rng([seed, repeat, 77])
                 series = noisy_series(part, sigma_of(snr), rng, noise)
                 sidecar = _sidecar(part, snr, noise, seed, repeat) | dict(provenance)
                 _save(root / f"rep-{repeat}_series.nii.gz", series, part, sidecar)
-        _move(Path(temporary), folder, overwrite)
+        _move(temporary, folder, overwrite)
     return [folder / f"rep-{repeat}_series.nii.gz" for repeat in range(1, repeats + 1)]
 
 
@@ -108,16 +112,14 @@ def _check_absent(paths: Iterable[Path]) -> None:
 
 def _move(temporary: Path, folder: Path, overwrite: bool) -> None:
     """Give all files their place, the series last; with `overwrite` a former phantom's go."""
-    sources = [path for path in temporary.rglob("*") if path.is_file()]
-    targets = {path: folder / path.relative_to(temporary) for path in sources}
+    new = temporary / "new"
+    sources = sorted(
+        (path for path in new.rglob("*") if path.is_file()), key=lambda p: ("_series" in p.name, p)
+    )
+    targets = {path: folder / path.relative_to(new) for path in sources}
     if not overwrite:
         _check_absent(sorted(targets.values()))
-    former = set(_former(folder)) if overwrite else set()
-    for path in sorted(sources, key=lambda p: ("_series" in p.name, p)):
-        targets[path].parent.mkdir(exist_ok=True)
-        path.replace(targets[path])
-    for path in former - set(targets.values()):
-        path.unlink()
+    replace_files(targets, _former(folder) if overwrite else (), temporary / "earlier")
 
 
 def _former(folder: Path) -> Iterator[Path]:

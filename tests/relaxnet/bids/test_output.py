@@ -90,7 +90,7 @@ def test_the_description_has_what_a_derivative_needs(derivative):
 
 def test_nothing_temporary_is_left(derivative):
     hidden = {path.name for path in derivative.rglob(".*")}
-    assert hidden == {".bidsignore", ".relaxnet-lock", ".relaxnet-series-lock"}
+    assert hidden == {".bidsignore"}
 
 
 def find_validator():

@@ -1,14 +1,19 @@
 """Names, units and JSON files of a folder of maps, and what completes it."""
 
 import json
+import os
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
+from other_process import killed_at_move
 from small_run import make_run
 
 from relaxnet.io.nifti import load_map
-from relaxnet.maps.map_folder import MapLayout, write_maps
+from relaxnet.maps.map_folder import MapLayout, check_out, write_maps
+from relaxnet.maps.reader import read_run
+from relaxsim.core.replacing import MARK, BeingReplacedError
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 
 SHAPE = (3, 2, 1)
@@ -83,3 +88,28 @@ def test_nothing_appears_if_it_cannot_be_completed(tmp_path, series):
     with pytest.raises(OSError, match="No space left"):
         write_maps(tmp_path / "maps", _Maps(), series, {}, complete=fail)
     assert {path.name for path in tmp_path.iterdir()} == {"other", "series.nii.gz"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of the process")
+def test_maps_of_two_runs_are_never_mixed(tmp_path, series):
+    """A run is killed at each of its moves: six files out, six in."""
+    out = tmp_path / "maps"
+    card = {"SoftwareName": "relaxnet"}
+    write_maps(out, _Maps(), series, {**card, "Run": "old"})
+    (out / "notes.txt").write_text("mine")
+    for number in range(12):
+        shared = {**card, "Run": f"{number}"}
+        killed_at_move(number, partial(write_maps, out, _Maps(), series, shared))
+        cards = [json.loads(path.read_text())["Run"] for path in out.glob("*.json")]
+        assert len(set(cards)) <= 1
+        assert set(cards) <= {"old", "new", f"{number}"}
+        if any(out.glob("*map.nii.gz")):
+            with pytest.raises(BeingReplacedError, match=r"run it again with `overwrite`"):
+                read_run(out)
+            with pytest.raises(ValueError, match=r"part of the maps of a run that was broken off"):
+                check_out(out, overwrite=False)
+        check_out(out, overwrite=True)
+        write_maps(out, _Maps(), series, {**card, "Run": "new"})
+        assert not (out / MARK).exists()
+        assert set(read_run(out).maps) == set(_Maps().named())
+    assert (out / "notes.txt").read_text() == "mine"

@@ -184,6 +184,16 @@ def test_a_resnet_wants_its_number_of_images(folder, tmp_path):
     assert call("res.keras", "--tes", "fse6", "--out", "saved").exit_code == 0
 
 
+def test_a_card_that_is_none_leaves_nothing(folder, tmp_path):
+    small_rim().save(tmp_path / "net.keras")
+    (tmp_path / "net.json").write_text('{"envelope": {"num_images": [7, 7], "sigma": [-1, "a"]}}')
+    before = sorted(folder.rglob("*"))
+    result = call("net.keras", "--tis", "tis.txt", "--out", "saved")
+    assert result.exit_code == 2
+    assert "envelope" in result.output
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_overwrite_replaces_an_earlier_export(folder, network):
     assert call(network, "--tis", "tis.txt", "--out", "saved").exit_code == 0
     assert call(network, "--tis", "tis.txt", "--out", "saved", "--overwrite").exit_code == 0

@@ -1,39 +1,13 @@
 """One run at a time in a folder."""
 
 import errno
-import subprocess
-import sys
 
 import pytest
+from other_process import Other
 
 from relaxsim.core.only_run import LOCK, InUseError, only_run
 
 pytest.importorskip("fcntl")
-
-PROGRAM = """
-import sys
-from relaxsim.core.only_run import only_run
-parts = range(*map(int, sys.argv[2].split(":"))) if sys.argv[2] else None
-with only_run(sys.argv[1], parts, sys.argv[3]):
-    print("in", flush=True)
-    sys.stdin.read()
-"""
-
-
-class Other:
-    """Another process that is in a folder until the block ends."""
-
-    def __init__(self, folder, parts="", settings=""):
-        words = [sys.executable, "-c", PROGRAM, str(folder), parts, settings]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
-
-    def __enter__(self):
-        assert self.process.stdout.readline() == "in\n"
-        return self.process
-
-    def __exit__(self, *_):
-        self.process.communicate()
 
 
 def fail_in(folder):

@@ -1,10 +1,15 @@
 import json
+import os
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
+from other_process import Other, killed_at_move
 
 from relaxsim.anatomy.anatomy import load_anatomy
+from relaxsim.core.only_run import InUseError
+from relaxsim.core.replacing import MARK
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import read_protocol
 from relaxsim.models.t2_decay import MODEL as T2_DECAY
@@ -162,3 +167,30 @@ def test_failure_leaves_nothing(head, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write(brain(head), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_in_one_folder_and_what_a_killed_one_left(head, tmp_path):
+    left = tmp_path / ".phantom.elsewhere.1.part.x"
+    left.mkdir()
+    with Other(tmp_path), pytest.raises(InUseError, match="another run writes to"):
+        write(brain(head), tmp_path)
+    assert list(tmp_path.iterdir()) == []  # the other run has removed what was left
+    write(brain(head), tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a copy of the process")
+def test_phantoms_are_never_mixed(head, tmp_path):
+    """A run that replaces a phantom is killed at some of its moves."""
+    phantom = brain(head, num_slices=1)
+    write(phantom, tmp_path, repeats=2, noise="gaussian")
+    number = 2 * (len(list(tmp_path.iterdir())))
+    for move in range(0, number - 4, 9):
+        killed_at_move(
+            move, partial(write, phantom, tmp_path, repeats=1, noise="rician", overwrite=True)
+        )
+        cards = [json.loads(path.read_text()) for path in tmp_path.glob("rep-*.json")]
+        assert len({card["NoiseModel"] for card in cards}) <= 1
+        assert (tmp_path / MARK).is_file()
+        write(phantom, tmp_path, repeats=2, noise="gaussian", overwrite=True)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        assert len(list(tmp_path.glob("rep-*.nii.gz"))) == 2
