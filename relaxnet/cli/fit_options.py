@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+
+from relaxsim.core.files import read_json
 
 if TYPE_CHECKING:
     from relaxnet.fitting.options import FitOptions
@@ -158,9 +159,9 @@ def read_bounds(
     """
     fitted = [_fitted(model, tr) for model in models]
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_json(path)
         pairs = {name: (float(low), float(high)) for name, (low, high) in given.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError):
         low, high = fitted[0].bounds[-1]
         example = f'{{"{fitted[0].main}": [{low:g}, {high:g}]}}'
         raise ValueError(f"{path}: expected JSON such as {example}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ import numpy as np
 
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, dataset_root, read_json
 from relaxnet.io.nifti import Series, axis_codes, load_map
-from relaxnet.io.nifti_reader import by
 from relaxnet.maps.status import LEGEND, OUTSIDE, WITHOUT_ESTIMATE
+from relaxsim.core.files import read_json as read_any_json
+from relaxsim.core.nifti_reader import by
 from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel
 
@@ -327,8 +327,8 @@ def _unit(stem: str) -> str:
 def _card(path: Path) -> dict[str, Any]:
     """Sidecar of a map; empty if there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_any_json(path)
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}

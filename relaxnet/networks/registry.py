@@ -20,6 +20,8 @@ PRETRAINED = Path(__file__).with_name("pretrained")
 ARCHITECTURES = {"RIM": "rim", "ResNet": "resnet"}
 #: Loaded networks that are kept, with what TensorFlow compiled for them.
 MOST_LOADED = 4
+#: Largest card that is read, bytes; those that are written have some 10 kB.
+_MOST_CARD = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,11 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MOST_CARD:
+            raise ModelError(f"{path} is larger than {_MOST_CARD // 10**6} MB; cards are not.")
         content = read_json(path)
+    except ModelError:
+        raise
     except (ValueError, OSError):
         raise ModelError(f"{path} is not readable JSON.") from None
     if not isinstance(content, dict):

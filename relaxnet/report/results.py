@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from relaxnet.report.pictures import (
 from relaxnet.report.plots import Plot, curves, histogram
 from relaxnet.report.voxels import VoxelFit, voxel_fits
 from relaxnet.report.words import listed
+from relaxsim.core.files import read_text
 
 #: Smallest share of values beyond a histogram's axis that is mentioned.
 _WORTH_WORDS = 5e-4
@@ -151,11 +153,10 @@ def regions(run: Run) -> list[list[str]]:
     path = run.folder / "rois.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        try:
-            rows = [row for row in csv.reader(file) if row]
-        except csv.Error:  # a cell of more than 128 kB, or no table
-            return []
+    try:
+        rows = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
+    except (csv.Error, ValueError, OSError):  # a cell of more than 128 kB, or no table
+        return []
     if len(rows) < 2:
         return []
     main = f"{run.maps[main_stem(run)].title}_"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from relaxnet.networks.frameworks import tf
-from relaxnet.training.settings import EVENTS, Progress
-from relaxsim.core.files import write_whole
+from relaxnet.training.settings import EVENTS, Progress, TrainingError
+from relaxsim.core.files import read_text, write_whole
 
 COLUMNS = ("iteration", "loss", "validation_loss", "learning_rate", "seconds")
 CURVES = ("loss", "validation_loss", "learning_rate")
@@ -27,6 +28,11 @@ class History:
         Of the run.
     start : int
         Iteration that the run goes on from; 0 begins anew.
+
+    Raises
+    ------
+    TrainingError
+        If the rows to go on from cannot be read.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
@@ -34,8 +40,7 @@ class History:
         self.path = folder / "history.csv"
         self.rows: list[dict[str, Any]] = []
         if start and self.path.is_file():
-            with self.path.open(newline="") as file:
-                self.rows = [r for r in csv.DictReader(file) if int(r["iteration"]) <= start]
+            self.rows = [row for row in _read(self.path) if int(row["iteration"]) <= start]
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self._writer: Any = None
         self._num_written = 0
@@ -85,3 +90,27 @@ class History:
                         tf.summary.write(name, value, step, metadata=scalar)
         self._num_written = len(self.rows)
         self._writer.flush()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a history, whose columns and numbers are those that are written.
+
+    Raises
+    ------
+    TrainingError
+        If they are not.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+        for row in rows:
+            if tuple(row) != COLUMNS or int(row["iteration"]) < 0:
+                raise ValueError("a row has other columns")
+            for name in COLUMNS[1:]:
+                if not (name == "validation_loss" and row[name] == ""):
+                    float(row[name])
+    except (ValueError, TypeError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise TrainingError(
+            f"{path} cannot be read ({reason}). Delete it, and the run goes on without its rows."
+        ) from None
+    return rows

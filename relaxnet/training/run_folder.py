@@ -168,7 +168,10 @@ def check_folder(folder: Path, settings: Settings, resume: bool, overwrite: bool
     path, goes_on = folder / "settings.json", resume and has_checkpoint(folder)
     if path.is_file() and resume:
         defaults = asdict(Settings(()))  # of settings that older versions did not have
-        stored = {**defaults, **read_json(path)}
+        stored = read_json(path)
+        if not isinstance(stored, dict):
+            raise TrainingError(f"{path} holds no settings; expected a JSON object.")
+        stored = {**defaults, **stored}
         mine = json.loads(json.dumps(asdict(settings)))
         free = {"iterations"} if settings.recipe == "paper" else set()
         different = [k for k in mine if stored.get(k) != mine[k] and k not in free]
@@ -201,8 +204,16 @@ def check_takes_files(folder: Path) -> None:
     Raises
     ------
     TrainingError
-        If there is a file of this name, or the folder cannot be written to.
+        If there is a file of this name, the folder cannot be written to, or its name is not
+        UTF-8: TensorFlow, which writes the curves, takes no other.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = str(folder).encode("utf-8", "replace").decode()
+        raise TrainingError(
+            f"the name {shown} is not UTF-8, which TensorBoard's events need. Give another `out`."
+        ) from None
     try:
         check_writable(folder)
     except ValueError as error:

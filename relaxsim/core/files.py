@@ -148,8 +148,9 @@ IMAGE_ENDINGS = (".nii.bz2", ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".
 _ZERO_BYTES = 0.3
 #: Characters that no text holds: those that control a terminal, and marks of another byte order.
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
-#: Largest text file that is read.
-_MOST_TEXT = 256_000_000
+#: Largest text file that is read, and largest JSON file, which takes some twenty times its size in
+#: memory; bytes.
+_MOST_TEXT, MOST_JSON = 256_000_000, 16_000_000
 
 
 def image_stem(name: str) -> str:
@@ -188,22 +189,28 @@ def why_not_regular(path: str | Path) -> str:
     return f"this is {kind}; expected a file (write what it gives to one first)"
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, most: int = _MOST_TEXT) -> str:
     """Text of a file: UTF-8, UTF-16 as Windows programs write it, otherwise Latin-1.
+
+    Parameters
+    ----------
+    path : path
+    most : int
+        Largest file that is read, bytes.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is no regular file or no text; the message names the file.
+        If it is no regular file, too large, or no text; the message names the file.
     """
     path = Path(path)
     why = why_not_regular(path)
     if why and path.exists():
         raise ValueError(f"{path}: {why}.")
-    if not why and path.stat().st_size > _MOST_TEXT:
-        raise ValueError(f"{path.name} is larger than {_MOST_TEXT // 10**6} MB: no text file.")
+    if not why and path.stat().st_size > most:
+        raise ValueError(f"{path.name} is larger than the {most / 1e6:g} MB that are read.")
     text = decoded(path.read_bytes())
     if text is None:
         raise ValueError(f"{path.name} is not a text file.")
@@ -244,11 +251,11 @@ def read_json(path: str | Path) -> Any:
     OSError
         If it cannot be read.
     ValueError
-        If it holds no JSON; the message names the file.
+        If it holds no JSON, or more than 16 MB; the message names the file.
     """
     path = Path(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path, MOST_JSON))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no JSON file ({reason}).") from None

@@ -27,6 +27,13 @@ def test_card_states_the_networks_checksum(path):
     assert sorted(p.name for p in path.parent.iterdir()) == ["best.json", "best.keras"]
 
 
+def test_a_card_larger_than_any_is_refused_unread(path):
+    with path.with_suffix(".json").open("ab") as file:
+        file.truncate(1_500_000)
+    with pytest.raises(ModelError, match=r"best\.json is larger than 1 MB"):
+        read_card(path)
+
+
 @pytest.mark.parametrize("moment", ["before the card", "before the network", "between the two"])
 def test_a_killed_run_leaves_a_pair(path, monkeypatch, moment):
     old = path.read_bytes()

@@ -28,6 +28,7 @@ from relaxnet.training.dataset import (
     schedule,
     validation_batches,
 )
+from relaxnet.training.history import COLUMNS
 from relaxnet.training.loop import learning_rate_of, make_optimizer, make_steps, run
 from relaxnet.training.loss import (
     LEAST_ERROR,
@@ -326,6 +327,29 @@ def test_interrupt_waits_for_the_end_of_a_step(shards, tmp_path):
     assert rest == [3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("history.csv", "iteration,loss\n1," + "9" * 200_000 + "\n", "field larger than"),
+        ("history.csv", "iteration,loss\n1,0.5\n", "a row has other columns"),
+        ("history.csv", ",".join(COLUMNS) + "\n1,a,,0.1,2\n", "could not convert"),
+        ("history.csv", "a\0b", "is not a text file"),
+        ("settings.json", "[1]", "holds no settings"),
+    ],
+)
+def test_files_of_a_run_that_are_damaged_are_named(shards, tmp_path, name, content, words):
+    folder, settings = tmp_path / "run", Settings((str(shards),), iterations=3, **SMALL)
+    steps = run(settings, folder)
+    next(steps)
+    steps.close()
+    (folder / name).write_text(content)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TrainingError, match=words) as caught:
+        list(run(settings, folder, resume=True))
+    assert name in str(caught.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_settings_of_an_older_version_can_be_resumed(shards, tmp_path):
     settings = Settings((str(shards),), iterations=2, **SMALL)
     steps = run(settings, tmp_path / "run")
@@ -382,6 +406,13 @@ def test_a_network_without_a_run_is_not_deleted_unasked(shards, tmp_path):
     with pytest.raises(TrainingError, match=r"holds a run \(best.keras\)"):
         list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
     assert (folder / "best.keras").read_bytes() == b"weights"
+
+
+def test_a_folder_whose_name_tensorflow_does_not_take(shards, tmp_path):
+    folder = tmp_path / "name\udcff"
+    with pytest.raises(TrainingError, match=r"name\? is not UTF-8"):
+        list(run(Settings((str(shards),), iterations=1, **SMALL), folder))
+    assert not list(tmp_path.iterdir())
 
 
 def test_half_a_checkpoint_is_said(shards, tmp_path):

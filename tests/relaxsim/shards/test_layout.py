@@ -1,4 +1,5 @@
 import os
+import signal
 import time
 
 import h5py
@@ -423,3 +424,31 @@ def test_a_pipe_is_refused_at_once(tmp_path):
     path = shard_path(tmp_path, 0)
     os.mkfifo(path)
     refused(read_info, path, "is a folder, pipe or device")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="reads in copies of the process")
+def test_a_flipped_bit_anywhere_is_read_or_refused_in_seconds(tmp_path):
+    """Sizes and addresses that are wrong by a bit lead HDF5 into no endless reading."""
+    path = write(tmp_path)
+    sound = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, 8 * len(sound), 300):
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        assert _read_in_a_copy(path, seconds=10) in (0, 2), f"bit {place}"
+
+
+def _read_in_a_copy(path, seconds):
+    """Exit code of a copy of this process that reads a shard: 0, 2 refused, negative a signal."""
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
+        try:
+            verify_shard(path)
+            os._exit(0)
+        except ShardError:
+            os._exit(2)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
