@@ -9,9 +9,6 @@ ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies of the process, and /proc")
 
-#: Known fault: what a killed command leaves.
-UNMENDED = pytest.mark.xfail(reason="faults that are known", strict=False)
-
 
 @pytest.fixture(scope="module")
 def torture():
@@ -53,7 +50,6 @@ def test_hostile_inputs_end_as_they_have_to(torture, stock, part, numbers):
         assert codes.count(2) >= 30
 
 
-@UNMENDED
 def test_killed_predict_goes_on(torture, stock):
     from torture_kills import JOBS
 

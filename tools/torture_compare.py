@@ -17,7 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from torture_run import is_temporary
+from torture_run import is_lock, is_temporary
 
 #: Leaves of a tree: file and place in it to a digest of the value.
 Leaves = dict[tuple[str, str], str]
@@ -50,13 +50,13 @@ def leaves(folder: Path, out: str) -> Leaves:
 
 
 def files(place: Path) -> list[Path]:
-    """Files of final names below a folder, or the file itself."""
+    """Files of final names below a folder, or the file itself; not the locks of runs."""
     if place.is_file():
         return [place]
     found = []
     for base, folders, names in os.walk(place):
         folders[:] = sorted(f for f in folders if not is_temporary(f))
-        found += [Path(base, n) for n in sorted(names) if not is_temporary(n)]
+        found += [Path(base, n) for n in sorted(names) if not (is_temporary(n) or is_lock(n))]
     return found
 
 

@@ -509,9 +509,14 @@ def _is_temporary(path: str) -> bool:
     return is_temporary(Path(path).name) or "/tmp/" in path.split("torture-")[-1]
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file is the lock of a run; it holds nothing, and the next run takes it."""
+    return name.startswith(".") and name.endswith("lock")
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file or folder has a name of unfinished work."""
-    if name == ".bidsignore" or name.endswith("lock"):  # of the system, with no content
+    if name == ".bidsignore" or is_lock(name):
         return False
     return name.startswith(".") or ".part" in name or name.endswith((".tmp", "~"))
 
