@@ -39,6 +39,21 @@ COMMANDS: dict[str, str] = {
     ),
     "view": "relaxnet view maps --out OUT.png",
 }
+#: The other commands; their cases come last, so that numbers of cases stay what they are.
+MORE_COMMANDS: dict[str, str] = {
+    "calibrate": (
+        "relaxnet calibrate network.keras --data small --patches 8 --iterations 4 --out OUT"
+    ),
+    "evaluate": (
+        "relaxnet evaluate --maps maps/T1map.nii.gz --truth maps/T1map.nii.gz "
+        "--mask maps/T1map.nii.gz --out OUT"
+    ),
+    "phantom": (
+        "relaxsim phantom plate --tis tis.txt --matrix 40 --voxel-size 5 --repeats 1 --out OUT"
+    ),
+    "verify": "relaxsim verify small",
+    "view a shard": "relaxsim view small/shard-00000.h5 --out OUT.png",
+}
 
 
 @dataclass(frozen=True)
@@ -140,15 +155,18 @@ _NETWORKS = ("predict", "train", "export")
 
 def cases() -> list[tuple[str, str]]:
     """Pairs of setting and command, in an order that mixes them by a fixed seed."""
-    found = []
-    for setting, command in itertools.product(SETTINGS, COMMANDS):
-        if setting.startswith(_KERAS) and command not in _NETWORKS:
-            continue
-        if SETTINGS[setting].out != "o" and "OUT" not in COMMANDS[command]:
-            continue
-        found.append((setting, command))
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[i] for i in order]
+    mixed = []
+    for commands in (COMMANDS, MORE_COMMANDS):
+        found = []
+        for setting, command in itertools.product(SETTINGS, commands):
+            if setting.startswith(_KERAS) and command not in _NETWORKS:
+                continue
+            if SETTINGS[setting].out != "o" and "OUT" not in commands[command]:
+                continue
+            found.append((setting, command))
+        order = np.random.default_rng(0).permutation(len(found))
+        mixed += [found[i] for i in order]
+    return mixed
 
 
 def number_of_cases() -> int:
@@ -237,9 +255,9 @@ def _run(
 def _arguments(command: str, setting: Setting, folder: Path, away: bool) -> list[str]:
     """Words of a command; with absolute inputs where it does not run in the folder of the try."""
     out = setting.out.replace("FOLDER", str(folder))
-    words = [word.replace("OUT", out) for word in COMMANDS[command].split()]
+    words = [word.replace("OUT", out) for word in {**COMMANDS, **MORE_COMMANDS}[command].split()]
     inputs = ("s.nii", "tis.txt", "small", "network.keras", "maps", "data")
-    return [str(folder / word) if away and word in inputs else word for word in words]
+    return [str(folder / word) if away and word.split("/")[0] in inputs else word for word in words]
 
 
 def _environment(setting: Setting, folder: Path, stock: Stock) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -55,16 +56,27 @@ def evaluate(
         table_text,
         write_table,
     )
+    from relaxsim.core.files import temporary_folder
+    from relaxsim.core.only_run import only_run
+    from relaxsim.core.replacing import replace_files
 
     table, figure = out / TABLE, out / FIGURE
-    there = [path for path in (table, figure) if path.exists()]
-    if there and not overwrite:
-        raise ValueError(f"{there[0]} is there; choose another --out or give --overwrite.")
+    _check_free((table, figure), overwrite)
     evaluation = evaluate_files(truth, [*first, *more], mask, labels)
     click.echo(table_text(evaluation))
     for note in evaluation.notes:
         click.echo(f"Note: {note}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_table(evaluation, table)
-    draw_figure(evaluation, figure)
+    with only_run(out), temporary_folder(out / "evaluation") as place:
+        write_table(evaluation, place / TABLE)
+        draw_figure(evaluation, place / FIGURE)
+        _check_free((table, figure), overwrite)  # again: another run may have ended
+        moves = {place / TABLE: table, place / FIGURE: figure}
+        replace_files(moves, (), place / "earlier", marked=False)
     click.echo(f"{table}, {figure}")
+
+
+def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to replace results unasked."""
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} is there; choose another --out or give --overwrite.")

@@ -6,10 +6,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_process import Other
 
 from relaxnet.cli.group import main
 from relaxnet.evaluation.evaluate import evaluate_files, evaluate_maps, table_text
 from relaxnet.io.inputs import load_mask
+from relaxsim.core.replacing import MARK
 
 SHAPE = (6, 5, 2)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -116,6 +118,30 @@ def test_results_are_not_overwritten_unasked(folder):
     assert again.exit_code == 2
     assert "--overwrite" in again.output
     assert run(folder, "--overwrite").exit_code == 0
+
+
+def test_results_come_together_and_from_one_run(folder, monkeypatch):
+    assert run(folder).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    assert sorted(before) == ["metrics.csv", "metrics.png"]
+    with Other(folder / "out"):
+        refused = run(folder, "--overwrite")
+    assert (refused.exit_code, "another run writes to" in refused.output) == (2, True)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("relaxnet.evaluation.evaluate.draw_figure", fail)
+    assert run(folder, "--overwrite", maps=["rep1"]).exit_code == 2
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+def test_maps_that_are_being_replaced_are_not_evaluated(folder):
+    (folder / MARK).touch()
+    result = run(folder)
+    assert result.exit_code == 2
+    assert "are being replaced" in result.output
+    assert "run it again with --overwrite" in result.output
 
 
 def _shape(folder):
