@@ -67,6 +67,7 @@ def replace_files(
     folders = dict.fromkeys(target.parent for target in moves.values())
     mixed = [*old, *(target for source, target in moves.items() if not source.is_dir())]
     marks = [f / MARK for f in dict.fromkeys(path.parent for path in mixed)] if marked else []
+    made = [folder for folder in folders if not folder.exists()]
     done: list[tuple[Path, Path]] = []
     try:
         for folder in folders:
@@ -78,13 +79,16 @@ def replace_files(
         for source, target in [*outward, *moves.items()]:
             done.append((source, target))
             source.replace(target)
+        _remove(marks)
     except BaseException:
         for source, target in reversed(done):
-            if not os.path.lexists(source):  # the last one may not have been moved
+            if os.path.lexists(target) and not os.path.lexists(source):  # it has been moved
                 target.replace(source)
         _remove(marks)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
         raise
-    _remove(marks)
     shutil.rmtree(spare, ignore_errors=True)
 
 

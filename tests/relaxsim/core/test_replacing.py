@@ -84,6 +84,14 @@ def test_a_folder_in_the_way_of_a_file(place):
     assert content(place / "out") == {**OLD, "mine": "mine"}
 
 
+def test_folders_that_were_made_for_nothing_go(place):
+    moves = {place / "temporary/new/a": place / "deep/er/a", place / "missing": place / "b"}
+    with pytest.raises(FileNotFoundError):
+        replace_files(moves, (), place / "earlier")
+    assert not (place / "deep/er").exists()
+    assert content(place / "temporary/new") == NEW
+
+
 def test_whole_folders(place):
     replace_files({place / "temporary": place / "out"}, (), place / "earlier", marked=False)
     assert content(place / "out" / "new") == NEW
