@@ -477,6 +477,32 @@ def test_two_runs_at_once_leave_one_of_the_two(place, tmp_path):
     assert (out / "sub-01/anat/sub-01_desc-IRT1_Bstd.json").read_text() == "tree-1"
 
 
+@pytest.mark.parametrize("number", [0, 5, 14, 19])
+def test_maps_that_cannot_all_be_moved_leave_those_in_place(place, tmp_path, monkeypatch, number):
+    out = place / "ds/derivatives/relaxnet"
+    collections = find_collections(place / "ds", "01")
+    shutil.copytree(out / "sub-01", tmp_path / "tree/sub-01")
+    for path in (tmp_path / "tree").rglob("*.json"):
+        path.write_text("new")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    replace, count = Path.replace, iter(range(1000))
+
+    def failing(self, target):
+        if next(count) == number:
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="No space left"):
+        publish(tmp_path / "tree", out, collections, overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    assert publish(tmp_path / "tree", out, collections, overwrite=True) == []
+    found = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert found.keys() == before.keys()
+    assert all(found[p] == b"new" for p in found if p.suffix == ".json" and "sub-01" in p.parts)
+
+
 @pytest.mark.parametrize(("mask", "state"), [("auto", "skipped"), ("none", "failed")])
 def test_a_run_that_was_overtaken_says_so(place, monkeypatch, mask, state):
     out = place / "ds/derivatives/relaxnet"
