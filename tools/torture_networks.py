@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, float]] = {
     "models": ("relaxnet models {}", 0.2),
     "export": ("relaxnet export {} --tis tis.txt --out e", 0.15),
     "train --init": (f"{' '.join(TRAIN)} --init {{}}", 0.15),
-    "calibrate": ("relaxnet calibrate {} --data small --patches 2 --iterations 1 --out c", 0.1),
+    "calibrate": ("relaxnet calibrate {} --data shards --patches 2 --iterations 1 --out c", 0.1),
 }
 
 
@@ -46,6 +46,7 @@ def make(rng: np.random.Generator, folder: Path, stock: Stock) -> Try:
     command = str(rng.choice(list(COMMANDS), p=[share for _, share in COMMANDS.values()]))
     if command in ("train --init", "calibrate"):
         stock.copy("small", folder)
+        stock.copy("shards", folder)
     good = _Good((stock.folder / "network.keras").read_bytes(), folder, rng)
     if rng.random() < 0.3:
         name = str(rng.choice(["rim-t1.keras", "resnet-cine31.keras"]))

@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
     "relaxnet train": (
         "--data small --iterations 1 --batch-size 2 --features 2 --num-steps 1 --out r"
     ),
-    "relaxnet calibrate": "network.keras --data small --patches 2 --iterations 1 --out c",
+    "relaxnet calibrate": "network.keras --data shards --patches 2 --iterations 1 --out c",
     "relaxnet export": "network.keras --tis tis.txt --out e",
     "relaxnet bids": "data deriv participant --method mle",
     "relaxnet evaluate": (
@@ -175,7 +175,7 @@ def _inputs(name: str, folder: Path, stock: Stock) -> None:
     """Files of a command, and the files that are none."""
     sound = COMMANDS[name]
     series(folder)
-    for item in ("small", "network.keras"):
+    for item in ("small", "shards", "network.keras"):
         if item in sound:
             stock.copy(item, folder)
     if "maps/" in sound or "view maps" in f"{name} {sound}" or sound.startswith("maps"):

@@ -42,7 +42,7 @@ COMMANDS: dict[str, str] = {
 #: The other commands; their cases come last, so that numbers of cases stay what they are.
 MORE_COMMANDS: dict[str, str] = {
     "calibrate": (
-        "relaxnet calibrate network.keras --data small --patches 8 --iterations 4 --out OUT"
+        "relaxnet calibrate network.keras --data shards --patches 8 --iterations 4 --out OUT"
     ),
     "evaluate": (
         "relaxnet evaluate --maps maps/T1map.nii.gz --truth maps/T1map.nii.gz "
@@ -203,7 +203,7 @@ def _run(
 ) -> Outcome:
     series(folder)
     bids_dataset(folder / "data", 1)
-    for item in ("small", "maps", "network.keras", "network.json"):
+    for item in ("small", "shards", "maps", "network.keras", "network.json"):
         stock.copy(item, folder)
     for name in ("home", "tmp"):
         (folder / name).mkdir()
@@ -256,7 +256,7 @@ def _arguments(command: str, setting: Setting, folder: Path, away: bool) -> list
     """Words of a command; with absolute inputs where it does not run in the folder of the try."""
     out = setting.out.replace("FOLDER", str(folder))
     words = [word.replace("OUT", out) for word in {**COMMANDS, **MORE_COMMANDS}[command].split()]
-    inputs = ("s.nii", "tis.txt", "small", "network.keras", "maps", "data")
+    inputs = ("s.nii", "tis.txt", "small", "shards", "network.keras", "maps", "data")
     return [str(folder / word) if away and word.split("/")[0] in inputs else word for word in words]
 
 
