@@ -11,6 +11,7 @@ from typing import Any
 
 from relaxnet.fitting.parallel import limit_threads
 from relaxsim.core.environment import environment
+from relaxsim.core.processes import end_with_parent
 
 #: Variables that libraries read once, when they are imported.
 THREAD_VARIABLES = (
@@ -22,12 +23,19 @@ THREAD_VARIABLES = (
 )
 
 
+def _prepare(threads: int) -> None:
+    """In a new process of the pool."""
+    limit_threads(threads)
+    end_with_parent()
+
+
 @contextmanager
 def worker_pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
     """Processes that take work, each with its share of the machine's cores.
 
     The environment is set before a process starts, since numpy and TensorFlow read it as they are
     imported. Variables that the user has set stay.
+    The processes end with this one, even if it is killed.
 
     Parameters
     ----------
@@ -40,7 +48,7 @@ def worker_pool(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
         ``submit(function, *arguments)``: a future, as that of an executor.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), limit_threads, (threads,))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare, (threads,))
 
     def submit(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         missing = [name for name in THREAD_VARIABLES if name not in os.environ]

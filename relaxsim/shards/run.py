@@ -7,14 +7,12 @@ shard is a function of the settings and its index (`relaxsim.shards.generate`).
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 
 from relaxsim.core.files import remove_leftovers
 from relaxsim.core.folders import check_writable, nearest_existing
+from relaxsim.core.processes import end_with_parent
 from relaxsim.core.version import __version__
 from relaxsim.models.registry import find_models, model_folders
 from relaxsim.shards.generate import Settings, make_shard
@@ -227,14 +226,7 @@ def _prepare_worker(stop: Event, folders: list[str]) -> None:
     _stop = stop
     find_models(folders)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 def _write_many(settings: Settings, folder: Path, indices: list[int]) -> None:
