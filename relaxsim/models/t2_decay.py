@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.draws import random_times
 from relaxsim.models.references import SABIDUSSI
-from relaxsim.models.signal_model import Array, Column, Parameter, Separable, SignalModel
+from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
 #: Stimulated echoes are looked for in at most so many echoes of at most so many voxels.
 _ECHOES, _VOXELS = 8, 4000
@@ -23,30 +23,6 @@ _LEAST_SNR = 10.0
 _DEFICIT, _RIPPLE, _ERRORS = 0.02, 0.01, 5.0
 #: Longest echo time of a random list, ms.
 _LONGEST_RANDOM = 500.0
-
-
-def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
-    """``A exp(-TE / T2)``."""
-    return kappa[..., 0:1] * xp.exp(-protocol[..., 0] / kappa[..., 1:2])
-
-
-def _jacobian(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
-    A, T2 = kappa[..., 0:1], kappa[..., 1:2]
-    TE = protocol[..., 0]
-    E = xp.exp(-TE / T2)
-    return xp.stack([E, A * E * (TE / T2**2)], axis=-1)
-
-
-def _basis(T2: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
-    return xp.exp(-protocol[..., 0] / T2[..., None])[..., None]
-
-
-def _from_linear(c: Array, T2: Array, xp: ModuleType) -> Array:
-    return xp.stack([c[..., 0], T2], axis=-1)
-
-
-def _exponential(kappa: Array) -> tuple[Array, Array, list[Array], list[Array]]:
-    return 0.0, kappa[..., 0], [0.0], [1.0]
 
 
 def _random_protocol(rng: np.random.Generator) -> np.ndarray:
@@ -234,8 +210,8 @@ MODEL = SignalModel(
     ),
     columns=(Column("echo_time"),),
     magnitude=False,
-    physics=_signal,
-    physics_jacobian=_jacobian,
+    physics=exponential_decay.signal,
+    physics_jacobian=exponential_decay.jacobian,
     border=_BORDER,
-    separable=Separable(_basis, _from_linear, _exponential),
+    separable=exponential_decay.SEPARABLE,
 )
