@@ -260,7 +260,7 @@ def fetch_brainweb(subjects: tuple[int, ...], out: Path | None) -> None:
 def _settings(
     brains: Sequence[Path],
     more_brains: Sequence[Path],
-    tissues: str,
+    tissues: str | None,
     sigma_range: tuple[float, float],
     no_augment: bool,
     **fields: Any,
@@ -279,7 +279,7 @@ def _settings(
     size = fields["voxel_size"]
     if size is not None and not VOXEL_RANGE[0] <= size[0] <= size[1] <= VOXEL_RANGE[1]:
         raise ValueError("--voxel-size: expected {:g} to {:g} mm.".format(*VOXEL_RANGE))
-    table = read_tissues(tissues)
+    table = read_tissues(tissues or model.border.tissues)
     return Settings(
         sequence=sequence_of(model),
         protocols=_protocols(columns, model),

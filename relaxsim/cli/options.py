@@ -46,9 +46,10 @@ noise = click.option(
 )
 tissues = click.option(
     "--tissues",
-    default="paper",
+    default=None,
     metavar="FILE|NAME",
-    help="Tissue table: 'paper' (Table 1), 'wide' (no gaps), or a CSV file.",
+    help="Tissue table: 'paper' (Table 1), 'wide' (no gaps), 't2star', or a CSV file.  [default: "
+    "paper; t2star for T2*]",
 )
 b_field = click.option(
     "--b-field",

@@ -188,7 +188,7 @@ def _brain(fields: dict[str, Any]) -> Any:
     from relaxsim.simulation.tissues import read_tissues
 
     protocol, rng = _draws(fields)
-    table = read_tissues(fields["tissues"])
+    table = read_tissues(fields["tissues"] or protocol.model.border.tissues)
     if fields["brain"] is not None:
         anatomy = load_anatomy(fields["brain"])
     else:

@@ -104,6 +104,27 @@ class MapBorder:
 
 
 @dataclass(frozen=True)
+class DerivedMap:
+    """A map that follows from the parameters, beside theirs.
+
+    Attributes
+    ----------
+    stem : str
+        Of its file, ``<stem>map.nii.gz``.
+    meaning : str
+        In words.
+    unit : str
+    of_kappa : callable
+        ``of_kappa(kappa)``: (..., Q) -> (...); 0 where there is no estimate.
+    """
+
+    stem: str
+    meaning: str
+    unit: str
+    of_kappa: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
 class KnownBorder:
     """Names of a known map, in the order of `SignalModel.known_maps`.
 
@@ -228,6 +249,9 @@ class Border:
     fit_papers : tuple of Reference
         That its maximum-likelihood fit is cited by.
     known : tuple of KnownBorder
+    derived : tuple of DerivedMap
+    tissues : str
+        Tissue table of simulations that name none.
     bids_suffix, bids_entity : str
         Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
     other_suffixes : tuple of str
@@ -257,6 +281,8 @@ class Border:
     papers: tuple[Reference, ...]
     fit_papers: tuple[Reference, ...]
     known: tuple[KnownBorder, ...] = ()
+    derived: tuple[DerivedMap, ...] = ()
+    tissues: str = "paper"
     bids_suffix: str = ""
     bids_entity: str = ""
     other_suffixes: tuple[str, ...] = ()

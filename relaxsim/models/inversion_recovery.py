@@ -61,7 +61,7 @@ _BARRAL = Reference(
     doi="10.1002/mrm.22497",
     short_journal="Magn Reson Med",
 )
-_DEICHMANN = Reference(
+DEICHMANN = Reference(
     key="deichmann1992",
     authors="Deichmann, R. and Haase, A.",
     title="Quantification of T1 values by SNAPSHOT-FLASH NMR imaging",
@@ -325,7 +325,7 @@ _BORDER = Border(
         excludes_tr="during a train of readouts the magnetisation does not recover freely",
         refused="no Look-Locker correction (B <= 1)",
         bounds={"B": _LOOK_LOCKER_BOUNDS},
-        papers=(_DEICHMANN,),
+        papers=(DEICHMANN,),
     ),
     caution=Caution(
         of_protocol=_even_times,

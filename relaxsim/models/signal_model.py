@@ -169,6 +169,25 @@ class FiniteTR:
 
 
 @dataclass(frozen=True)
+class FitForm:
+    """Other parameters of the same signal, in which its fit has a closed form.
+
+    Attributes
+    ----------
+    model : SignalModel
+        Of the same protocol and known maps, with a separable form; its bounds are those of fits.
+    to_kappa : callable
+        Parameters of the model itself from those of `model`, (..., Q) -> (..., Q).
+    from_kappa : callable
+        Its inverse.
+    """
+
+    model: SignalModel
+    to_kappa: Callable[[np.ndarray], np.ndarray]
+    from_kappa: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
 class SignalModel:
     """One signal model.
 
@@ -196,6 +215,12 @@ class SignalModel:
     separable : Separable, optional
         Without it fits search a grid.
     finite_tr : FiniteTR, optional
+    fit_form : FitForm, optional
+        Of a model that is separable in other parameters.
+    weak : bool
+        Whether the signal is a small part of A that depends on the protocol. A then starts at the
+        voxel's maximum divided by `largest_signal`, and the A of simulated tissues is divided by
+        it, so that images are of order one.
     """
 
     name: str
@@ -209,6 +234,8 @@ class SignalModel:
     shared: SharedParameter | None = None
     separable: Separable | None = None
     finite_tr: FiniteTR | None = None
+    fit_form: FitForm | None = None
+    weak: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -304,9 +331,38 @@ class SignalModel:
             return J
         return J * xp.sign(self.signed(kappa, protocol, xp, known))[..., None]
 
-    def start_from(self, mip: Array, xp: ModuleType = np) -> Array:
-        """Start values kappa_0, shape (..., Q), from the maximum over images `mip`, shape (...)."""
+    @property
+    def fitted(self) -> SignalModel:
+        """The model in whose parameters fits search: that of `fit_form`, or itself."""
+        return self if self.fit_form is None else self.fit_form.model
+
+    def start_from(self, mip: Array, xp: ModuleType = np, protocol: Array | None = None) -> Array:
+        """Start values kappa_0, (..., Q), from the maximum over images `mip`, (...).
+
+        `protocol` is needed if the model is `weak`.
+        """
+        if self.weak:
+            mip = mip / self.largest_signal(protocol, xp)
         return xp.stack([mip if v is None else xp.ones_like(mip) * v for v in self.start], axis=-1)
+
+    def largest_signal(self, protocol: Array, xp: ModuleType = np) -> Array:
+        """Largest signal over images of A = 1 and the other start values; 1 unless `weak`.
+
+        Parameters
+        ----------
+        protocol : array, shape (..., N, D)
+        xp : module
+
+        Returns
+        -------
+        largest : array, shape (...)
+        """
+        one = xp.ones_like(protocol[..., 0, 0])
+        if not self.weak:
+            return one
+        kappa = xp.stack([one if v is None else one * v for v in self.start], axis=-1)
+        signal = self.forward(kappa, protocol, xp)
+        return signal.max(axis=-1) if xp is np else xp.reduce_max(signal, axis=-1)
 
     def table(self, protocol: Array) -> Array:
         """A protocol with its column axis, (..., N, D); times (N,) of a model with one column too.

@@ -263,6 +263,8 @@ def plate_phantom(
     for q, parameter in enumerate(model.parameters):
         if parameter in plate.spheres:
             by_label[0, 1:, q] = [*plate.spheres[parameter], plate.water[parameter]]
+        elif model.parameter_table[q].drawn is not None and parameter != model.main:
+            by_label[0, 1:, q] = model.start[q]
         elif q not in (0, model.shared_index):
             raise ValueError(f"the NIST plates have no values of {parameter}.")
     shared = None

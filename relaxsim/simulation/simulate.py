@@ -102,7 +102,7 @@ def simulate(
     model : SignalModel
     values : TissueValues
     sigma : array, shape (n,)
-        Noise standard deviations, in the unit of A.
+        Noise standard deviations, in the unit of the tissues' A.
     rng : numpy.random.Generator
     spread : float
         Voxel-wise variation inside a tissue, as a share of the tissue's value; none on the
@@ -113,7 +113,9 @@ def simulate(
     Returns
     -------
     Patches
-        The reference kappa of a mixed voxel is that of `noise_free`.
+        The A of a weak model is that of the tissue divided by `SignalModel.largest_signal`.
+
+    The reference kappa of a mixed voxel is that of `noise_free`.
 
     Raises
     ------
@@ -170,6 +172,7 @@ def noise_free(
     labels, purity = np.zeros(size, np.uint8), np.zeros(size, np.float32)
     # The same variation for all tissues of a voxel: it stands for the place, not for the tissue.
     variation = draw_variation(rng, size, model, spread)
+    largest = np.float32(model.largest_signal(protocol)) if model.weak else None
     edges = np.searchsorted(mixture.voxel, np.arange(0, size + _BLOCK, _BLOCK))
     for low, high in itertools.pairwise(edges):
         if low == high:
@@ -178,6 +181,8 @@ def noise_free(
         fraction = mixture.fraction[low:high]
         patch, row, column = np.unravel_index(voxel, mixture.shape)
         tissue = voxel_kappa(values, model, patch, row, column, label, variation[voxel])
+        if largest is not None:
+            tissue[:, 0] /= largest
         tr = None if values.tr is None else values.tr[patch].astype(np.float32)
         known = None if values.known is None else values.known[patch, row, column]
         signal = model.signed(apparent(tissue, model, tr), protocol, np, known)

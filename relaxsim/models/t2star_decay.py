@@ -1,0 +1,104 @@
+"""T2* decay: T2* from gradient echoes at several echo times.
+
+The decay is taken for exponential. Field inhomogeneity across a voxel, which bends it, and fat,
+whose protons precess at another frequency, are not in the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relaxsim.models import exponential_decay
+from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
+from relaxsim.models.draws import random_times
+from relaxsim.models.references import Reference
+from relaxsim.models.signal_model import Column, Parameter, SignalModel
+
+#: Longest echo time of a random list, ms.
+_LONGEST_RANDOM = 80.0
+_CHAVHAN = Reference(
+    key="chavhan2009",
+    authors="Chavhan, G. B. and Babyn, P. S. and Thomas, B. and Shroff, M. M. and Haacke, E. M.",
+    title=(
+        "Principles, techniques, and applications of T2*-based MR imaging and its special "
+        "applications"
+    ),
+    journal="RadioGraphics",
+    year="2009",
+    volume="29",
+    pages="1433--1449",
+    doi="10.1148/rg.295095034",
+)
+
+
+def _random_protocol(rng: np.random.Generator) -> np.ndarray:
+    """3 to 40 echoes, the first at 0.8 to 8 ms, the last at 8 to 80 ms; see `random_times`."""
+    return random_times(rng, (3, 40), (0.8, 8.0), (8.0, _LONGEST_RANDOM))[:, None]
+
+
+_BORDER = Border(
+    sequence="t2star",
+    title="T2* decay",
+    columns=(
+        ColumnBorder(
+            option="tes",
+            words="echo times",
+            symbol="TE",
+            plausible=(0.0, 500.0),
+            plausible_largest=(1.0, 500.0),
+            bids_field="EchoTime",
+            bids_factor=1000.0,
+            sidecar_field="EchoTimesMs",
+            derivative_field="EchoTime",
+            random_largest=_LONGEST_RANDOM,
+        ),
+    ),
+    maps=(
+        MapBorder(
+            "M0",
+            "Amplitude A of the signal model, in the unit of the images",
+            bids_suffix="M0map",
+            bids_unit="arbitrary",
+        ),
+        MapBorder(
+            "T2star",
+            "Effective transverse relaxation time T2*",
+            range=(0.0, 100.0),
+            std_range=(0.0, 10.0),
+            bids_suffix="T2starmap",
+            bids_unit="s",
+            bids_factor=1e-3,
+        ),
+    ),
+    equation="S(TE) = A exp(-TE / T2*)",
+    random_protocol=_random_protocol,
+    tissues="t2star",
+    papers=(_CHAVHAN,),
+    fit_papers=(_CHAVHAN,),
+    bids_suffix="MEGRE",
+    bids_entity="echo",
+    echo_train=True,
+    only_by_name=True,
+    signal_only="field inhomogeneity across a voxel and fat are not in the model",
+    caution=Caution(
+        of_misfit=(
+            "fat and water beat against each other, field inhomogeneity bends the decay, and an "
+            "offset or a floor of noise lifts late echoes"
+        ),
+        of_floor="too long",
+    ),
+)
+
+MODEL = SignalModel(
+    name="t2star_decay",
+    parameter_table=(
+        Parameter("A", "a.u.", None, (0.0, 100.0)),
+        Parameter("T2star", "ms", 30.0, (0.2, 1000.0)),
+    ),
+    columns=(Column("echo_time"),),
+    magnitude=False,
+    physics=exponential_decay.signal,
+    physics_jacobian=exponential_decay.jacobian,
+    border=_BORDER,
+    separable=exponential_decay.SEPARABLE,
+)
