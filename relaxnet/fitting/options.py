@@ -86,13 +86,15 @@ class FitOptions:
     def fitted_model(self, model: SignalModel) -> SignalModel:
         """Signal model whose parameters are fitted and bounded: with `tr` that of a finite TR.
 
+        Without it that is `SignalModel.fitted`.
+
         Raises
         ------
         ValueError
             If `tr` is given and the model knows no finite repetition time.
         """
         if self.tr is None:
-            return model
+            return model.fitted
         if model.finite_tr is None:
             raise ValueError(f"a repetition time (`tr`) does not go with {model.name}.")
         return model.finite_tr.model(ANY_TR if isinstance(self.tr, str) else float(self.tr))

@@ -15,11 +15,12 @@ refined from Gaussian ones (`relaxnet.fitting.rician_fit`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from relaxnet.fitting.crlb import fisher_information, gram, std_of_free
+from relaxnet.fitting.fit_form import in_own_parameters
 from relaxnet.fitting.general import descend_from_grid, make_general
 from relaxnet.fitting.grid_search import make_grid
 from relaxnet.fitting.inputs import Measurement, VoxelTable, fit_bounds, voxel_table
@@ -94,7 +95,7 @@ def fit_voxelwise(
         Sigma is used for the standard deviations and the Rician likelihood. Negative samples count
         as 0 under the latter.
     options : FitOptions
-        Of which this fit uses `bounds` and `likelihood`.
+        Of which this fit uses `bounds`, those of `SignalModel.fitted`, and `likelihood`.
     progress : callable, optional
         Called with the number of voxels done since the last call.
 
@@ -116,7 +117,12 @@ def fit_voxelwise(
     >>> fit_voxelwise(Measurement(S, tau, model)).kappa.round(2).tolist()
     [3.0, 1.899999976158142, 1000.0]
     """
-    bounds = fit_bounds(measurement.model, options.bounds)
+    bounds = fit_bounds(measurement.model.fitted, options.bounds)
+    form = measurement.model.fit_form
+    if form is not None:
+        inner = fit_voxelwise(replace(measurement, model=form.model), options, progress)
+        likelihood = "rician" if options.is_rician else "gaussian"
+        return in_own_parameters(measurement, form, inner, bounds, likelihood)
     table = voxel_table(measurement, int((bounds[:, 1] > bounds[:, 0]).sum()))
     if options.is_rician and measurement.signed:
         raise ValueError("the Rician likelihood is one of magnitudes; these data are signed.")
