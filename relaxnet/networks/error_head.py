@@ -95,7 +95,9 @@ def num_inputs(num_parameters: int, features: int) -> int:
     return 2 * features + 5 * num_parameters + 1
 
 
-def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, tf.Tensor]:
+def head_inputs(
+    u: Any, states: Any, likelihood: Likelihood, relative: Any = None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The head's inputs for an estimate.
 
     Parameters
@@ -106,11 +108,13 @@ def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor,
         Last memory states of the cell.
     likelihood : Likelihood
         Of the images.
+    relative : tensor, shape (b, h, w, Q), optional
+        The estimate as the cell sees it; by default `u`.
 
     Returns
     -------
     inputs : tensor, shape (b, h, w, 2 features + 5 Q + 1)
-        The states, u, the likelihood's features at u, the bound and the noise.
+        The states, the estimate, the likelihood's features at u, the bound and the noise.
     log_bound : tensor, shape (b, h, w, Q)
         Logarithm of the bound of a voxel's standard deviations, in the network's coordinates.
     """
@@ -118,7 +122,8 @@ def head_inputs(u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor,
     log_bound = _log_bound(pair[1], likelihood.model, likelihood.coordinates)
     noise = _OF_LOGARITHM * tf.math.log(likelihood.sigma)[..., None] * tf.ones_like(u[..., :1])
     states = [tf.cast(state, tf.float32) for state in states]
-    inputs = [*states, u, whitened(*pair), _OF_LOGARITHM * log_bound, noise]
+    estimate = u if relative is None else relative
+    inputs = [*states, estimate, whitened(*pair), _OF_LOGARITHM * log_bound, noise]
     return tf.concat(inputs, axis=-1), log_bound
 
 

@@ -49,6 +49,7 @@ _RIM_ARGUMENTS = {
     "coordinates": ("linear", "log"),
     "fit_steps": bool,
     "uncertainty": bool,
+    "times": ("absolute", "relative"),
     "signed": bool,
 }
 _RESNET_ARGUMENTS = {"model": str, "num_images": (1, 4096), "widths": list}

@@ -38,12 +38,15 @@ class Coordinate:
     logarithmic : bool
         u holds the logarithm of the scaled value.
     limited : bool
-        The scaled value is kept within `SMALLEST` and `LARGEST`.
+        The scaled value is kept within `least` and `LARGEST`.
+    least : float
+        `SMALLEST`, or the parameter's lower bound if that is less.
     """
 
     scale: float
     logarithmic: bool
     limited: bool
+    least: float = SMALLEST
 
 
 def coordinates_of(model: SignalModel, coordinates: str) -> list[Coordinate]:
@@ -55,7 +58,8 @@ def coordinates_of(model: SignalModel, coordinates: str) -> list[Coordinate]:
         scale = SECOND if is_time else (is_main and parameter.start) or 1.0
         limited = is_time or is_main
         logarithmic = coordinates == "log" and (limited or parameter.unit == "a.u.")
-        of_parameters.append(Coordinate(scale, logarithmic, limited))
+        least = min(SMALLEST, parameter.bounds[0] / scale) if limited else SMALLEST
+        of_parameters.append(Coordinate(scale, logarithmic, limited, least))
     return of_parameters
 
 
@@ -66,7 +70,7 @@ def from_kappa(kappa: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
         if coordinate.scale != 1.0:
             columns[q] = columns[q] / coordinate.scale
         if coordinate.logarithmic:
-            columns[q] = tf.math.log(tf.maximum(columns[q], SMALLEST))
+            columns[q] = tf.math.log(tf.maximum(columns[q], coordinate.least))
     return tf.stack(columns, axis=-1)
 
 
@@ -77,7 +81,7 @@ def to_kappa(u: Any, model: SignalModel, coordinates: str) -> tf.Tensor:
         if coordinate.logarithmic:
             columns[q] = tf.exp(tf.clip_by_value(columns[q], *LOG_RANGE))
         if coordinate.limited:
-            columns[q] = coordinate.scale * tf.clip_by_value(columns[q], SMALLEST, LARGEST)
+            columns[q] = coordinate.scale * tf.clip_by_value(columns[q], coordinate.least, LARGEST)
     return tf.stack(columns, axis=-1)
 
 

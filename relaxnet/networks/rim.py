@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet.networks import shared_parameter
+from relaxnet.networks import protocol_scale, shared_parameter
 from relaxnet.networks.conv_gru import ConvGRUCell
 from relaxnet.networks.error_head import ErrorHead, head_inputs, num_inputs, std_of
 from relaxnet.networks.frameworks import keras, tf
@@ -15,6 +15,7 @@ from relaxnet.networks.keras_model import Model
 from relaxnet.networks.likelihood import Likelihood
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.parametrization import COORDINATES, from_kappa, to_kappa
+from relaxnet.networks.protocol_scale import TIMES
 from relaxsim.models.registry import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
@@ -111,6 +112,11 @@ class RIM(Model):
         (`relaxnet.networks.likelihood.Likelihood.whitened_and_steps`), each times a weight that
         the cell also outputs. Where the data determine the parameters well, the network need not
         learn to repeat the fit.
+    times : str
+        ``absolute``: the cell sees relaxation times as they are. ``relative``: it sees them
+        relative to the longest time of the protocol, and they start at a part of it
+        (`relaxnet.networks.protocol_scale`), so that lists that differ by a factor alone are the
+        same to the network. It takes ``log`` coordinates.
     uncertainty : bool
         With an error head, which gives standard deviations (`with_std`).
 
@@ -144,6 +150,7 @@ class RIM(Model):
         coordinates: str = "log",
         fit_steps: bool = False,
         uncertainty: bool = False,
+        times: str = "absolute",
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -153,6 +160,9 @@ class RIM(Model):
         self.gradient = gradient
         self.coordinates = coordinates
         self.fit_steps = fit_steps
+        self.times = times
+        if times not in TIMES or (times == "relative" and coordinates != "log"):
+            raise ValueError(f"times are {times!r} with {coordinates} coordinates")
         if gradient not in ("raw", "whitened") or coordinates not in COORDINATES:
             raise ValueError(f"no such gradient or coordinates: {gradient!r}, {coordinates!r}.")
         if fit_steps and gradient == "raw":
@@ -217,9 +227,13 @@ class RIM(Model):
         if self.error_head is None:
             raise ValueError("the network has no error head, which gives standard deviations")
         u, states = self.last(inputs)
-        log_std = self.error_head(*head_inputs(u, states, self.likelihood(inputs)))
+        log_std = self.error_head(*self.head_inputs(u, states, self.likelihood(inputs)))
         std = std_of(log_std, u, self.model, self.coordinates)
         return to_kappa(u, self.model, self.coordinates), std
+
+    def head_inputs(self, u: Any, states: Any, likelihood: Likelihood) -> tuple[Any, Any]:
+        """Inputs of the error head (`relaxnet.networks.error_head.head_inputs`)."""
+        return head_inputs(u, states, likelihood, self._relative(u, likelihood))
 
     def last(self, inputs: Sequence[Any]) -> tuple[tf.Tensor, Any]:
         """The last u (b, h, w, Q), and the cell's last states.
@@ -279,17 +293,28 @@ class RIM(Model):
 
     def _start(self, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
         """The start values as u, and the cell's empty states."""
-        S = likelihood.S
+        S, protocol = likelihood.S, likelihood.protocol
         mip = tf.reduce_max(tf.abs(S) if self.model.magnitude else S, axis=-1)
-        u = from_kappa(self.model.start_from(mip, tf), self.model, self.coordinates)
+        kappa = self.model.start_from(mip, tf, protocol)
+        if self.times == "relative":
+            kappa = protocol_scale.start_times(kappa, protocol, self.model)
+        u = from_kappa(kappa, self.model, self.coordinates)
         zeros = tf.zeros((*tf.unstack(tf.shape(S))[:3], self.features), self.compute_dtype)
         return u, (zeros, zeros)
 
     def _step(self, u: Any, states: Any, likelihood: Likelihood) -> tuple[tf.Tensor, Any]:
         """U and the cell's states after one more step."""
         features, fits = self.likelihood_features(u, likelihood)
-        outputs, states = self.cell(tf.concat([u, features], axis=-1), states)
+        relative = self._relative(u, likelihood)
+        outputs, states = self.cell(tf.concat([relative, features], axis=-1), states)
         return u + self._update(outputs, fits), states
+
+    def _relative(self, u: Any, likelihood: Likelihood) -> Any:
+        """U as the cell sees it: without what the protocol alone makes large or small."""
+        if self.coordinates != "log" or not (self.model.weak or self.times == "relative"):
+            return u
+        protocol = likelihood.protocol
+        return u - protocol_scale.offsets(protocol, self.model, self.times == "relative")
 
     def likelihood(self, inputs: Sequence[Any]) -> Likelihood:
         """Likelihood of the network's inputs; those after sigma may be left out."""
@@ -330,6 +355,7 @@ class RIM(Model):
             "coordinates": self.coordinates,
             "fit_steps": self.fit_steps,
             "uncertainty": self.has_std,
+            "times": self.times,
         }
         return {**super().get_config(), **config}
 

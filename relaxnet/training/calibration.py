@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxnet.networks.error_head import ErrorHead, head_inputs
+from relaxnet.networks.error_head import ErrorHead
 from relaxnet.networks.frameworks import keras, tf
 from relaxnet.networks.parametrization import derivative, to_kappa
 from relaxnet.networks.precision import use_full_precision
@@ -367,7 +367,7 @@ def _compiled_errors(network: RIM) -> Callable[..., Any]:
     ) -> tuple[Any, Any, Any]:
         inputs = [S, protocol, sigma, rician, None, known if known.shape[-1] else None]
         u, states = network.last(inputs)
-        of_head = head_inputs(u, states, network.likelihood(inputs))
+        of_head = network.head_inputs(u, states, network.likelihood(inputs))
         # Linear in kappa, as intervals around kappa_hat are.
         kappa_hat = to_kappa(u, network.model, network.coordinates)
         slope = derivative(kappa_hat, network.model, network.coordinates)
