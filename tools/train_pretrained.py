@@ -59,6 +59,19 @@ def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
     }
 
 
+def any_protocol(lists: str, seed: int, tissues: str = "--tissues wide") -> dict[str, str]:
+    """Data of a network for any list of a sequence, most of it with Rician noise."""
+    wide, rician = f"{ANY} {tissues}", "--noise rician"
+    return {
+        "any": f"{lists} --seed {seed} --patches 2400 {wide} {SMALL}",
+        "rician": f"{lists} {rician} --seed {seed + 1} --patches 3600 {wide} {SMALL}",
+        "tissue": f"{lists} {rician} --seed {seed + 2} --patches 2400 {ANY} {SMALL}",
+        "fine": f"{lists} {rician} --seed {seed + 3} --patches 2400 {tissues} {FINE}",
+        "val-any": f"{lists} {rician} --seed {seed + 10} --patches 240 {wide}",
+        "val-tissue": f"{lists} {rician} --seed {seed + 11} --patches 240 {ANY}",
+    }
+
+
 def as_the_paper(times: str, seed: int) -> dict[str, str]:
     """The paper's data: one tissue a voxel, one B a patch, SNR 3 to 115."""
     noise = "--sigma-range 0.0065 0.255"
@@ -114,6 +127,9 @@ RECIPES: dict[str, dict[str, str]] = {
         "val-any": f"--tes random --seed 94 --patches 240 {WIDE}",
         "val-tissue": f"--tes random --seed 96 --patches 240 {ANY}",
     },
+    "rim-t2star": any_protocol("--sequence t2star --tes random", 100, tissues=""),
+    "rim-vfa": any_protocol("--sequence vfa --fas random", 120),
+    "rim-look-locker": any_protocol("--sequence look-locker --tis random", 140),
     "rim-cine31": one_protocol("cine31", 12),
     "rim-cine25": one_protocol("cine25", 14, 2400),
     "rim-cine23": one_protocol("cine23", 16, 2400),
@@ -136,6 +152,11 @@ SUMMARY = {
     "rim-fse6-paper": f"{PAPERS}: T2 and M0 from the six echo times of fse6",
     "resnet-cine31": "baseline: T1, M0 and B from the 31 inversion times of cine31",
     "resnet-fse6": "baseline: T2 and M0 from the six echo times of fse6",
+}
+SUMMARY |= {
+    "rim-t2star": "T2* and M0 from any list of echo times of gradient echoes",
+    "rim-vfa": "T1 and M0 from any list of flip angles and repetition times, B1 given",
+    "rim-look-locker": "T1, M0 and B from any inversion times of a Look-Locker readout, MOLLI too",
 }
 SUMMARY |= {
     f"rim-{name}": f"T1, M0 and B from the inversion times of {name}, B constant or smooth"

@@ -77,6 +77,12 @@ def main() -> None:
 @click.option(
     "--num-steps", default=6, type=click.IntRange(1, 64), help="Steps J of the RIM; likewise."
 )
+@click.option(
+    "--times",
+    default="absolute",
+    type=click.Choice(["absolute", "relative"]),
+    help="How the RIM sees relaxation times: in ms, or relative to the protocol's longest time.",
+)
 @click.option("--init", default="", metavar="FILE|NAME", help="Network to start from.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")

@@ -76,7 +76,16 @@ def _rows(file: NetworkFile) -> Iterator[tuple[str, str]]:
     for use, subjects in card.get("subjects", {}).items():
         yield f"{use} subjects", " ".join(map(str, subjects))
     training = card.get("training", {})
-    chosen = ("recipe", "init", "batch_size", "learning_rate", "features", "num_steps", "seed")
+    chosen = (
+        "recipe",
+        "init",
+        "batch_size",
+        "learning_rate",
+        "features",
+        "num_steps",
+        "times",
+        "seed",
+    )
     settings = [f"{k} {training[k]}" for k in chosen if training.get(k) not in (None, "")]
     if settings:
         yield "settings", ", ".join(settings)

@@ -235,6 +235,7 @@ def build_network(
     recipe: str = "default",
     features: int = 36,
     num_steps: int = 6,
+    times: str = "absolute",
 ) -> TrainableNetwork:
     """New network of an architecture for a signal model.
 
@@ -249,6 +250,8 @@ def build_network(
         ``default`` or ``paper``, of a RIM.
     features, num_steps : int
         Of a RIM.
+    times : str
+        ``absolute`` or ``relative``, of a RIM.
 
     Raises
     ------
@@ -264,7 +267,7 @@ def build_network(
         names = ", ".join(ARCHITECTURES.values())
         raise ValueError(f"no architecture is called {architecture!r}; there are: {names}")
     options: dict[str, Any] = {**(PAPER if recipe == "paper" else DEFAULT)}
-    return RIM(model.name, features=features, num_steps=num_steps, **options)
+    return RIM(model.name, features=features, num_steps=num_steps, times=times, **options)
 
 
 def _check_shipped(path: Path) -> None:

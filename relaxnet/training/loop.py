@@ -287,6 +287,7 @@ def initial_network(settings: Settings, info: ShardInfo) -> TrainableNetwork:
             settings.recipe,
             settings.features,
             settings.num_steps,
+            settings.times,
         )
         return with_policy(network, settings.precision)
     network = load_network(settings.init)

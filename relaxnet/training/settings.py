@@ -31,8 +31,11 @@ class Settings:
         Of Adam: the highest (paper recipe: throughout; default: falling by a cosine to 1 %).
     features, num_steps : int
         Of the RIM.
+    times : str
+        How the RIM sees relaxation times: ``absolute``, or ``relative`` to the protocol's longest
+        (`relaxnet.networks.protocol_scale`).
     init : str
-        Network to start from, or empty.
+        Network to start from, or empty; it brings its own features, steps and times.
     seed : int
     deterministic : bool
         Bitwise repeatable operations.
@@ -59,6 +62,7 @@ class Settings:
     learning_rate: float = 1e-3
     features: int = 36
     num_steps: int = 6
+    times: str = "absolute"
     init: str = ""
     seed: int = 0
     deterministic: bool = False

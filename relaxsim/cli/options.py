@@ -38,6 +38,9 @@ SNR = Number(snr_of(SIGMAS[1]), snr_of(SIGMAS[0]))
 VOXEL_RANGE = (0.2, 5.0)
 VOXEL_SIZE = Number(*VOXEL_RANGE)
 
+#: Value of the option of a protocol that is drawn for every shard.
+RANDOM = ("random",)
+
 noise = click.option(
     "--noise",
     default="gaussian",
@@ -86,8 +89,25 @@ def chosen_protocol(fields: dict[str, Any]) -> tuple[SignalModel, dict[str, Any]
     from relaxsim.models.registry import chosen_model
     from relaxsim.models.registry import column_options as models_of_options
 
+    sequence = fields.pop("sequence") or ""
     columns = {option: fields.pop(option, None) or None for option in models_of_options()}
-    return chosen_model(columns, fields.pop("sequence") or ""), given(columns)
+    columns |= _drawn_together(given(columns), sequence)
+    return chosen_model(columns, sequence), given(columns)
+
+
+def _drawn_together(columns: Mapping[str, Any], sequence: str) -> dict[str, Any]:
+    """Columns that are drawn at random since another one of the signal model is."""
+    from relaxsim.models.registry import MODELS
+
+    if RANDOM not in columns.values():
+        return {}
+    options = [
+        {column.option for column in model.border.columns}
+        for model in MODELS.values()
+        if (model.border.sequence == sequence if sequence else not model.border.only_by_name)
+    ]
+    takers = [names for names in options if columns.keys() <= names]
+    return dict.fromkeys(takers[0] - columns.keys(), RANDOM) if len(takers) == 1 else {}
 
 
 def given(columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,14 @@ class Method:
         """Digest of all that its estimates depend on: network's checksum, or options of the fit."""
         return checksum(self.network) if self.network else repr(self.fit)
 
+    @property
+    def interval_factor(self) -> float:
+        """Half width of the main parameter's 95 % interval in standard deviations."""
+        if self.network is None:
+            return 1.96
+        network = _loaded(self.network)
+        return float(network.error_head.factors[-1]) if network.has_std else float("nan")
+
     def maps(
         self,
         S: np.ndarray,
