@@ -16,7 +16,7 @@ from relaxsim.models.registry import signal_model
 #: Columns of each model's protocol, as text files hold them.
 COLUMNS = {
     "saturation_recovery": {"tss": [100, 300, 700, 1500, 4000]},
-    "spoiled_echo": {"fas": [30, 60, 60, 60, 40], "trs": [200, 200, 600, 1500, 3000]},
+    "spoiled_echo": {"angles": [30, 60, 60, 60, 40], "waits": [200, 200, 600, 1500, 3000]},
 }
 #: Middle and spread of the relaxation times that toy tissues have, ms (`Parameter.drawn`).
 LEAST_T, LARGEST_T = 200.0, 3000.0

@@ -13,7 +13,13 @@ import numpy as np
 
 from relaxnet.fitting.crlb import fisher_information, std_of_free
 from relaxnet.fitting.inputs import Measurement, voxel_table
-from relaxnet.fitting.result import NO_SIGNAL, Fit, pooled_sigma, with_identifiability
+from relaxnet.fitting.result import (
+    NO_SIGNAL,
+    NOT_IDENTIFIABLE,
+    Fit,
+    pooled_sigma,
+    with_identifiability,
+)
 from relaxsim.models.signal_model import FitForm, SignalModel
 
 
@@ -59,6 +65,7 @@ def in_own_parameters(
         information = fisher_information(own, protocol, noise, model, likelihood, known)
         with np.errstate(over="ignore"):
             kappa[rows], std[rows] = own, std_of_free(information, free)
+    std[status == NOT_IDENTIFIABLE] = np.inf
     width = float(np.ptp(model.bounds[-1]))
     std, status = with_identifiability(std, status, width)
     shape = found.status.shape

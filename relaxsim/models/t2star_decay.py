@@ -6,16 +6,22 @@ whose protons precess at another frequency, are not in the model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.draws import random_times
+from relaxsim.models.raw_sidecar import sequence_parts
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
 #: Longest echo time of a random list, ms.
 _LONGEST_RANDOM = 80.0
+#: Least ratio of the last echo time of a random list to its first.
+_LEAST_SPAN = 1.5
 _CHAVHAN = Reference(
     key="chavhan2009",
     authors="Chavhan, G. B. and Babyn, P. S. and Thomas, B. and Shroff, M. M. and Haacke, E. M.",
@@ -32,8 +38,28 @@ _CHAVHAN = Reference(
 
 
 def _random_protocol(rng: np.random.Generator) -> np.ndarray:
-    """3 to 40 echoes, the first at 0.8 to 8 ms, the last at 8 to 80 ms; see `random_times`."""
-    return random_times(rng, (3, 40), (0.8, 8.0), (8.0, _LONGEST_RANDOM))[:, None]
+    """3 to 40 echoes, the first at 0.8 to 8 ms, the last at 8 to 80 ms; see `random_times`.
+
+    Trains that end before `_LEAST_SPAN` times their first echo say too little, and are drawn again.
+    """
+    while True:
+        times = random_times(rng, (3, 40), (0.8, 8.0), (8.0, _LONGEST_RANDOM))
+        if times[-1] >= _LEAST_SPAN * times[0]:
+            return times[:, None]
+
+
+def _spin_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
+    """Warning if names or sidecars tell of spin echoes, which decay with T2."""
+    if suffix == "MESE":
+        why = "the files are named MESE"
+    elif "SE" in sequence_parts(fields) and "GR" not in sequence_parts(fields):
+        why = "the sidecars say ScanningSequence SE"
+    else:
+        return None
+    return (
+        f"{why}: spin echoes decay with T2, so that the maps named T2star hold T2; give `sequence` "
+        "t2"
+    )
 
 
 _BORDER = Border(
@@ -77,10 +103,12 @@ _BORDER = Border(
     fit_papers=(_CHAVHAN,),
     bids_suffix="MEGRE",
     bids_entity="echo",
+    other_suffixes=("T2starw", "T2star"),
     echo_train=True,
     only_by_name=True,
     signal_only="field inhomogeneity across a voxel and fat are not in the model",
     caution=Caution(
+        of_raw=_spin_echoes,
         of_misfit=(
             "fat and water beat against each other, field inhomogeneity bends the decay, and an "
             "offset or a floor of noise lifts late echoes"

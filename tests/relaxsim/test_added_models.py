@@ -14,7 +14,7 @@ from relaxsim.shards.layout import list_shards, read_shard, verify_shard
 #: Columns of each model's protocol, as text files hold them.
 COLUMNS = {
     "saturation_recovery": {"tss": [100, 300, 700, 1500, 4000]},
-    "spoiled_echo": {"fas": [30, 60, 60, 60, 40], "trs": [200, 200, 600, 1500, 3000]},
+    "spoiled_echo": {"angles": [30, 60, 60, 60, 40], "waits": [200, 200, 600, 1500, 3000]},
 }
 MODELS = pytest.mark.parametrize("name", COLUMNS)
 
@@ -113,18 +113,21 @@ def test_known_maps_vary_over_patches_and_mixed_voxels_have_those_of_the_place(h
 
 
 def test_a_list_for_each_column(head, tmp_path):
-    fas, first, trs, second = lists(tmp_path, "spoiled_echo")
-    several = [fas, first, fas, first, trs, second]
+    angles, first, waits, second = lists(tmp_path, "spoiled_echo")
+    several = [angles, first, angles, first, waits, second]
     assert generate(head, tmp_path / "a", *several, "--patches", 241)[0] == 0
     infos = [read_shard(path).info for path in list_shards(tmp_path / "a")]
-    assert [info.protocol for info in infos] == ["given_fas", "given_fas"]
+    assert [info.protocol for info in infos] == ["given_angles", "given_angles"]
     for words, message in (
-        ([fas, first], "--fas belong to no one signal model"),
-        ([fas, first, "--sequence", "se"], "spoiled echo needs repetition times: give --trs"),
-        ([fas, first, "--sequence", "ir"], "--fas does not belong to inversion recovery"),
-        ([fas, "random", trs, second], "here not with --trs"),
-        ([*several, trs, second, trs, second], "--fas is given 2 times, another column 3 times"),
-        ([fas, first, trs, second, "--tr", 4000], "--tr belongs to inversion recovery"),
+        ([angles, first], "--angles belong to no one signal model"),
+        ([angles, first, "--sequence", "se"], "spoiled echo needs repetition times: give --waits"),
+        ([angles, first, "--sequence", "ir"], "--angles does not belong to inversion recovery"),
+        ([angles, "random", waits, second], "here not with --waits"),
+        (
+            [*several, waits, second, waits, second],
+            "--angles is given 2 times, another column 3 times",
+        ),
+        ([angles, first, waits, second, "--tr", 4000], "--tr belongs to inversion recovery"),
     ):
         code, output = generate(head, tmp_path / "b", *words)
         assert (code, message in output) == (2, True), output
@@ -158,9 +161,9 @@ def test_protocol_files(head, tmp_path):
     size = ("--brain", head, "--voxel-size", 1.5, "--matrix", 60, "--repeats", 1)
     end = ("--out", tmp_path / "p", *size, "--overwrite")
     assert call("phantom", "brain", *lists(tmp_path, "spoiled_echo"), *end)[0] == 0
-    text = (tmp_path / "p" / "fas.txt").read_text().splitlines()
+    text = (tmp_path / "p" / "angles.txt").read_text().splitlines()
     assert text == ["# flip angles, degrees", "30", "60", "60", "60", "40"]
-    assert (tmp_path / "p" / "trs.txt").read_text().startswith("# repetition times, ms\n200\n")
+    assert (tmp_path / "p" / "waits.txt").read_text().startswith("# repetition times, ms\n200\n")
     assert call("phantom", "brain", *lists(tmp_path, "saturation_recovery"), *end)[0] == 0
     text = {path.name for path in (tmp_path / "p").glob("*.txt")}
     assert text == {"times.txt"}

@@ -217,7 +217,12 @@ def test_bad_models(folder):
 
 
 def test_bad_options(folder):
-    refused(folder, "--tis or echo times with --tes", "predict", "series.nii.gz")
+    refused(
+        folder,
+        "--tis or flip angles with --fas and repetition times with --trs or echo times with --tes",
+        "predict",
+        "series.nii.gz",
+    )
     common = ["predict", "series.nii.gz", "--tis", "tis.txt", "--method", "mle"]
     refused(folder, "expected a positive number", *common, "--sigma", "-3")
     refused(folder, "a number, a NIfTI file or auto", *common, "--sigma", "much")

@@ -42,7 +42,7 @@ def call(*arguments):
 
 def test_help_lists_the_options_of_all_models():
     text = call("--help").output
-    for option in ("--tis", "--tes", "--tss", "--fas", "--trs", "--b1", "--look-locker"):
+    for option in ("--tis", "--tes", "--tss", "--angles", "--waits", "--b1", "--look-locker"):
         assert f"  {option} " in text
     assert "sr (saturation" in " ".join(text.split())
 
@@ -70,16 +70,16 @@ def test_two_columns_and_a_known_map(folder):
     save("b1.nii", B1)
     save("percent.nii", 100 * B1)
     np.savetxt("angles.txt", TABLE[:, 0])
-    np.savetxt("trs.txt", TABLE[:, 1])
-    given = ("series.nii", "--fas", "angles.txt", "--trs", "trs.txt")
+    np.savetxt("waits.txt", TABLE[:, 1])
+    given = ("series.nii", "--angles", "angles.txt", "--waits", "waits.txt")
     fitted = ("--method", "mle", "--mask", "none", "--sigma", "1")
     result = call(*given, *fitted, "--b1", "b1.nii")
     assert result.exit_code == 0, result.output
     found = nib.load("maps/T1vmap.nii.gz").get_fdata()
     np.testing.assert_allclose(found, kappa[..., 1], rtol=5e-3)
     card = json.loads((folder / "maps/T1vmap.json").read_text())
-    assert card["FlipAnglesDegrees"] == TABLE[:, 0].tolist()
-    assert card["RepetitionTimesMs"] == TABLE[:, 1].tolist()
+    assert card["ReadoutAnglesDegrees"] == TABLE[:, 0].tolist()
+    assert card["RecoveryTimesMs"] == TABLE[:, 1].tolist()
     assert card["KnownMaps"] == {"b1": str(folder / "b1.nii")}
     result = call(*given, *fitted, "--out", "plain")
     assert "warning: no relative transmit field is given (--b1)" in result.output
@@ -87,10 +87,10 @@ def test_two_columns_and_a_known_map(folder):
     assert result.exit_code == 2
     assert "--b1 has a median of" in result.output
     assert "divide per cent by 100" in result.output
-    result = call("series.nii", "--tss", "trs.txt", *fitted, "--out", "c", "--b1", "b1.nii")
+    result = call("series.nii", "--tss", "waits.txt", *fitted, "--out", "c", "--b1", "b1.nii")
     assert "--b1 does not belong to saturation recovery" in result.output
-    result = call("series.nii", "--sequence", "se", "--fas", "angles.txt", *fitted, "--out", "c")
-    assert "spoiled echo needs repetition times: give --trs" in result.output
+    result = call("series.nii", "--sequence", "se", "--angles", "angles.txt", *fitted, "--out", "c")
+    assert "spoiled echo needs repetition times: give --waits" in result.output
 
 
 def test_arrays_and_lists_for_each_slice_by_keyword():

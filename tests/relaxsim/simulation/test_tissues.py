@@ -32,7 +32,20 @@ def test_tables_hold_table_1(name):
 
 
 def test_bundled_tables_are_all_tested():
-    assert set(bundled_tables()) == {"paper", "wide"}
+    assert set(bundled_tables()) == {"paper", "t2star", "wide"}
+
+
+def test_t2star_of_tissues_and_its_range():
+    """Grey and white matter at 3 T (Peters et al. 2007), and no gap from 1 to 300 ms."""
+    table = read_tissues("t2star")
+    found = {t.labels: t.mean["T2star"] for t in table.tissues}
+    assert (found[(2,)], found[(3,)]) == (66, 53)
+    assert {t.labels: t.mean["A"] for t in table.tissues} == {k: v[4] for k, v in TABLE_1.items()}
+    assert all(t.source and "T2" not in t.mean for t in table.tissues)
+    values = table.draw("T2star", 20_000, np.random.default_rng(0))[:, 1:]
+    for column in values.T:
+        share = np.histogram(column, np.geomspace(1, 300, 31))[0] / len(column)
+        assert share.min() > 0.6 / 30 * 0.8
 
 
 def test_draws_have_the_tables_moments():
@@ -141,7 +154,7 @@ def test_a_users_table(tmp_path):
 
 
 def test_files_that_are_no_tables(tmp_path):
-    with pytest.raises(ValueError, match=r"no such file.*paper, wide"):
+    with pytest.raises(ValueError, match=r"no such file.*paper, t2star, wide"):
         read_tissues("nowhere.csv")
     with pytest.raises(ValueError, match="no such file"):
         read_tissues(tmp_path / "wide.csv")  # not the bundled one of that name
