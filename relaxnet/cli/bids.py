@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,18 +165,23 @@ def bids(
     people = "1 subject" if len(subjects) == 1 else f"{len(subjects)} subjects"
     click.echo(f"{bids_dir}: {len(everything)} series of {people}")
     if bare:
-        click.echo(f"without {' or '.join(wanted)}: {', '.join(bare)}")
+        click.echo(f"without {_either(wanted)}: {', '.join(bare)}")
     if odd:
         click.echo(f"not mapped: {_odd_names(odd)}")
     failed = _report(work.run(settings, subjects, jobs), len(everything))
     if participants:
-        failed += [f"{name}: no {' or '.join(wanted)} series" for name in bare]
+        failed += [f"{name}: no {_either(wanted)} series" for name in bare]
     failed += [f"sub-{s}: {_odd_names({s: names})}" for s, names in odd.items()]
     if failed:
         click.echo(f"{len(failed)} failed:", err=True)
         for line in failed:
             click.echo(f"  {line}", err=True)
         sys.exit(1)
+
+
+def _either(suffixes: Sequence[str]) -> str:
+    """Suffixes in words: IRT1, VFA or MESE."""
+    return " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
 
 
 def _odd_names(names: Mapping[str, list[str]]) -> str:
@@ -257,8 +262,7 @@ def _nothing(root: Path, labels: list[str], sessions: Any, suffixes: Any) -> str
     if sessions:
         place += f" in session {', '.join(sessions)}"
     return (
-        f"{root} holds no {' or '.join(suffixes)} series of {place}; in the dataset there are: "
-        f"{there}."
+        f"{root} holds no {_either(suffixes)} series of {place}; in the dataset there are: {there}."
     )
 
 

@@ -32,10 +32,8 @@ from relaxsim.models.signal_model import SignalModel
 
 #: Collections of the specification that no signal model may be there for, and why.
 _OTHER = {
-    "MEGRE": "decays with T2*, which relaxnet does not map",
     "MP2RAGE": "needs the MP2RAGE signal model, which relaxnet lacks",
-    "VFA": "varies the flip angle, which relaxnet does not model",
-    "MPM": "varies the flip angle, which relaxnet does not model",
+    "MPM": "varies flip angle and magnetisation transfer, which relaxnet does not map together",
     "MTS": "varies the magnetisation transfer, which relaxnet does not model",
     "MTR": "varies the magnetisation transfer, which relaxnet does not model",
 }
@@ -291,9 +289,11 @@ def _model(
     suffix = names[0].suffix if names[0] is not None else ""
     if (model := model_of_suffix(suffix)) is not None:
         return model
-    fitting = _models_of_fields(sidecars)
     taker = next((m for m in MODELS.values() if suffix in m.border.other_suffixes), None)
-    if suffix in _OTHER and (taker is None or (fitting and taker not in fitting)):
+    if taker is not None and _fits(taker, sidecars):
+        return taker
+    fitting = _models_of_fields(sidecars)
+    if suffix in _OTHER:
         raise BidsError(
             f"{Path(series[0]).name} is {suffix}, which {_OTHER[suffix]}. Mapped are: "
             f"{', '.join(mapped_suffixes())}."

@@ -255,8 +255,8 @@ class Border:
     bids_suffix, bids_entity : str
         Of raw series, such as ``IRT1`` and ``inv``; empty where BIDS has no such suffix.
     other_suffixes : tuple of str
-        Suffixes of other collections that are taken, with a warning of `Caution.of_raw`, where the
-        times are given or their sidecars' fields say them.
+        Suffixes of other images whose series are this model's, where their sidecars hold its
+        columns.
     echo_train : bool
         Whether the images of a series are echoes of one train, of which the first may be left out.
     default_network : str

@@ -11,6 +11,7 @@ import numpy as np
 from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.draws import random_times
+from relaxsim.models.raw_sidecar import sequence_parts
 from relaxsim.models.references import SABIDUSSI
 from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
@@ -129,20 +130,19 @@ _GRADIENT_NAMES = re.compile(r"\*?t?fl[23]d")
 
 def _gradient_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
     """Warning if names or sidecars tell of gradient echoes, which decay with T2*."""
-    sequence = fields.get("ScanningSequence", "")
-    parts = sequence if isinstance(sequence, list) else re.split(r"[\\_/, ]+", str(sequence))
+    parts = sequence_parts(fields)
     name = str(fields.get("SequenceName", ""))
     if suffix in _GRADIENT_SUFFIXES:
         why = f"the files are named {suffix}"
     elif "GR" in parts and "SE" not in parts:
         why = "the sidecars say ScanningSequence GR"
-    elif not sequence and _GRADIENT_NAMES.match(name):
+    elif not parts and _GRADIENT_NAMES.match(name):
         why = f"the sidecars say SequenceName {name[:40]}"
     else:
         return None
     return (
-        f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2* (unless the "
-        "times are those of T2 preparations)"
+        f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2*; give "
+        "`sequence` t2star (unless the times are those of T2 preparations)"
     )
 
 
@@ -186,7 +186,6 @@ _BORDER = Border(
     papers=(SABIDUSSI,),
     fit_papers=(SABIDUSSI,),
     bids_suffix="MESE",
-    other_suffixes=_GRADIENT_SUFFIXES,
     bids_entity="echo",
     echo_train=True,
     default_network="rim-t2",

@@ -114,8 +114,9 @@ def test_a_missing_sidecar_or_field_is_named(files, tmp_path):
         (["sub-01_inv-1_IRT1.nii", "sub-01_IRT1.nii"], "has no inv-<number>"),
         (["sub-01_inv-1_part-phase_IRT1.nii"], "the phase part"),
         (["sub-01_inv-1_part-mag_IRT1.nii", "sub-01_inv-1_part-imag_IRT1.nii"], "the imag part"),
-        (["sub-01_echo-1_MEGRE.nii", "sub-01_echo-2_MEGRE.nii"], r"MEGRE, which .*T2\*"),
-        (["sub-01_flip-1_VFA.nii", "sub-01_flip-2_VFA.nii"], "Mapped are: IRT1, MESE"),
+        (["sub-01_echo-1_MEGRE.nii", "sub-01_echo-2_MEGRE.nii"], "MEGRE.json has no EchoTime"),
+        (["sub-01_flip-1_VFA.nii", "sub-01_flip-2_VFA.nii"], "VFA.json has no FlipAngle"),
+        (["sub-01_flip-1_MTS.nii", "sub-01_flip-2_MTS.nii"], "Mapped are: IRT1, VFA, MESE, MEGRE"),
     ],
 )
 def test_files_that_make_no_series_are_refused_by_name(tmp_path, names, words):
@@ -154,7 +155,6 @@ def test_one_echo_time_in_all_sidecars_is_named_and_gives_way_to_the_list(tmp_pa
         ("8_gre_me_e{}", {"ScanningSequence": "GR"}, "ScanningSequence GR"),
         ("x_e{}", {"ScanningSequence": [["GR"]] * 6}, "ScanningSequence GR"),
         ("x_e{}", {"SequenceName": "*fl3d12"}, r"SequenceName \*fl3d12"),
-        ("sub-01_echo-{}_MEGRE", {}, "named MEGRE"),
         ("x_e{}", {"ScanningSequence": "SE", "SequenceName": "*se2d6"}, ""),
         ("sub-01_echo-{}_MESE", {}, ""),
     ],
@@ -167,7 +167,27 @@ def test_gradient_echoes_are_called_so_with_and_without_a_list(
     np.testing.assert_allclose(found.protocol.tau, SIX.tau)
     assert len(found.warnings) == bool(named)
     for warning in found.warnings:
-        assert re.search(rf"{named}.*T2\*", warning)
+        assert re.search(rf"{named}.*T2\*.*`sequence` t2star", warning)
+
+
+@pytest.mark.parametrize("suffix", ["MEGRE", "T2starw", "T2star"])
+def test_gradient_echoes_by_name_decay_with_t2star(tmp_path, suffix):
+    files = echoes(tmp_path, f"sub-01_echo-{{}}_{suffix}", EchoTime=ECHOES, ScanningSequence="GR")
+    found = read_acquisition(files)
+    assert found.protocol.model.border.sequence == series_model(files).border.sequence == "t2star"
+    assert found.warnings == ()
+    (warning,) = read_acquisition(files, SIX).warnings  # `--sequence t2` asks for T2
+    assert re.search(rf"named {suffix}.*T2\*.*`sequence` t2star", warning)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fields"),
+    [("sub-01_echo-{}_MESE", {}), ("x_e{}", {"ScanningSequence": ["SE"] * 6})],
+)
+def test_spin_echoes_are_no_t2star(tmp_path, pattern, fields):
+    files = echoes(tmp_path, pattern, EchoTime=ECHOES, **fields)
+    (warning,) = read_acquisition(files, model=signal_model("t2star_decay")).warnings
+    assert re.search(r"spin echoes decay with T2,.*`sequence` t2\b", warning)
 
 
 def test_what_varies_instead_is_named(tmp_path):
@@ -372,12 +392,12 @@ class TestSeveralColumns:
         yield signal_model("spoiled_echo")
         remove_toys(known)
 
-    def files(self, tmp_path, stem, table, field="RepetitionTimeExcitation"):
+    def files(self, tmp_path, stem, table, field="RecoveryTime"):
         """One sidecar an image, the last row first."""
         paths = []
         for n, (angle, tr) in enumerate(table[::-1], start=1):
             path = tmp_path / f"{stem.format(n)}.json"
-            write_json(path, FlipAngle=angle, **({field: tr / 1000} if tr else {}))
+            write_json(path, ReadoutAngle=angle, **({field: tr / 1000} if tr else {}))
             paths.append(str(path).replace(".json", ".nii.gz"))
         return paths
 
@@ -389,27 +409,29 @@ class TestSeveralColumns:
             order = np.lexsort(table.T[::-1])
             np.testing.assert_allclose(found.protocol.table, table[order])
             assert found.paths == tuple(files[::-1][n] for n in order)
-            assert found.fields["FlipAngle"] == table[order[0], 0]
+            assert found.fields["ReadoutAngle"] == table[order[0], 0]
 
     def test_lists_and_one_constant_in_the_only_sidecar(self, tmp_path):
         files = [str(tmp_path / "sub-01_SET1.nii.gz")]
-        angles = {"FlipAngle": self.TABLE[:, 0].tolist()}
-        write_json(tmp_path / "sub-01_SET1.json", **angles, RepetitionTimeExcitation=0.5)
+        angles = {"ReadoutAngle": self.TABLE[:, 0].tolist()}
+        write_json(tmp_path / "sub-01_SET1.json", **angles, RecoveryTime=0.5)
         found = read_acquisition(files)
         np.testing.assert_allclose(found.protocol.table, self.TABLE)
-        assert found.constants == {"RepetitionTimeExcitation": 0.5}
-        write_json(tmp_path / "sub-01_SET1.json", **angles, RepetitionTimeExcitation=[0.5, 0.6])
+        assert found.constants == {"RecoveryTime": 0.5}
+        write_json(tmp_path / "sub-01_SET1.json", **angles, RecoveryTime=[0.5, 0.6])
         with pytest.raises(BidsError, match="lists 2 repetition times, but there are 3 images"):
             read_acquisition(files)
-        write_json(tmp_path / "sub-01_SET1.json", FlipAngle=20, RepetitionTimeExcitation=0.5)
-        with pytest.raises(BidsError, match="FlipAngle is a single number"):
+        write_json(tmp_path / "sub-01_SET1.json", ReadoutAngle=20, RecoveryTime=0.5)
+        with pytest.raises(BidsError, match="ReadoutAngle is a single number"):
             read_acquisition(files)
 
     def test_by_the_fields_where_the_names_say_nothing(self, tmp_path, model):
         assert series_model(self.files(tmp_path, "x_{}", self.TABLE)) is model
-        with pytest.raises(BidsError, match="flip angles with `fas` and repetition times with `tr"):
+        with pytest.raises(
+            BidsError, match="flip angles with `angles` and repetition times with `wai"
+        ):
             series_model(self.files(tmp_path, "y_{}", self.TABLE, field="Gain"))
-        write_json(tmp_path / "z.json", SaturationTime=[0.1, 0.5], FlipAngle=90)
+        write_json(tmp_path / "z.json", SaturationTime=[0.1, 0.5], ReadoutAngle=90)
         assert series_model([str(tmp_path / "z.nii")]).name == "saturation_recovery"
         write_json(tmp_path / "z.json", SaturationTime=[0.1, 0.5], InversionTime=[0.1, 0.5])
         with pytest.raises(BidsError, match="both InversionTime and SaturationTime vary"):
@@ -419,15 +441,19 @@ class TestSeveralColumns:
         files = self.files(tmp_path, "sub-01_flip-{}_SET1", self.TABLE)
         given = Protocol("mine", model, self.TABLE[::-1])
         assert read_acquisition(files, given).protocol is given
-        for d, words in enumerate(["FlipAngle is 60, but FA 1 of", "0.5 s, but time 1 of mine is"]):
+        for d, words in enumerate(
+            ["ReadoutAngle is 60, but FA 1 of", "0.5 s, but time 1 of mine is"]
+        ):
             table = self.TABLE[::-1].copy()
             table[0, d] += 30
             with pytest.raises(BidsError, match=words):
                 read_acquisition(files, Protocol("mine", model, table))
         path = Path(card(files[0]))
-        write_json(path, FlipAngle=200, RepetitionTimeExcitation=0.5)
-        with pytest.raises(BidsError, match="FlipAngle is 200; expected flip angles from 0 to 180"):
+        write_json(path, ReadoutAngle=200, RecoveryTime=0.5)
+        with pytest.raises(
+            BidsError, match="ReadoutAngle is 200; expected flip angles from 0 to 180"
+        ):
             read_acquisition(files)
-        write_json(path, FlipAngle=60)
-        with pytest.raises(BidsError, match="has no RepetitionTimeExcitation"):
+        write_json(path, ReadoutAngle=60)
+        with pytest.raises(BidsError, match="has no RecoveryTime"):
             read_acquisition(files)
