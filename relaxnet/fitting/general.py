@@ -179,9 +179,8 @@ def _starts(
         g = problem.signal(nodes, None)  # (M, N)
         match, norm = product(S, g.T), dot(g, g)[None]
     else:
-        shape = (n, len(nodes))
-        kappa = np.broadcast_to(nodes, (*shape, nodes.shape[1]))
-        g = problem.signal(kappa, np.broadcast_to(known[:, None], (*shape, known.shape[1])))
+        # What depends on kappa alone, and what on the known map alone, is computed once for each.
+        g = problem.signal(nodes[None], known[:, None])  # (n, M, N)
         match, norm = np.einsum("in,imn->im", S, g), np.einsum("imn,imn->im", g, g)
     A = np.clip(divide(match, np.broadcast_to(norm, match.shape)), *problem.bounds[0])
     R = np.nan_to_num((2.0 * match - A * norm) * A, nan=-np.inf)

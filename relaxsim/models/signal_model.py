@@ -204,7 +204,8 @@ class SignalModel:
         Whether images hold the modulus of a signed signal that changes sign along the protocol.
     physics : callable
         ``physics(kappa, protocol, known, xp)``: signal before the modulus,
-        (..., Q), (..., N, D), (..., K) -> (..., N). `known` is None if the model has no known map.
+        (..., Q), (..., N, D), (..., K) -> (..., N). Leading axes broadcast. `known` is None if the
+        model has no known map.
     physics_jacobian : callable
         Derivative of `physics` with respect to kappa, -> (..., N, Q).
     border : Border

@@ -58,7 +58,7 @@ def _signal(kappa: Array, protocol: Array, known: Array, xp: ModuleType) -> Arra
     A, T1 = kappa[..., 0:1], kappa[..., 1:2]
     angle = known[..., 0:1] * protocol[..., 0] * _RADIANS
     E = xp.exp(-protocol[..., 1] / T1)
-    return A * xp.sin(angle) * (1.0 - E) / (1.0 - E * xp.cos(angle))
+    return A * (1.0 - E) * xp.sin(angle) / (1.0 - E * xp.cos(angle))
 
 
 def _jacobian(kappa: Array, protocol: Array, known: Array, xp: ModuleType) -> Array:
