@@ -14,6 +14,7 @@ from relaxnet.fitting.inputs import check_series as check_input
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.maps.correction import check_method, correction_of, wanted_correction, wide_enough
 from relaxnet.maps.maps import DataKind, FitKind, Maps
+from relaxnet.maps.status import OK, input_status
 from relaxnet.networks.registry import find_model, loaded, no_default, read_card
 from relaxnet.networks.training_domain import Envelope, check_series, envelope_of
 from relaxnet.prediction.estimators import by_fit, by_network, check_network
@@ -246,6 +247,11 @@ def estimate_maps(request: ArrayRequest) -> Maps:
     network = estimator.network
     if network is not None:
         check_network(network, model, series.S.shape[-1], estimator.method)
+    if model.known_maps:
+        inside = input_status(request.images, series.mask) == OK
+        known, said = checked_known(series.known, model, inside)
+        series = replace(series, known=known)
+        request = replace(request, series=series, warnings=(*request.warnings, *said))
     repair = repaired(series, request.images, request.signed)
     series = repair.series
     if repair.left_out:
@@ -256,9 +262,6 @@ def estimate_maps(request: ArrayRequest) -> Maps:
         series = replace(series, mask=inside)
         request = replace(request, mask=kind)
     found = inspect(series, repair.images, request.signed, request.force)
-    if model.known_maps:
-        known = checked_known(found.series.known, model, found.inside)
-        found = replace(found, series=replace(found.series, known=known))
     sigma = found.typical_sigma
     warnings = (
         *request.warnings,

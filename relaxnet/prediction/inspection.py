@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
-from relaxnet.maps.status import OK, input_status
+from relaxnet.maps.status import INVALID, OK, input_status
 from relaxnet.series.foreground import NO_MASK, MaskKind, MaskSource, mask_and_rule
 from relaxnet.series.image_faults import Clipping, clipped_samples
 from relaxnet.series.images import Images
@@ -150,7 +150,7 @@ def inspect(
     Parameters
     ----------
     series : Measurement
-        As the user gave it, without a sigma or with one.
+        As the user gave it, without a sigma or with one; known maps as of `checked_known`.
     images : Images
         Those of `series`.
     signed : bool, optional
@@ -168,6 +168,11 @@ def inspect(
         If no voxel can be estimated, or as `relaxnet.series.noise.find_noise`.
     """
     status = input_status(images, series.mask)
+    if series.known is not None and series.model.known_maps:
+        lost = np.isnan(series.known)
+        status[(status == OK) & lost.any(axis=-1)] = INVALID
+        defaults = np.array([entry.default for entry in series.model.known_maps])
+        series = replace(series, known=np.where(lost, defaults, series.known))
     inside = status == OK
     if not inside.any():
         raise ValueError("no voxel of the mask holds finite values that are not zero.")
@@ -245,34 +250,58 @@ def known_stack(
     return stack, tuple(warnings)
 
 
-def checked_known(known: np.ndarray | None, model: SignalModel, inside: np.ndarray) -> np.ndarray:
-    """Known maps with their defaults outside `inside`, refused if they cannot be what they should.
+def checked_known(
+    known: np.ndarray | None, model: SignalModel, inside: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Known maps, refused if they cannot be what they should.
 
     Parameters
     ----------
     known : array, shape (X, Y, Z, K)
     model : SignalModel
     inside : bool array, shape (X, Y, Z)
-        Voxels that are estimated.
+        Voxels that are to be estimated.
+
+    Returns
+    -------
+    known : array, shape (X, Y, Z, K), float64
+        With the default outside of `inside`, and NaN inside where a map was not measured: where it
+        is 0 or far from what such maps hold.
+    warnings : tuple of str
+        One for each map that has such voxels.
 
     Raises
     ------
     ValueError
-        If a value inside is not finite, or the typical one is implausible, as in another unit.
+        If a value inside is not finite, none was measured, or the typical one is implausible, as in
+        another unit.
     """
     assert known is not None
+    known, warnings = np.array(known, np.float64), list[str]()
     for k, (entry, border) in enumerate(zip(model.known_maps, model.border.known, strict=True)):
         values = known[inside][:, k]
         lost = int((~np.isfinite(values)).sum())
         if lost:
             raise ValueError(
-                f"`{border.option}` is not finite in {lost} of {values.size} voxels of the mask."
+                f"`{border.option}` is not finite in {lost} of {values.size} voxels of the mask; "
+                "give a mask that leaves them out, or 0 there."
             )
         low, high = entry.plausible
-        if not low <= np.median(values) <= high:
+        there = values[values != 0] if low > 0 else values
+        if not there.size:
+            raise ValueError(f"`{border.option}` is 0 everywhere in the mask.")
+        if not low <= np.median(there) <= high:
             raise ValueError(
-                f"`{border.option}` has a median of {np.median(values):g} in the mask, expected "
+                f"`{border.option}` has a median of {np.median(there):g} in the mask, expected "
                 f"{low:g} to {high:g} for a {border.words}: {border.unit_hint}."
             )
-    defaults = np.array([entry.default for entry in model.known_maps])
-    return np.where(inside[..., None], known, defaults)
+        wrong = (values < low) | (values > high)
+        if wrong.any():
+            warnings.append(
+                f"`{border.option}` is not within {low:g} to {high:g} in {int(wrong.sum())} of "
+                f"{wrong.size} voxels of the mask ({int((values == 0).sum())} of them are 0): they "
+                "are not mapped (status invalid input)"
+            )
+        known[inside, k] = np.where(wrong, np.nan, values)
+        known[~inside, k] = entry.default
+    return known, tuple(warnings)

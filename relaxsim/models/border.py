@@ -47,6 +47,9 @@ class ColumnBorder:
         Whether it differs from image to image; otherwise one number may stand for all images.
     default : float, optional
         Value where none is given; without it the column must be given.
+    unit_hint : str
+        Of a column that holds no times: what a list below `plausible_largest` looks like, and what
+        to do: "which looks like radians: ...".
     """
 
     option: str
@@ -61,6 +64,7 @@ class ColumnBorder:
     random_largest: float | None = None
     varies: bool = True
     default: float | None = None
+    unit_hint: str = ""
 
     @property
     def is_time(self) -> bool:

@@ -160,9 +160,15 @@ def check_column(
     if not low <= values.max() <= high:
         if column.is_time:
             raise ValueError(_looks_like(values, words, source, units, values.max() > high))
+        hint = f", {column.unit_hint}" if column.unit_hint and values.max() < low else ""
         raise ValueError(
-            f"{source} lists {words} of {values.min():g} to {values.max():g}; expected the largest "
-            f"between {low:g} and {high:g}."
+            f"{source} lists {words} of {values.min():g} to {values.max():g}{hint}; expected the "
+            f"largest between {low:g} and {high:g}."
+        )
+    least = column.plausible[0]
+    if values.min() < least:
+        raise ValueError(
+            f"{source} holds {words} of {values.min():g}; expected each to be {least:g} or more."
         )
     return values
 
