@@ -181,6 +181,34 @@ def series_model(series: Sequence[str]) -> SignalModel:
     return _model(series, [parse_name(p) for p in series], [read_sidecar(p) for p in series])
 
 
+def sequence_of_name(series: Sequence[str | Path], given: Mapping[str, Any]) -> str:
+    """Sequence that the names of files tell, of those that take the columns given.
+
+    Parameters
+    ----------
+    series : sequence of path
+    given : mapping
+        Options of columns, such as ``tes`` -> value; None where not given.
+
+    Returns
+    -------
+    sequence : str
+        Empty if there are no names of BIDS, or the sequence of their suffix takes other columns.
+    """
+    name = parse_name(series[0]) if series else None
+    model = None if name is None or not name.entities else _model_of_name(name.suffix)
+    options = {option for option, value in given.items() if value is not None}
+    if model is None or not options <= {column.option for column in model.border.columns}:
+        return ""
+    return model.border.sequence
+
+
+def _model_of_name(suffix: str) -> SignalModel | None:
+    """Signal model of a suffix of raw series, or of other images that are such series."""
+    other = (m for m in MODELS.values() if suffix and suffix in m.border.other_suffixes)
+    return model_of_suffix(suffix) or next(other, None)
+
+
 def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -> None:
     """Refuse parts that are no magnitude, and files of different series."""
     for path, name in zip(series, names, strict=True):

@@ -12,7 +12,8 @@ import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE
-from relaxnet.io.bids_times import read_acquisition
+from relaxnet.io.bids_known import find_known_maps
+from relaxnet.io.bids_times import read_acquisition, sequence_of_name
 from relaxnet.io.nifti import Series
 from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
@@ -99,7 +100,7 @@ def predict_files(
         Folder for the maps.
     sequence : str
         Sequence of the series, such as ``"ir"`` (`relaxsim.models.border.Border.sequence`); it is
-        needed where the protocol does not listener.
+        needed where neither the protocol nor the names of files tell it.
     units : str
         ``"ms"`` or ``"s"``, of the times in files or given as numbers.
     method : str, optional
@@ -114,11 +115,12 @@ def predict_files(
     **options
         The protocol, a keyword for each column of the signal model (``tis``: inversion times,
         ``tes``: echo times): a text file, a bundled list or the numbers; without any it is read
-        from the sidecars (`relaxnet.io.bids_times`). Files of known maps, such as ``b1``. The
-        signal model's correction, ``look_locker``. Others of `Request`, by name: `mask`
-        (a file, ``"auto"``, the default, or ``"none"`` or None for every voxel), `sigma`, `signed`,
-        `fit`, `skip_first`, `overwrite`, `compare`, `save_fit`, `rois`, `roi_names`, `force`,
-        `report`; and `tr`, ``"sidecar"`` for a fit with the sidecars' repetition time.
+        from the sidecars (`relaxnet.io.bids_times`). Files of known maps, such as ``b1``; one that
+        lies beside files with names of BIDS is found (`relaxnet.io.bids_known`). The signal model's
+        correction, ``look_locker``. Others of `Request`, by name: `mask` (a file, ``"auto"``, the
+        default, or ``"none"`` or None for every voxel), `sigma`, `signed`, `fit`, `skip_first`,
+        `overwrite`, `compare`, `save_fit`, `rois`, `roi_names`, `force`, `report`; and `tr`,
+        ``"sidecar"`` for a fit with the sidecars' repetition time.
 
     Returns
     -------
@@ -135,11 +137,12 @@ def predict_files(
 
         maps = predict_files("t2.nii.gz", tes=[10, 30, 80, 200], method="mle", out="maps-t2")
     """
-    given = request_protocol(take_columns(options), sequence, units)
+    files = (series,) if isinstance(series, str | Path) else tuple(series)
+    columns = take_columns(options)
+    given = request_protocol(columns, sequence or sequence_of_name(files, columns), units)
     known = take_known(options)
     corrections = {n: bool(options.pop(n)) for n in correction_arguments() if n in options}
     method = method or (network_file(model).architecture if model else "rim")
-    files = (series,) if isinstance(series, str | Path) else tuple(series)
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
     named = model_of(sequence) if sequence else None
@@ -153,6 +156,8 @@ def predict_files(
     sigma = options.pop("sigma", None)
     if not (isinstance(sigma, str) and sigma == "auto"):
         options["sigma"] = str(sigma) if isinstance(sigma, Path) else sigma
+    beside = {k: str(p) for k, p in find_known_maps(files[0], taken.protocol.model).items()}
+    found = {option: path for option, path in beside.items() if option not in known}
     request = Request(
         series=taken.paths,
         protocol=taken.protocol,
@@ -161,9 +166,12 @@ def predict_files(
         network=str(model),
         mask="none" if mask is None else str(mask),
         fit=replace(fit, tr=taken.tr),
-        known=known,
+        known=known | found,
         correct=wanted_correction(corrections, taken.protocol.model),
-        notes=taken.notes,
+        notes=(
+            *taken.notes,
+            *(f"`{k}` {Path(p).name}, found beside the series" for k, p in found.items()),
+        ),
         sidecar=taken.fields,
         warnings=taken.warnings,
         scaling=taken.scaling,

@@ -145,7 +145,26 @@ def chosen_model(given: Mapping[str, Any], sequence: str = "") -> SignalModel:
     if not names:
         raise ValueError(f"give {ways}.")
     received = " and ".join(f"`{name}`" for name in sorted(names))
+    if fitting:
+        sequences = ", ".join(m.border.sequence for m in fitting)
+        raise ValueError(
+            f"{received} belong to several sequences; give one as `sequence`: {sequences}."
+        )
+    short = [m for m in MODELS.values() if not m.border.only_by_name and names < _options(m)]
+    if len(short) == 1:
+        needed = f"{short[0].border.title} needs {_missing(short[0], names)}"
+        raise ValueError(f"{received} belong to no one signal model: {needed}.")
     raise ValueError(f"{received} belong to no one signal model; give {ways}.")
+
+
+def _options(model: SignalModel) -> set[str]:
+    return {column.option for column in model.border.columns}
+
+
+def _missing(model: SignalModel, names: set[str]) -> str:
+    """Columns that are not given, and how to give them."""
+    columns = [c for c in model.border.columns if c.option not in names and c.default is None]
+    return " and ".join(f"{c.words}, too: give `{c.option}`" for c in columns)
 
 
 def _takes(model: SignalModel, names: set[str]) -> bool:
