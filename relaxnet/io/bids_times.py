@@ -125,6 +125,8 @@ def read_acquisition(
     warnings: tuple[str, ...] = ()
     if given is None:
         model = model or _model(series, names, sidecars)
+        sidecars, more = _with_other_fields(sidecars, model)
+        notes = (*notes, *more)
         table = _table(series, sidecars, model)
         if len(series) > 1:
             order = np.lexsort(table.T[::-1])  # by the first column, then by the others
@@ -272,6 +274,23 @@ def _sidecars(series: Sequence[str], needed: bool) -> tuple[list[Sidecar], tuple
     return found, (f"sidecars are left out of account: {lost[0]}{more}",)
 
 
+def _with_other_fields(
+    sidecars: list[Sidecar], model: SignalModel
+) -> tuple[list[Sidecar], tuple[str, ...]]:
+    """Sidecars with the fields of the model's columns, where they hold them by another name."""
+    notes = []
+    for column in model.border.columns:
+        key, other = column.bids_field, column.other_bids_field
+        fields = [card.fields for card in sidecars]
+        if not other or any(key in f for f in fields) or not all(other in f for f in fields):
+            continue
+        sidecars = [
+            replace(card, fields={**card.fields, key: card.fields[other]}) for card in sidecars
+        ]
+        notes.append(f"the sidecars lack {key}: {other} is taken for the {column.words}")
+    return sidecars, tuple(notes)
+
+
 def _without_one_value(
     sidecars: list[Sidecar], given: Protocol
 ) -> tuple[list[Sidecar], tuple[str, ...]]:
@@ -348,9 +367,11 @@ def _varying(model: SignalModel) -> set[str]:
 
 def _fits(model: SignalModel, sidecars: Sequence[Sidecar]) -> bool:
     """Whether all varying columns of a model vary, and the others are there or have a default."""
-    constant = [c.bids_field for c in model.border.columns if not c.varies and c.default is None]
+    constant = [c for c in model.border.columns if not c.varies and c.default is None]
     return all(_varies(sidecars, key) for key in _varying(model)) and all(
-        key in card.fields for key in constant for card in sidecars
+        c.bids_field in card.fields or c.other_bids_field in card.fields
+        for c in constant
+        for card in sidecars
     )
 
 
@@ -494,8 +515,9 @@ def _in_unit(card: Sidecar, column: ColumnBorder, value: Any) -> float:
     if column.is_time and found > high:
         raise BidsError(f"{card.name}: {key} is {found:g}, which looks like ms; expected {unit}.")
     if not low <= found <= high:
+        hint = f", {column.unit_hint}" if column.unit_hint and found < low else ""
         raise BidsError(
-            f"{card.name}: {key} is {found:g}; expected {unit} from {low:g} to {high:g}."
+            f"{card.name}: {key} is {found:g}{hint}; expected {unit} from {low:g} to {high:g}."
         )
     return round(found * column.bids_factor, 6)
 

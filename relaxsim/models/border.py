@@ -47,6 +47,8 @@ class ColumnBorder:
         Whether it differs from image to image; otherwise one number may stand for all images.
     default : float, optional
         Value where none is given; without it the column must be given.
+    other_bids_field : str
+        Field that is taken, and said, where the sidecars lack `bids_field`.
     unit_hint : str
         Of a column that holds no times: what a list below `plausible_largest` looks like, and what
         to do: "which looks like radians: ...".
@@ -64,6 +66,7 @@ class ColumnBorder:
     random_largest: float | None = None
     varies: bool = True
     default: float | None = None
+    other_bids_field: str = ""
     unit_hint: str = ""
 
     @property

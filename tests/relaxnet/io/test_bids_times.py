@@ -457,3 +457,50 @@ class TestSeveralColumns:
         write_json(path, ReadoutAngle=60)
         with pytest.raises(BidsError, match="has no RecoveryTime"):
             read_acquisition(files)
+
+
+class TestFlipAngles:
+    """Variable flip angles: angles in degrees, the repetition time between excitations."""
+
+    ANGLES = (2.0, 6.0, 12.0, 20.0, 30.0, 40.0)
+
+    def files(self, tmp_path, pattern="sub-01_flip-{}_VFA", **fields):
+        return echoes(tmp_path, pattern, **{"FlipAngle": list(self.ANGLES), **fields})
+
+    @pytest.mark.parametrize("pattern", ["sub-01_flip-{}_VFA", "x_{}"])
+    def test_by_name_and_by_the_fields(self, tmp_path, pattern):
+        files = self.files(tmp_path, pattern, RepetitionTimeExcitation=0.015)
+        found = read_acquisition(files[::-1])
+        assert found.protocol.model.border.sequence == "vfa"
+        assert found.paths == tuple(files)
+        np.testing.assert_allclose(found.protocol.table, [[a, 15.0] for a in self.ANGLES])
+        assert found.notes == ()
+
+    def test_repetition_time_is_taken_for_that_of_excitations_and_said(self, tmp_path):
+        found = read_acquisition(self.files(tmp_path, "x_{}", RepetitionTime=0.015))
+        np.testing.assert_allclose(found.protocol.table[:, 1], 15.0)
+        (note,) = found.notes
+        assert "lack RepetitionTimeExcitation: RepetitionTime is taken" in note
+        both = {"RepetitionTime": 2.3, "RepetitionTimeExcitation": 0.007}
+        found = read_acquisition(self.files(tmp_path, **both))
+        np.testing.assert_allclose(found.protocol.table[:, 1], 7.0)
+        assert found.notes == ()
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            ({"FlipAngle": None}, "sub-01_flip-1_VFA.json has no FlipAngle"),
+            ({"RepetitionTimeExcitation": None}, "VFA.json has no RepetitionTimeExcitation"),
+            ({"RepetitionTimeExcitation": 15.0}, "is 15, which looks like ms; expected seconds"),
+            ({"RepetitionTimeExcitation": 5.0}, "is 5, which looks like ms; expected seconds"),
+            ({"FlipAngle": 0.0}, "FlipAngle is 0.0; expected positive flip angles"),
+            ({"FlipAngle": [0.15, 0.2, 0.3, 0.4, 0.5, 0.6]}, "looks like radians"),
+            ({"FlipAngle": [0.03, 0.2, 0.3, 0.4, 0.5, 0.6]}, "looks like radians"),
+        ],
+    )
+    def test_bad_sidecars(self, tmp_path, fields, words):
+        fields = {"RepetitionTimeExcitation": 0.015, "FlipAngle": list(self.ANGLES)} | fields
+        fields = {k: v for k, v in fields.items() if v is not None}
+        files = echoes(tmp_path, "sub-01_flip-{}_VFA", **fields)
+        with pytest.raises(ValueError, match=words):
+            read_acquisition(files)
