@@ -1,8 +1,10 @@
-"""Write a simulated BIDS dataset: inversion recovery and multi-echo series of a few subjects.
+"""Write a simulated BIDS dataset: series of every suffix that relaxnet maps, of a few subjects.
 
-Heads are the built-in one's; nothing is downloaded. sub-01 has one session without a label, sub-02
-two sessions that differ in their noise, sub-03 two runs of its inversion recovery. Truth maps in
-seconds and brain masks are in derivatives/truth.
+Heads are the built-in one's; nothing is downloaded. sub-01 has one session without a label and
+series of all suffixes: inversion recovery, multi-echo spin and gradient echoes, and variable flip
+angles with a B1 map. sub-02 has inversion recovery and spin echoes in two sessions that differ in
+their noise, sub-03 two runs of its inversion recovery. Truth maps in seconds and brain masks are in
+derivatives/truth.
 
 Example:
     python tools/make_bids_example.py example-bids
@@ -25,33 +27,52 @@ import numpy as np
 from relaxsim.anatomy.anatomy import Anatomy, builtin_head
 from relaxsim.core.snr import sigma_of
 from relaxsim.core.version import __version__
-from relaxsim.models.registry import signal_model
+from relaxsim.models.registry import model_of_suffix
 from relaxsim.phantoms.phantoms import Phantom, brain_phantom, noisy_series
 from relaxsim.simulation.tissues import read_tissues
 
 #: Times in ms and repetition times in s; an inversion every TR and a 90-degree readout.
 TIS = (50.0, 100.0, 200.0, 400.0, 700.0, 1100.0, 1700.0, 2500.0)
 TES = (12.0, 24.0, 36.0, 48.0, 60.0, 80.0, 110.0, 150.0)
-TR = {"IRT1": 10.0, "MESE": 3.0}
+GRADIENT_TES = (2.3, 4.6, 9.2, 13.8, 18.4, 25.3, 34.5, 46.0)
+ANGLES = (2.0, 4.0, 8.0, 14.0, 22.0)
+TR = {"IRT1": 10.0, "MESE": 3.0, "MEGRE": 0.055, "VFA": 0.015}
+PROTOCOLS = {
+    "IRT1": np.array(TIS)[:, None],
+    "MESE": np.array(TES)[:, None],
+    "MEGRE": np.array(GRADIENT_TES)[:, None],
+    "VFA": np.stack([np.array(ANGLES), np.full(len(ANGLES), 1000 * TR["VFA"])], axis=-1),
+}
+#: Of each suffix' draws.
+SEEDS = {"IRT1": 1, "MESE": 0, "MEGRE": 2, "VFA": 3}
+#: Suffixes of the maps whose errors are printed.
+STEMS = ("T1map", "T2map", "T2starmap")
 #: Signal of CSF in the images, which hold whole numbers.
 UNIT = 1000.0
-MODELS = {"IRT1": "inversion_recovery", "MESE": "t2_decay"}
-FIELDS = {"IRT1": ("InversionTime", "inv", "T1"), "MESE": ("EchoTime", "echo", "T2")}
+#: Fields of the sidecar that holds for all images of a suffix, beside its repetition time.
+SHARED = {
+    "IRT1": {"FlipAngle": 90},
+    "MESE": {"FlipAngle": 90},
+    "MEGRE": {"FlipAngle": 15, "ScanningSequence": "GR"},
+    "VFA": {"EchoTime": 0.003, "ScanningSequence": "GR", "PulseSequenceType": "FLASH"},
+}
 README = """# Simulated relaxometry
 
-Inversion recovery (IRT1) and multi-echo spin echo (MESE) series of three simulated heads, made by
-relaxsim {version}. There is no person behind these data.
+Inversion recovery (IRT1), multi-echo spin echo (MESE), multi-echo gradient echo (MEGRE) and
+variable flip angle (VFA) series of three simulated heads, made by relaxsim {version}. There is no
+person behind these data.
 """
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One subject's series on one day: entities, and the runs of each suffix."""
+    """One subject's series on one day: entities, its suffixes, and the runs of the first."""
 
     subject: str
     head: int
     session: str = ""
     runs: tuple[str, ...] = ("",)
+    suffixes: tuple[str, ...] = ("IRT1", "MESE")
 
     @property
     def folder(self) -> Path:
@@ -66,7 +87,7 @@ class Visit:
 
 
 VISITS = (
-    Visit("01", 1000),
+    Visit("01", 1000, suffixes=("IRT1", "MESE", "MEGRE", "VFA")),
     Visit("02", 1001, "1"),
     Visit("02", 1001, "2"),
     Visit("03", 1002, runs=("1", "2")),
@@ -75,14 +96,14 @@ VISITS = (
 
 def phantom(visit: Visit, suffix: str, anatomy: Anatomy, matrix: int, slices: int) -> Phantom:
     """Noise-free series of a visit; the same for all visits of a subject."""
-    tau = np.array(TIS if suffix == "IRT1" else TES)
-    rng = np.random.default_rng([visit.head, suffix == "IRT1"])
+    model = model_of_suffix(suffix)
+    assert model is not None
     return brain_phantom(
         anatomy,
-        tau,
-        signal_model(MODELS[suffix]),
-        read_tissues("paper"),
-        rng,
+        PROTOCOLS[suffix],
+        model,
+        read_tissues(model.border.tissues),
+        np.random.default_rng([visit.head, SEEDS[suffix]]),
         voxel_size=224.0 / matrix,
         matrix=matrix,
         num_slices=slices,
@@ -112,21 +133,46 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 def write_series(out: Path, visit: Visit, suffix: str, clean: Phantom, snr: float) -> None:
     """Write the images of all runs of a visit, with the sidecar of each image."""
-    field, index, _ = FIELDS[suffix]
+    border = clean.model.border
     for run in visit.runs if suffix == "IRT1" else visit.runs[:1]:
         prefix = visit.prefix(run if suffix == "IRT1" else "")
-        seed = [visit.head, suffix == "IRT1", int(visit.session or 0), int(run or 0)]
+        seed = [visit.head, SEEDS[suffix], int(visit.session or 0), int(run or 0)]
         series = noisy_series(clean, sigma_of(snr), np.random.default_rng(seed), "rician")
         images = np.clip(np.round(UNIT * series), 0, 32767).astype(np.int16)
-        for n, time in enumerate(clean.tau):
-            name = f"{prefix}_{index}-{n + 1}_{suffix}"
+        for n, row in enumerate(clean.protocol):
+            name = f"{prefix}_{border.bids_entity}-{n + 1}_{suffix}"
             save(out / visit.folder / f"{name}.nii.gz", images[..., n], clean.voxel_size)
-            write_json(out / visit.folder / f"{name}.json", {field: time / 1000})
+            columns = zip(border.columns, row, strict=True)
+            card = {c.bids_field: value / c.bids_factor for c, value in columns}
+            write_json(out / visit.folder / f"{name}.json", card)
+    if clean.known is not None:
+        write_known(out, visit, suffix, clean)
+
+
+def write_known(out: Path, visit: Visit, suffix: str, clean: Phantom) -> None:
+    """Write the maps that are measured beside a series, which say what they are for."""
+    assert clean.known is not None
+    folder = out / visit.folder.parent / "fmap"
+    session = f"ses-{visit.session}/" if visit.session else ""
+    index = clean.model.border.bids_entity
+    for k, known in enumerate(clean.model.border.known):
+        path = folder / f"{visit.prefix()}_{known.bids_suffix}"
+        save(path.parent / f"{path.name}.nii.gz", clean.known[..., k], clean.voxel_size)
+        images = [
+            f"bids::sub-{visit.subject}/{session}anat/"
+            f"{visit.prefix()}_{index}-{n + 1}_{suffix}.nii.gz"
+            for n in range(len(clean.protocol))
+        ]
+        card = {"Description": known.words, "Units": "arbitrary", "IntendedFor": images}
+        write_json(path.parent / f"{path.name}.json", card)
 
 
 def write_truth(out: Path, visit: Visit, suffix: str, clean: Phantom) -> None:
     """Write the relaxation times in seconds, and the brain."""
-    name = f"{visit.prefix()}_{FIELDS[suffix][2]}map"
+    stem = clean.model.border.maps[-1].derivative_suffix
+    # Two series give a T1map: that of flip angles is another draw of the tissues.
+    desc = "_desc-VFA" if suffix == "VFA" else ""
+    name = f"{visit.prefix()}{desc}_{stem}"
     seconds = (clean.kappa[..., -1] / 1000).astype(np.float32)
     save(out / visit.folder / f"{name}.nii.gz", seconds, clean.voxel_size)
     card = {"Description": "Truth of the simulation", "Units": "s", "SkullStripped": False}
@@ -155,7 +201,9 @@ def write_dataset(out: Path) -> None:
     for folder in (out, truth):
         (folder / "README.md").write_text(README.format(version=__version__), encoding="utf-8")
     for suffix, tr in TR.items():
-        shared = {"MagneticFieldStrength": 3, "RepetitionTime": tr, "FlipAngle": 90}
+        shared = {"MagneticFieldStrength": 3, "RepetitionTime": tr, **SHARED[suffix]}
+        if suffix == "VFA":
+            del shared["RepetitionTime"]  # that of the excitations is in each sidecar
         write_json(out / f"{suffix}.json", shared)
     subjects = sorted({visit.subject for visit in VISITS})
     rows = "".join(f"sub-{subject}\n" for subject in subjects)
@@ -169,7 +217,7 @@ def visits(out: Path, matrix: int, slices: int, snr: float) -> Iterator[str]:
     for visit in VISITS:
         if visit.head not in heads:
             heads = {visit.head: builtin_head(visit.head, 1.0)}
-        for suffix in MODELS:
+        for suffix in visit.suffixes:
             clean = phantom(visit, suffix, heads[visit.head], matrix, slices)
             write_series(out, visit, suffix, clean, snr)
             write_truth(out / "derivatives" / "truth", visit, suffix, clean)
@@ -178,11 +226,12 @@ def visits(out: Path, matrix: int, slices: int, snr: float) -> Iterator[str]:
 
 def errors(out: Path, maps: Path) -> Iterator[str]:
     """Error of each relaxation-time map in the brain, in words."""
-    for path in sorted(maps.rglob("*_T[12]map.nii.gz")):
+    for path in sorted(p for stem in STEMS for p in maps.rglob(f"*_{stem}.nii.gz")):
         place = out / "derivatives" / "truth" / path.relative_to(maps).parent
         parts = path.name.split("_")
         visit = "_".join(part for part in parts[:-1] if not part.startswith("run-"))
-        files = (path, place / f"{visit}_{parts[-1]}", place / f"{visit}_desc-brain_mask.nii.gz")
+        person = "_".join(part for part in visit.split("_") if not part.startswith("desc-"))
+        files = (path, place / f"{visit}_{parts[-1]}", place / f"{person}_desc-brain_mask.nii.gz")
         found, truth, brain = (np.asarray(nib.load(file).dataobj) for file in files)
         inside = (brain > 0) & (truth > 0)
         relative = 100 * (found[inside] / truth[inside] - 1)

@@ -32,6 +32,9 @@ class Collection:
         Why it cannot be mapped; empty if nothing speaks against it yet.
     note : str
         Why it may not be complete; empty if nothing points to that.
+    shares_name : bool
+        Another series beside it, of the same entities and another suffix, gives the map of the same
+        name: its own carries ``desc-``.
     """
 
     entities: tuple[tuple[str, str], ...]
@@ -39,6 +42,7 @@ class Collection:
     images: tuple[Path, ...]
     problem: str = ""
     note: str = ""
+    shares_name: bool = False
 
     @property
     def model(self) -> SignalModel:
@@ -162,9 +166,25 @@ def find_collections(
     for session, folder in [("", home / "anat"), *folders]:
         if folder.is_dir() and (not wanted or session in wanted):
             expected = {"sub": subject, **({"ses": session} if session else {})}
-            wanted_suffixes = mapped_suffixes() if suffixes is None else suffixes
-            found += _in_folder(folder, expected, set(wanted_suffixes))
+            everything = _with_shared_names(_in_folder(folder, expected, set(mapped_suffixes())))
+            wanted_suffixes = mapped_suffixes() if suffixes is None else set(suffixes)
+            found += [c for c in everything if c.suffix in wanted_suffixes]
     return sorted(found, key=lambda c: c.name)
+
+
+def _with_shared_names(collections: Sequence[Collection]) -> list[Collection]:
+    """Collections of a folder; of those whose main maps have one name all but the first share it.
+
+    The first is that of the suffix that comes first in `mapped_suffixes`, whatever is mapped.
+    """
+    order = mapped_suffixes()
+    taken: set[tuple[Any, ...]] = set()
+    found = []
+    for collection in sorted(collections, key=lambda c: order.index(c.suffix)):
+        key = (collection.model.border.maps[-1].derivative_suffix, *collection.entities)
+        found.append(replace(collection, shares_name=key in taken))
+        taken.add(key)
+    return found
 
 
 def compare_counts(

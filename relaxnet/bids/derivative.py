@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from relaxnet.bids.dataset import Collection
 from relaxnet.io.bids_names import BidsError, entity_name, read_json
 from relaxnet.io.bids_times import Acquisition
 from relaxnet.maps.map_folder import MapLayout
 from relaxsim.core.version import __version__
-from relaxsim.models.border import MapBorder
+from relaxsim.models.border import ColumnBorder, MapBorder
 from relaxsim.models.registry import MODELS
 from relaxsim.models.signal_model import SignalModel
 
@@ -46,7 +48,8 @@ def map_name(collection: Collection, stem: str) -> str:
     """Name without extension of a file that ``relaxnet predict`` calls `stem`.
 
     The map of the parameter that the sequence measures has the series' entities; all others carry
-    ``desc-`` with the series' suffix, too.
+    ``desc-`` with the series' suffix, too, and so does that map if it shares its name with that of
+    another series.
 
     Examples
     --------
@@ -56,7 +59,8 @@ def map_name(collection: Collection, stem: str) -> str:
     """
     entities = dict(collection.entities)
     border = _border_of(stem, collection.model)
-    if border is not collection.model.border.maps[-1] or not stem.endswith("map"):
+    is_main = border is collection.model.border.maps[-1] and stem.endswith("map")
+    if not is_main or collection.shares_name:
         entities["desc"] = collection.suffix
     suffix = stem if border is None or stem.endswith("std") else border.derivative_suffix
     return entity_name(entities, suffix)
@@ -162,7 +166,7 @@ def _sidecar(
         "SkullStripped": skull_stripped,
         "Sources": [bids_uri(path, root) for path in acquisition.paths],
         **{
-            column.derivative_field: (protocol.table[..., d] / column.bids_factor).tolist()
+            column.derivative_field: _values(column, protocol.table[..., d])
             for d, column in enumerate(columns)
         },
         "EstimationAlgorithm": _algorithm(card),
@@ -171,6 +175,14 @@ def _sidecar(
         "SoftwareVersion": __version__,
         "Relaxnet": {**kept, "Settings": dict(settings)},
     }
+
+
+def _values(column: ColumnBorder, values: np.ndarray) -> float | list[Any]:
+    """Values of a column in the unit of its field: a list, or one number that holds for all."""
+    listed = values / column.bids_factor
+    if not column.varies and np.ptp(values) == 0:
+        return float(listed.flat[0])
+    return listed.tolist()
 
 
 def _description(stem: str, model: SignalModel, card: Mapping[str, Any]) -> str:

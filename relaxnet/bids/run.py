@@ -427,6 +427,6 @@ def _sigma(settings: Settings, collection: Collection) -> float | str | None:
 def _words(maps: Maps, seconds: float) -> str:
     """Median of the relaxation time, and how long it took."""
     values = maps.kappa[..., -1][maps.kappa[..., -1] > 0]
-    parameter, unit = maps.model.main, maps.model.units[-1]
+    parameter, unit = maps.model.main_label, maps.model.units[-1]
     median = f"median {np.median(values):.0f} {unit}" if values.size else "no voxel has an estimate"
     return f"{parameter} {median}, {seconds:.1f} s"

@@ -413,7 +413,7 @@ def _series_warnings(found: Inspected, signed: bool | None) -> Iterator[str]:
         words = found.model.border.columns[0].words.removesuffix("s")
         yield (
             "the data are given as signed, and no sample is negative: of magnitudes "
-            f"{found.model.main} is wrong wherever an {words} lies before the zero crossing"
+            f"{found.model.main_label} is wrong wherever an {words} lies before the zero crossing"
         )
     if found.contradiction is not None:
         yield str(found.contradiction)

@@ -426,6 +426,6 @@ def _say_what(
     values = maps.main[(maps.status != OUTSIDE) & (maps.main > 0)]
     words = "no voxel has an estimate (see status.nii.gz)"
     if values.size:
-        words = f"{model.main}: median {np.median(values):.0f} {model.units[-1]} in the mask"
+        words = f"{model.main_label}: median {np.median(values):.0f} {model.units[-1]} in the mask"
     table = f"; {num_rois} regions in rois.csv" if num_rois else ""
     listener.say(f"{words}; maps in {request.out}{table}")

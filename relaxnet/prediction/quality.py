@@ -56,7 +56,7 @@ def series_caution(found: Inspected) -> str | None:
 
 def fault_warnings(found: Inspected) -> Iterator[str]:
     """Warnings of samples that were clipped, a floor of several receivers, a misfit everywhere."""
-    caution, main = found.model.border.caution, found.model.main
+    caution, main = found.model.border.caution, found.model.main_label
     if found.clipping is not None:
         yield found.clipping.sentence
     floor = found.images.air.floor

@@ -91,6 +91,8 @@ class MapBorder:
         Suffix in a BIDS derivative if the specification has one for it, such as ``T1map``.
     bids_unit, bids_factor : str, float
         Unit there, and the factor to it.
+    label : str
+        What messages call the parameter, such as ``T2*``; its name unless given.
     trained : mapping of str to (float, float)
         Range of training data by the name of the tissue table, for networks whose cards lack it.
     """
@@ -102,6 +104,7 @@ class MapBorder:
     bids_suffix: str = ""
     bids_unit: str = ""
     bids_factor: float = 1.0
+    label: str = ""
     trained: Mapping[str, tuple[float, float]] | None = None
 
     @property

@@ -269,6 +269,11 @@ class SignalModel:
         return self.parameter_table[-1].name
 
     @property
+    def main_label(self) -> str:
+        """What messages call the parameter that the sequence measures."""
+        return self.border.maps[-1].label or self.main
+
+    @property
     def shared_index(self) -> int | None:
         """Index of the shared parameter in kappa, or None."""
         return None if self.shared is None else self.parameters.index(self.shared.name)

@@ -124,6 +124,7 @@ _BORDER = Border(
             "Effective transverse relaxation time T2*",
             range=(0.0, 100.0),
             std_range=(0.0, 10.0),
+            label="T2*",
             bids_suffix="T2starmap",
             bids_unit="s",
             bids_factor=1e-3,

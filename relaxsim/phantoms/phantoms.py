@@ -266,7 +266,8 @@ def plate_phantom(
         elif model.parameter_table[q].drawn is not None and parameter != model.main:
             by_label[0, 1:, q] = model.start[q]
         elif q not in (0, model.shared_index):
-            raise ValueError(f"the NIST plates have no values of {parameter}.")
+            what = model.main_label if parameter == model.main else parameter
+            raise ValueError(f"the NIST plates have no values of {what}.")
     shared = None
     if model.shared is not None:
         shared = draw_shared(model.shared, rng, 1, matrix, b_field)

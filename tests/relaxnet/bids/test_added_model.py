@@ -106,6 +106,13 @@ def test_two_models_do_not_write_the_same_map(root):
     twin = replace(model, border=replace(model.border, maps=maps))
     registry.MODELS[model.name] = twin
     options = ("--method", "mle", "--mask", "none")
+    said, out = call(root, *options)
+    assert json.loads((out / "sub-01_T1map.json").read_text())["InversionTimes"]
+    assert json.loads((out / "sub-01_desc-SRT1_T1map.json").read_text())["SaturationTimes"]
+    assert call(root, *options)[0].splitlines()[-1] == "2 skipped"
+    # The raw series that the map in place was made of is gone: it stays, and that is said.
+    for path in root.glob("sub-01/anat/*_IRT1.*"):
+        path.unlink()
     why = "sub-01_T1map.nii.gz is the map of a series of inversion recovery; map SRT1 series into"
     for more in ((), ("--overwrite",)):
         said, out = call(root, *options, *more, code=1)
