@@ -75,4 +75,4 @@ def test_published_r1_of_brains(data_dir):
     assert len(rows) > 60
     for label, protocol, signals, R1 in rows:
         found = 1000.0 / voxelwise(signals, protocol, MODEL).kappa[1]
-        assert found == pytest.approx(R1, rel=0.02), label
+        assert found == pytest.approx(R1, rel=1e-3), label
