@@ -113,11 +113,11 @@ def bids(
     jobs: int,
     **options: Any,
 ) -> None:
-    """Map the IRT1 and MESE series of a BIDS dataset into a derivative dataset.
+    """Map the series of a BIDS dataset into a derivative dataset: IRT1, VFA, MESE and MEGRE.
 
-    Times come from the sidecars. T1map and T2map are in seconds; series whose maps are in place
-    are skipped, so the same command goes on after an interruption. Options of the fit count for
-    the series whose signal model has a use for them: --tr and those of B for IRT1.
+    Times and angles come from the sidecars. T1map, T2map and T2starmap are in seconds; series whose
+    maps are in place are skipped, so the same command goes on after an interruption. Options of the
+    fit count for the series whose signal model has a use for them: --tr and those of B for IRT1.
 
     Exit code 0: every series has its maps. 1: some failed; they are listed at the end. 2: nothing
     was done, and one line says why.
