@@ -123,8 +123,8 @@ def structures(**fields: Any) -> None:
     """Write a brain slice with four small structures, and its twin without.
 
     The structures: a point of 400 ms in grey matter; a point, a vertical and a horizontal line of
-    1200 ms in white matter (for T2: 31 and 123 ms). The folder E1 holds the twin with the same
-    noise; structure and neighborhood are masks of all four, structure-1 ... of each.
+    1200 ms in white matter (T2: 31 and 123 ms, T2*: 19 and 82). The folder E1 holds the twin with
+    the same noise; structure and neighborhood are masks of all four, structure-1 ... of each.
     """
     from relaxsim.phantoms.structures import with_structures
 

@@ -268,7 +268,8 @@ class Border:
         Suffixes of other images whose series are this model's, where their sidecars hold its
         columns.
     echo_train : bool
-        Whether the images of a series are echoes of one train, of which the first may be left out.
+        Whether the images of a series are echoes of one train of refocusing pulses, of which the
+        first may be left out.
     default_network : str
         Shipped network; empty if there is none.
     only_by_name : bool

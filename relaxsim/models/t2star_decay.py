@@ -138,7 +138,6 @@ _BORDER = Border(
     bids_suffix="MEGRE",
     bids_entity="echo",
     other_suffixes=("T2starw", "T2star"),
-    echo_train=True,
     only_by_name=True,
     signal_only="field inhomogeneity across a voxel and fat are not in the model",
     caution=Caution(
