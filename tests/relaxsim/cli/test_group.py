@@ -86,7 +86,11 @@ def test_a_job_array(head, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--tis, or echo times with --tes"),
+        (
+            [],
+            "--tis, or flip angles with --fas and repetition times with --trs, or echo "
+            "times with --tes",
+        ),
         (["--tis", "cine31", "--tes", "fse6"], "belong to no one signal model"),
         (["--tis", "random", "--tis", "cine31"], "stands alone"),
         (["--tis", "fse6"], "list of echo times"),
@@ -183,7 +187,7 @@ def test_phantoms(head, tmp_path, kind):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--tis, or echo times"),
+        ([], "--tis, or flip angles with --fas and repetition times with --trs, or echo times"),
         (["--tis", "random"], "no such file"),
         (["--tis", "cine31", "--slice", "900"], "leave"),
         (["--tis", "cine31", "--slice", "0"], "empty"),
