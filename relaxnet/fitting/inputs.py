@@ -10,6 +10,8 @@ import numpy as np
 from relaxsim.models.signal_model import SignalModel
 
 Bounds = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]]
+#: Bounds beyond these overflow in products; no parameter is so large, or a main one so small.
+_LARGEST_BOUND, _SMALLEST_BOUND = 1e9, 1e-6
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,8 @@ def fit_bounds(model: SignalModel, bounds: Bounds | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a name is unknown, the number of pairs is not Q, or a pair is not a range.
+        If a name is unknown, the number of pairs is not Q, or a pair is not a range of numbers that
+        can be reckoned with.
     """
     if isinstance(bounds, Mapping):
         unknown = [name for name in bounds if name not in model.parameters]
@@ -228,6 +231,12 @@ def fit_bounds(model: SignalModel, bounds: Bounds | None = None) -> np.ndarray:
         raise ValueError(f"bounds of {model.parameters[0]} must not be negative.")
     if not 0 < out[-1, 0] < out[-1, 1]:
         raise ValueError(f"bounds of {model.parameters[-1]} must be positive and differ.")
+    for name, (low, high) in zip(model.parameters, out, strict=True):
+        if max(-low, high) > _LARGEST_BOUND or (name == model.main and low < _SMALLEST_BOUND):
+            raise ValueError(
+                f"bounds of {name} are {low:g} and {high:g}; expected values up to "
+                f"{_LARGEST_BOUND:g}, of {model.main} from {_SMALLEST_BOUND:g}."
+            )
     return out
 
 

@@ -345,6 +345,9 @@ def test_series_that_no_fit_can_use(S, tau, message):
         [(0, 1)],
         {"B": (1.0, np.nan)},
         {"B": 3.0},
+        {"T1": (1e-300, 100.0)},
+        {"T1": (1.0, 1e300)},
+        {"B": (-1e300, 2.0)},
     ],
 )
 def test_bounds_that_are_none(bounds):
