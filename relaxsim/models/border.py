@@ -114,27 +114,6 @@ class MapBorder:
 
 
 @dataclass(frozen=True)
-class DerivedMap:
-    """A map that follows from the parameters, beside theirs.
-
-    Attributes
-    ----------
-    stem : str
-        Of its file, ``<stem>map.nii.gz``.
-    meaning : str
-        In words.
-    unit : str
-    of_kappa : callable
-        ``of_kappa(kappa)``: (..., Q) -> (...); 0 where there is no estimate.
-    """
-
-    stem: str
-    meaning: str
-    unit: str
-    of_kappa: Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
 class KnownBorder:
     """Names of a known map, in the order of `SignalModel.known_maps`.
 
@@ -259,7 +238,6 @@ class Border:
     fit_papers : tuple of Reference
         That its maximum-likelihood fit is cited by.
     known : tuple of KnownBorder
-    derived : tuple of DerivedMap
     tissues : str
         Tissue table of simulations that name none.
     bids_suffix, bids_entity : str
@@ -292,7 +270,6 @@ class Border:
     papers: tuple[Reference, ...]
     fit_papers: tuple[Reference, ...]
     known: tuple[KnownBorder, ...] = ()
-    derived: tuple[DerivedMap, ...] = ()
     tissues: str = "paper"
     bids_suffix: str = ""
     bids_entity: str = ""

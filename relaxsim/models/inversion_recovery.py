@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models import finite_tr
-from relaxsim.models.border import Border, Caution, ColumnBorder, Correction, MapBorder
+from relaxsim.models.border import Border, Caution, Correction, MapBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, INVERSION_TIMES, T1_MAP
 from relaxsim.models.draws import random_times
 from relaxsim.models.references import SABIDUSSI, Reference
 from relaxsim.models.signal_model import (
@@ -256,43 +257,14 @@ _M0_MAP = MapBorder(
     bids_unit="arbitrary",
 )
 _EFFICIENCY_MAP = MapBorder("e", "Efficiency of the inversion; 1 is a perfect one")
-_T1_MAP = MapBorder(
-    "T1",
-    "Longitudinal relaxation time",
-    range=(0.0, 3000.0),
-    std_range=(0.0, 300.0),
-    bids_suffix="T1map",
-    bids_unit="s",
-    bids_factor=1e-3,
-    trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)},
-)
+_T1_MAP = replace(T1_MAP, trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)})
 
 _BORDER = Border(
     sequence="ir",
     title="inversion recovery",
-    columns=(
-        ColumnBorder(
-            option="tis",
-            words="inversion times",
-            symbol="TI",
-            plausible=(0.0, 20_000.0),
-            plausible_largest=(20.0, 20_000.0),
-            bids_field="InversionTime",
-            bids_factor=1000.0,
-            sidecar_field="InversionTimesMs",
-            # The specification recommends an array under the raw field's name, but its schema
-            # takes one number for InversionTime, and the validator refuses a list there.
-            derivative_field="InversionTimes",
-            random_largest=_LONGEST_RANDOM,
-        ),
-    ),
+    columns=(replace(INVERSION_TIMES, random_largest=_LONGEST_RANDOM),),
     maps=(
-        MapBorder(
-            "M0",
-            "Amplitude A of the signal model, in the unit of the images",
-            bids_suffix="M0map",
-            bids_unit="arbitrary",
-        ),
+        AMPLITUDE_MAP,
         MapBorder(
             "B",
             "B of the signal model A (1 - B exp(-TI / T1)); 2 is a perfect inversion",

@@ -11,11 +11,13 @@ linear but for T1*, and turn the result into T1.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 
-from relaxsim.models.border import Border, Caution, ColumnBorder, DerivedMap, MapBorder
+from relaxsim.models.border import Border, Caution, MapBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, INVERSION_TIMES, T1_MAP
 from relaxsim.models.inversion_recovery import DEICHMANN
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.references import Reference
@@ -85,13 +87,6 @@ def _with_true(kappa: np.ndarray) -> np.ndarray:
     return np.concatenate([kappa[..., :2], kappa[..., 2:3] * factor], axis=-1)
 
 
-def _apparent_t1(kappa: np.ndarray) -> np.ndarray:
-    """T1* in ms; 0 where there is no estimate."""
-    T1 = kappa[..., 2]
-    rate = np.maximum(kappa[..., 1] - 1.0, _LEAST)
-    return np.where(T1 > 0, T1 / rate, 0.0)
-
-
 def _random_protocol(rng: np.random.Generator) -> np.ndarray:
     """A list of MOLLI's kind, or 6 to 40 images of a continuous readout."""
     return (_molli(rng) if rng.random() < _MOLLI else _continuous(rng))[:, None]
@@ -132,44 +127,17 @@ _BORDER = Border(
     sequence="look-locker",
     title="Look-Locker readout",
     columns=(
-        ColumnBorder(
-            option="tis",
-            words="inversion times",
-            symbol="TI",
-            plausible=(0.0, 20_000.0),
-            plausible_largest=(100.0, 20_000.0),
-            bids_field="InversionTime",
-            bids_factor=1000.0,
-            sidecar_field="InversionTimesMs",
-            derivative_field="InversionTimes",
-            random_largest=_END[1],
-        ),
+        replace(INVERSION_TIMES, plausible_largest=(100.0, 20_000.0), random_largest=_END[1]),
     ),
     maps=(
-        MapBorder(
-            "M0",
-            "Amplitude A of the signal model, in the unit of the images",
-            bids_suffix="M0map",
-            bids_unit="arbitrary",
-        ),
+        AMPLITUDE_MAP,
         MapBorder(
             "B",
             "B of the signal model A (1 - B exp(-TI / T1*)); 1 + T1 / T1* after a full inversion",
             range=(1.0, 4.0),
             std_range=(0.0, 0.5),
         ),
-        MapBorder(
-            "T1",
-            "Longitudinal relaxation time, T1* (B - 1)",
-            range=(0.0, 3000.0),
-            std_range=(0.0, 300.0),
-            bids_suffix="T1map",
-            bids_unit="s",
-            bids_factor=1e-3,
-        ),
-    ),
-    derived=(
-        DerivedMap("T1star", "Apparent relaxation time T1* of the readout", "ms", _apparent_t1),
+        replace(T1_MAP, meaning="Longitudinal relaxation time, T1* (B - 1)"),
     ),
     equation="S(TI) = |A (1 - B exp(-TI / T1*))|, T1 = T1* (B - 1)",
     random_protocol=_random_protocol,

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import numpy as np
 
-from relaxsim.models.border import Border, Caution, ColumnBorder, KnownBorder, MapBorder
+from relaxsim.models.border import Border, Caution, ColumnBorder, KnownBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, T1_MAP
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Array, Column, KnownMap, Parameter, SignalModel
 
@@ -30,7 +31,7 @@ _FRAM = Reference(
         "Fram, E. K. and Herfkens, R. J. and Johnson, G. A. and Glover, G. H. and Karis, J. P. "
         "and Shimakawa, A. and Perkins, T. G. and Pelc, N. J."
     ),
-    title=("Rapid calculation of T1 using variable flip angle gradient refocused imaging"),
+    title="Rapid calculation of T1 using variable flip angle gradient refocused imaging",
     journal="Magnetic Resonance Imaging",
     year="1987",
     volume="5",
@@ -132,24 +133,8 @@ _BORDER = Border(
             "a map in per cent is divided by 100, one in degrees by its nominal angle",
         ),
     ),
-    maps=(
-        MapBorder(
-            "M0",
-            "Amplitude A of the signal model, in the unit of the images",
-            bids_suffix="M0map",
-            bids_unit="arbitrary",
-        ),
-        MapBorder(
-            "T1",
-            "Longitudinal relaxation time",
-            range=(0.0, 3000.0),
-            std_range=(0.0, 300.0),
-            bids_suffix="T1map",
-            bids_unit="s",
-            bids_factor=1e-3,
-        ),
-    ),
-    equation=("S(FA) = A sin(a) (1 - E) / (1 - E cos(a)), a = B1 FA, E = exp(-TR / T1)"),
+    maps=(AMPLITUDE_MAP, T1_MAP),
+    equation="S(FA) = A sin(a) (1 - E) / (1 - E cos(a)), a = B1 FA, E = exp(-TR / T1)",
     random_protocol=_random_protocol,
     papers=(_FRAM,),
     fit_papers=(_FRAM, _DEONI),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from relaxsim.models import exponential_decay
-from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
+from relaxsim.models.border import Border, Caution, MapBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
 from relaxsim.models.draws import random_times
 from relaxsim.models.raw_sidecar import sequence_parts
 from relaxsim.models.references import SABIDUSSI
@@ -149,27 +151,9 @@ def _gradient_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
 _BORDER = Border(
     sequence="t2",
     title="T2 decay",
-    columns=(
-        ColumnBorder(
-            option="tes",
-            words="echo times",
-            symbol="TE",
-            plausible=(0.0, 5_000.0),
-            plausible_largest=(3.0, 5_000.0),
-            bids_field="EchoTime",
-            bids_factor=1000.0,
-            sidecar_field="EchoTimesMs",
-            derivative_field="EchoTime",
-            random_largest=_LONGEST_RANDOM,
-        ),
-    ),
+    columns=(replace(ECHO_TIMES, random_largest=_LONGEST_RANDOM),),
     maps=(
-        MapBorder(
-            "M0",
-            "Amplitude A of the signal model, in the unit of the images",
-            bids_suffix="M0map",
-            bids_unit="arbitrary",
-        ),
+        AMPLITUDE_MAP,
         MapBorder(
             "T2",
             "Transverse relaxation time",

@@ -7,12 +7,14 @@ whose protons precess at another frequency, are not in the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from relaxsim.models import exponential_decay
-from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
+from relaxsim.models.border import Border, Caution, MapBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
 from relaxsim.models.draws import random_times
 from relaxsim.models.raw_sidecar import sequence_parts
 from relaxsim.models.references import Reference
@@ -99,26 +101,15 @@ _BORDER = Border(
     sequence="t2star",
     title="T2* decay",
     columns=(
-        ColumnBorder(
-            option="tes",
-            words="echo times",
-            symbol="TE",
+        replace(
+            ECHO_TIMES,
             plausible=(0.0, 500.0),
             plausible_largest=(1.0, 500.0),
-            bids_field="EchoTime",
-            bids_factor=1000.0,
-            sidecar_field="EchoTimesMs",
-            derivative_field="EchoTime",
             random_largest=_LONGEST_RANDOM,
         ),
     ),
     maps=(
-        MapBorder(
-            "M0",
-            "Amplitude A of the signal model, in the unit of the images",
-            bids_suffix="M0map",
-            bids_unit="arbitrary",
-        ),
+        AMPLITUDE_MAP,
         MapBorder(
             "T2star",
             "Effective transverse relaxation time T2*",
