@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from relaxnet.bids.dataset import Collection
 from relaxnet.bids.derivative import ignored_patterns, main_map, main_suffixes, map_name
 from relaxnet.io.bids_names import DESCRIPTION, BidsError, read_json
 from relaxsim.core.files import remove_leftovers, write_whole
+from relaxsim.core.locks import is_at, lock_bytes
 from relaxsim.core.replacing import replace_files
 from relaxsim.core.version import __version__
 
@@ -147,7 +147,7 @@ def only_run_of(out: Path, names: Sequence[str]) -> Iterator[None]:
                     raise BidsError(
                         f"another run maps {name} into {out}. Wait for it, or give another folder."
                     )
-            if not _is_at(path, descriptor):
+            if not is_at(path, descriptor):
                 continue  # the run before removed the file between the two steps
             try:
                 yield
@@ -163,31 +163,18 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that has this name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def _lock_byte(descriptor: int, name: str) -> bool:
     """Lock the byte that stands for a name; False if another process has it."""
     start = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:7], "big")
-    return _lock(descriptor, 1, start)
+    return _lock(descriptor, start, 1)
 
 
-def _lock(descriptor: int, length: int, start: int) -> bool:
-    """Lock bytes of a file, all that follow if `length` is 0; False if another process has some."""
+def _lock(descriptor: int, start: int, number: int) -> bool:
+    """`lock_bytes`, and True where the file system has no locks."""
     try:
-        import fcntl
-    except ImportError:  # no such locks on this system
+        return lock_bytes(descriptor, start, number)
+    except OSError:
         return True
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 @contextlib.contextmanager
@@ -200,7 +187,7 @@ def _locked(out: Path) -> Iterator[None]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(path, file.fileno()):
+            if not is_at(path, file.fileno()):
                 continue  # the process before removed the file between the two steps
             try:
                 yield

@@ -11,11 +11,7 @@ from pathlib import Path
 
 from relaxsim.core.files import remove_leftovers
 from relaxsim.core.folders import check_writable
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system: runs are then not kept apart
-    fcntl = None  # type: ignore[assignment]
+from relaxsim.core.locks import HAS_LOCKS, is_at, lock_bytes
 
 #: File that a run locks in its folder.
 LOCK = ".run-lock"
@@ -72,14 +68,14 @@ def only_run(folder: str | Path, parts: range | None = None, settings: str = "")
 @contextmanager
 def _locked(folder: Path, parts: range | None, settings: str) -> Iterator[bool]:
     """Hold the lock of a folder; gives False where there are no locks."""
-    if fcntl is None:
+    if not HAS_LOCKS:
         yield False
         return
     path = folder / LOCK
     descriptor = _opened(path)
     try:
         while is_locked := _take(descriptor, folder, parts, settings):
-            if _is_at(path, descriptor):
+            if is_at(path, descriptor):
                 break
             os.close(descriptor)  # the run before removed the file between the two steps
             descriptor = _opened(path)
@@ -88,8 +84,7 @@ def _locked(folder: Path, parts: range | None, settings: str) -> Iterator[bool]:
         yield is_locked
     finally:
         with suppress(OSError):
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)  # the last one out
-            if _is_at(path, descriptor):
+            if lock_bytes(descriptor) and is_at(path, descriptor):  # the last one out
                 path.unlink()
         os.close(descriptor)
 
@@ -101,23 +96,15 @@ def _opened(path: Path) -> int:
         raise OSError(f"{path} cannot be written to ({error.strerror}).") from None
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that has this name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def _take(descriptor: int, folder: Path, parts: range | None, settings: str) -> bool:
     """Lock the file's first byte, which stands for the settings, and a byte a part."""
     try:
-        if _lock(descriptor, fcntl.LOCK_EX):
+        if lock_bytes(descriptor):
             if parts is None:
                 return True
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, settings.encode(), 0)
-            fcntl.lockf(descriptor, fcntl.LOCK_SH, 1, 0)
+            lock_bytes(descriptor, shared=True)
         elif parts is None or not _joined(descriptor):
             raise InUseError(f"another run writes to {folder}. Wait for it, or give another `out`.")
         elif os.pread(descriptor, len(settings.encode()) + 1, 0) != settings.encode():
@@ -125,7 +112,7 @@ def _take(descriptor: int, folder: Path, parts: range | None, settings: str) -> 
                 f"another run with other settings writes to {folder}. Wait for it, or give another "
                 "`out`."
             )
-        if not _lock(descriptor, fcntl.LOCK_EX, 1 + parts.start, max(1, len(parts))):
+        if not lock_bytes(descriptor, 1 + parts.start, max(1, len(parts))):
             raise InUseError(
                 f"another run writes the same files to {folder}. Wait for it, or give another "
                 "`out` or other `shards`."
@@ -140,19 +127,8 @@ def _take(descriptor: int, folder: Path, parts: range | None, settings: str) -> 
 def _joined(descriptor: int) -> bool:
     """Share the first byte with the runs of the same settings; a run that begins has it alone."""
     until = time.monotonic() + _PATIENCE
-    while not _lock(descriptor, fcntl.LOCK_SH):
+    while not lock_bytes(descriptor, shared=True):
         if time.monotonic() > until:
             return False
         time.sleep(_GLANCE)
-    return True
-
-
-def _lock(descriptor: int, kind: int, start: int = 0, number: int = 1) -> bool:
-    """Whether the bytes could be locked."""
-    try:
-        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, number, start)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
     return True
