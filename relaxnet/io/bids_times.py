@@ -200,15 +200,19 @@ def sequence_of_name(series: Sequence[str | Path], given: Mapping[str, Any]) -> 
     name = parse_name(series[0]) if series else None
     model = None if name is None or not name.entities else _model_of_name(name.suffix)
     options = {option for option, value in given.items() if value is not None}
-    if model is None or not options <= {column.option for column in model.border.columns}:
+    if model is None or not options <= set(model.border.options):
         return ""
     return model.border.sequence
 
 
 def _model_of_name(suffix: str) -> SignalModel | None:
     """Signal model of a suffix of raw series, or of other images that are such series."""
-    other = (m for m in MODELS.values() if suffix and suffix in m.border.other_suffixes)
-    return model_of_suffix(suffix) or next(other, None)
+    return model_of_suffix(suffix) or _model_of_other(suffix)
+
+
+def _model_of_other(suffix: str) -> SignalModel | None:
+    """Signal model that takes a suffix beside that of its own raw series."""
+    return next((m for m in MODELS.values() if suffix in m.border.other_suffixes), None)
 
 
 def _check_one_series(series: Sequence[str], names: Sequence[BidsName | None]) -> None:
@@ -336,7 +340,7 @@ def _model(
     suffix = names[0].suffix if names[0] is not None else ""
     if (model := model_of_suffix(suffix)) is not None:
         return model
-    taker = next((m for m in MODELS.values() if suffix in m.border.other_suffixes), None)
+    taker = _model_of_other(suffix)
     if taker is not None and _fits(taker, sidecars):
         return taker
     fitting = _models_of_fields(sidecars)
@@ -532,7 +536,7 @@ def _check_given(
     suffix = names[0].suffix if names[0] is not None else ""
     expected = model_of_suffix(suffix)
     first = given.model.border.columns[0]
-    if expected is not None and first.option not in {c.option for c in expected.border.columns}:
+    if expected is not None and first.option not in expected.border.options:
         column = expected.border.columns[0]
         raise BidsError(
             f"{Path(series[0]).name} is {suffix}: give its {column.words} with `{column.option}`, "

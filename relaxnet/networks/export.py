@@ -241,8 +241,8 @@ def _is_recipe(path: Path) -> bool:
 
 def _check_protocol(network: Network, protocol: Protocol) -> None:
     model = network.model
-    options = [column.option for column in model.border.columns]
-    if options != [column.option for column in protocol.model.border.columns]:
+    options = model.border.options
+    if options != protocol.model.border.options:
         ways = " and ".join(f"{c.words} with `{c.option}`" for c in model.border.columns)
         raise ModelError(f"the network is for {model.name}: give its {ways}.")
     if protocol.by_slice:

@@ -15,7 +15,6 @@ from relaxnet.networks.keras_model import Model
 from relaxnet.networks.likelihood import Likelihood
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.parametrization import COORDINATES, from_kappa, to_kappa
-from relaxnet.networks.protocol_scale import TIMES
 from relaxsim.models.registry import signal_model
 
 #: The paper's recipe: raw gradient by tape, differentiated through; linear coordinates.
@@ -161,7 +160,7 @@ class RIM(Model):
         self.coordinates = coordinates
         self.fit_steps = fit_steps
         self.times = times
-        if times not in TIMES or (times == "relative" and coordinates != "log"):
+        if times not in protocol_scale.TIMES or (times == "relative" and coordinates != "log"):
             raise ValueError(f"times are {times!r} with {coordinates} coordinates")
         if gradient not in ("raw", "whitened") or coordinates not in COORDINATES:
             raise ValueError(f"no such gradient or coordinates: {gradient!r}, {coordinates!r}.")

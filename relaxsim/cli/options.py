@@ -102,7 +102,7 @@ def _drawn_together(columns: Mapping[str, Any], sequence: str) -> dict[str, Any]
     if RANDOM not in columns.values():
         return {}
     options = [
-        {column.option for column in model.border.columns}
+        set(model.border.options)
         for model in MODELS.values()
         if (model.border.sequence == sequence if sequence else not model.border.only_by_name)
     ]
@@ -134,7 +134,7 @@ def _words(option: str, models: Sequence[SignalModel]) -> str:
     """Help of a column's option: ``Inversion times in ms (inversion recovery): ...``."""
     from relaxsim.models.protocols import bundled_protocols
 
-    index = [column.option for column in models[0].border.columns].index(option)
+    index = models[0].border.options.index(option)
     words, unit = models[0].border.columns[index].words, models[0].columns[index].unit
     titles = ", ".join(model.border.title for model in models)
     bundled = [] if index else [name for model in models for name in bundled_protocols(model)]

@@ -283,6 +283,11 @@ class Border:
     caution: Caution = Caution()
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """Options of the columns, in their order."""
+        return tuple(column.option for column in self.columns)
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Papers of the signal model in a line each."""
         return tuple(paper.line for paper in self.papers)

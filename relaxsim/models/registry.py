@@ -150,15 +150,13 @@ def chosen_model(given: Mapping[str, Any], sequence: str = "") -> SignalModel:
         raise ValueError(
             f"{received} belong to several sequences; give one as `sequence`: {sequences}."
         )
-    short = [m for m in MODELS.values() if not m.border.only_by_name and names < _options(m)]
+    short = [
+        m for m in MODELS.values() if not m.border.only_by_name and names < set(m.border.options)
+    ]
     if len(short) == 1:
         needed = f"{short[0].border.title} needs {_missing(short[0], names)}"
         raise ValueError(f"{received} belong to no one signal model: {needed}.")
     raise ValueError(f"{received} belong to no one signal model; give {ways}.")
-
-
-def _options(model: SignalModel) -> set[str]:
-    return {column.option for column in model.border.columns}
 
 
 def _missing(model: SignalModel, names: set[str]) -> str:
@@ -168,9 +166,8 @@ def _missing(model: SignalModel, names: set[str]) -> str:
 
 
 def _takes(model: SignalModel, names: set[str]) -> bool:
-    columns = {column.option for column in model.border.columns}
     needed = {column.option for column in model.border.columns if column.default is None}
-    return needed <= names <= columns
+    return needed <= names <= set(model.border.options)
 
 
 def _check_columns(model: SignalModel, names: set[str]) -> None:
