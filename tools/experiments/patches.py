@@ -54,9 +54,11 @@ class Patches:
     labels : array, shape (n, P, P), uint8
     pure : bool array, shape (n, P, P)
         Voxels of one tissue, background left out.
-    tau : array, shape (N,)
-        ms.
+    tau : array, shape (N,) or (N, D)
+        The protocol: times in ms, or the table of a model with several columns.
     model : SignalModel
+    known : array, shape (n, P, P, K), or None
+        Known maps of the model.
     """
 
     clean: np.ndarray
@@ -65,6 +67,7 @@ class Patches:
     pure: np.ndarray
     tau: np.ndarray
     model: SignalModel
+    known: np.ndarray | None = None
 
     def noisy(self, snr: float, seed: Sequence[int], noise: str = "gaussian") -> np.ndarray:
         """Series (n, P, P, N) with noise of standard deviation 0.75 / `snr`."""
@@ -127,15 +130,15 @@ def simulate(
     tr: float | None = None,
     change: Callable[[TissueValues, np.random.Generator], TissueValues] | None = None,
 ) -> Patches:
-    """Patches with one draw of the paper's tissue table each.
+    """Patches with one draw of the model's tissue table each; the paper's for T1 and T2.
 
     The same places and seed give the same kappa for any times.
 
     Parameters
     ----------
     places : Places
-    tau : array, shape (N,)
-        ms.
+    tau : array, shape (N,) or (N, D)
+        As of `Patches`.
     model : SignalModel
     seed : int
     b_field : str or float
@@ -146,7 +149,7 @@ def simulate(
     change : callable, optional
         Takes the drawn values and the generator, returns other values.
     """
-    table, parts = read_tissues("paper"), []
+    table, parts, known = read_tissues(model.border.tissues), [], []
     for index, mixture in enumerate(places.mixtures):
         rng = shard_rng(seed, index, stream=7)
         num = mixture.shape[0]
@@ -159,13 +162,16 @@ def simulate(
         if change is not None:
             values = change(values, rng)
         parts.append(noise_free(mixture, tau, model, values, rng, SPREAD))
+        if values.known is not None:
+            known.append(values.known)
     signed, kappa, labels, purity = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("signed", "kappa", "labels", "purity")
     )
     clean = np.abs(signed) if model.magnitude else signed
     pure = (labels > 0) & (purity > 0.999)
-    return Patches(clean, kappa, labels, pure, np.asarray(tau, float), model)
+    maps = np.concatenate(known) if known else None
+    return Patches(clean, kappa, labels, pure, np.asarray(tau, float), model, maps)
 
 
 def estimated(

@@ -16,7 +16,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 from figures import write_rows
 from kept import Rows, kept_rows
 from methods import Method, fit_method, networks_for
-from patches import SPREAD, Places
+from patches import Patches, simulate
 from sweep_command import Sweep, sweep_command
 from text_tables import table, write_markdown
 
@@ -35,11 +35,7 @@ from relaxnet.maps.maps import Maps
 from relaxnet.prediction.arrays import predict
 from relaxsim.models.protocols import Protocol, random_protocol
 from relaxsim.models.registry import model_of
-from relaxsim.shards.generate import shard_rng
 from relaxsim.simulation.noise import add_noise
-from relaxsim.simulation.simulate import noise_free
-from relaxsim.simulation.tissue_maps import draw_tissue_values
-from relaxsim.simulation.tissues import read_tissues
 
 #: Network of each sequence.
 NETWORKS = {
@@ -67,30 +63,10 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Brains:
-    """Noise-free patches of one protocol.
-
-    Attributes
-    ----------
-    clean : array, shape (n, P, P, N)
-    kappa : array, shape (n, P, P, Q)
-    labels : array, shape (n, P, P)
-    pure : bool array, shape (n, P, P)
-        Voxels of one tissue.
-    known : array, shape (n, P, P, K), or None
-    """
-
-    clean: np.ndarray
-    kappa: np.ndarray
-    labels: np.ndarray
-    pure: np.ndarray
-    known: np.ndarray | None
-
-    def sigma(self, snr: float) -> float:
-        """Noise at an SNR of the brightest image."""
-        inside = self.pure & np.isin(self.labels, TISSUES["GM and WM"])
-        return float(np.median(self.clean[inside], axis=0).max()) / snr
+def sigma_of(brains: Patches, snr: float) -> float:
+    """Noise at an SNR of the brightest image."""
+    inside = brains.pure & np.isin(brains.labels, TISSUES["GM and WM"])
+    return float(np.median(brains.clean[inside], axis=0).max()) / snr
 
 
 def protocols_of(sequence: str, number: int) -> list[Protocol]:
@@ -103,27 +79,8 @@ def protocols_of(sequence: str, number: int) -> list[Protocol]:
     return drawn
 
 
-def simulated(places: Places, protocol: Protocol, seed: int) -> Brains:
-    """Patches with one draw of the sequence's tissue table each."""
-    model, parts, known = protocol.model, [], []
-    tissues = read_tissues(model.border.tissues)
-    for index, mixture in enumerate(places.mixtures):
-        rng = shard_rng(seed, index, stream=7)
-        values = draw_tissue_values(model, tissues, mixture.shape[0], places.size, rng, "slow")
-        parts.append(noise_free(mixture, protocol.table, model, values, rng, SPREAD))
-        if values.known is not None:
-            known.append(values.known)
-    signed, kappa, labels, purity = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("signed", "kappa", "labels", "purity")
-    )
-    pure = (labels > 0) & (purity > 0.999)
-    clean = np.abs(signed)
-    return Brains(clean, kappa, labels, pure, np.concatenate(known) if known else None)
-
-
 def mapped(
-    method: Method, brains: Brains, S: np.ndarray, protocol: Protocol, sigma: float, factor: float
+    method: Method, brains: Patches, S: np.ndarray, protocol: Protocol, sigma: float, factor: float
 ) -> Iterator[Maps]:
     """Maps of each patch; its known maps times `factor`."""
     network = method.network
@@ -141,7 +98,7 @@ def mapped(
 
 def measured(
     method: Method,
-    brains: Brains,
+    brains: Patches,
     protocol: Protocol,
     snr: float,
     repeats: int,
@@ -149,14 +106,14 @@ def measured(
     factor: float,
 ) -> Rows:
     """Rows of a method: RMSE, bias and coverage of each tissue."""
-    sigma, T, std, status = brains.sigma(snr), [], [], []
+    sigma, T, std, status = sigma_of(brains, snr), [], [], []
     factor_95 = method.interval_factor
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, round(100 * snr), repeat])
         S = add_noise(brains.clean, sigma, rng, "rician")
         all_maps = list(mapped(method, brains, S, protocol, sigma, factor))
         T.append(np.stack([maps.main[:, :, 0] for maps in all_maps]))
-        std.append(np.stack([maps.std[:, :, 0, -1] for maps in all_maps]))
+        std.append(np.stack([_std(maps) for maps in all_maps]))
         status.append(np.stack([maps.status[:, :, 0] for maps in all_maps]))
     estimates, deviations = np.stack(T), np.stack(std)
     truth, pure = brains.kappa[..., -1], brains.pure
@@ -171,12 +128,22 @@ def measured(
                 "tissue": tissue,
                 "bias": metrics["bias"].median,
                 "rmse": metrics["rmse"].median,
-                "within_68": 100.0 * float((error <= deviations)[:, here].mean()),
-                "within_95": 100.0 * float((error <= factor_95 * deviations)[:, here].mean()),
+                "within_68": _share_within(error[:, here], deviations[:, here]),
+                "within_95": _share_within(error[:, here], factor_95 * deviations[:, here]),
                 "ok": 100.0 * float((np.stack(status) == 0)[:, here].mean()),
             }
         )
     return rows
+
+
+def _std(maps: Maps) -> np.ndarray:
+    """Standard deviations of the main parameter, (P, P); NaN of a network without an error head."""
+    return np.full(maps.status.shape[:2], np.nan) if maps.std is None else maps.std[:, :, 0, -1]
+
+
+def _share_within(error: np.ndarray, half: np.ndarray) -> float:
+    """Share of errors within half an interval, per cent; NaN where there are no intervals."""
+    return float("nan") if np.isnan(half).all() else 100.0 * float((error <= half).mean())
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -264,10 +231,14 @@ def main(
         random, snrs = min(random, 2), snrs or (10.0,)
     rows: Rows = []
     for sequence in wanted or ("t2star", "vfa", "look-locker"):
-        fit = replace(fit_method("mle"), fit=VOXELWISE)
-        methods = [*networks_for([NETWORKS[sequence]], _of(sweep, sequence)), fit]
+        networks = networks_for([NETWORKS[sequence]], _of(sweep, sequence))
+        if not networks:
+            continue
+        methods = [*networks, replace(fit_method("mle"), fit=VOXELWISE)]
         for protocol in protocols_of(sequence, random):
             rows += _rows(sweep, sequence, protocol, methods, snrs or SNRS, 1.0 + known_error)
+    if not rows:
+        raise ValueError("there is no network to measure; give one with `models` NAME=PATH.")
     ending = f"_known{100 * known_error:+g}" if known_error else ""
     write_rows(sweep.path(f"{ending}.csv"), rows)
     ratios = compared(rows)
@@ -315,7 +286,7 @@ def _rows(
             def make(snr: float = snr, method: Method = method) -> Rows:
                 nonlocal brains
                 if brains is None:
-                    brains = simulated(sweep.places, protocol, sweep.seed)
+                    brains = simulate(sweep.places, protocol.table, protocol.model, sweep.seed)
                 head = {
                     "sequence": sequence,
                     "protocol": protocol.name,
