@@ -42,6 +42,8 @@ LIFTED_BELOW = 3.0
 MANY_AT_BOUND = 0.05
 #: A parameter lies at a bound within this part of the bounds' width: what float32 keeps of it.
 AT_BOUND_NEAR = 1e-5
+#: Largest value of the residual map; where sigma is next to nothing, the quotient lies beyond.
+LARGEST_RESIDUAL = float(np.finfo(np.float32).max)
 #: Voxels of the fit that tells what a network's estimates do not.
 FREE_FIT_VOXELS = 1_000
 
@@ -120,7 +122,8 @@ def with_residual(maps: Maps, found: Inspected, keep: bool) -> Maps:
         difference = (np.abs(voxels.S) if maps.data.modulus else voxels.S) - signal
         with np.errstate(over="ignore"):
             square = (difference.astype(np.float64) ** 2).mean(-1)
-        residual[:, :, z][here] = np.sqrt(square) / sigma[:, :, z][here]
+            relative = np.sqrt(square) / sigma[:, :, z][here]
+        residual[:, :, z][here] = np.minimum(relative, LARGEST_RESIDUAL)
         if predicted is not None:
             predicted[:, :, z][here] = signal
     return replace(maps, residual=residual, predicted=predicted)

@@ -41,9 +41,6 @@ NEGATIVE_SHARE = 1e-3
 #: Voxels whose residuals are compared with a given sigma; a third of those that sigma is estimated
 #: from without one.
 FEWER_VOXELS = VOXELS // 3
-#: Values of a sigma map that differ from its median by more than this factor, or its inverse, are
-#: no noise: fills, or a map that is damaged.
-_LEAST_OF_MEDIAN = 1e-6
 
 
 class SigmaSource(Enum):
@@ -441,8 +438,7 @@ def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it has another shape, is not positive and finite in the mask, or varies there by more
-        than any noise does.
+        If it has another shape, or is not positive and finite in the mask.
     """
     values = np.asarray(sigma, np.float64)
     if values.ndim and values.shape != mask.shape:
@@ -453,14 +449,6 @@ def checked_sigma(sigma: float | np.ndarray, mask: np.ndarray) -> np.ndarray:
         where = f" in {bad.size} of {inside.size} voxels of the mask" if values.ndim else ""
         raise ValueError(
             f"sigma is {bad[0]:g}{where}, expected a positive number in the series' unit."
-        )
-    level = float(np.median(inside)) if inside.size else 0.0
-    far = inside[(inside < level * _LEAST_OF_MEDIAN) | (inside > level / _LEAST_OF_MEDIAN)]
-    if far.size:
-        raise ValueError(
-            f"sigma is {far[0]:g} in {far.size} of {inside.size} voxels of the mask, where its "
-            f"median is {level:g}: no noise varies so much. Leave these voxels out of the mask, "
-            "or mend the map."
         )
     return values
 

@@ -277,7 +277,7 @@ def test_a_constant_map_of_sigma_is_a_number_whatever_it_holds_outside_the_mask(
         np.testing.assert_allclose(out.std, of_number.std, rtol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [1e-30, 1e30])
+@pytest.mark.parametrize("wrong", [1e-45, 1e-30, 1e30])
 def test_a_voxel_of_a_wrong_sigma_leaves_the_others_finite(network, wrong):
     S, _, disc = series()
     sigma = np.full(disc.shape, 8.0)
@@ -285,6 +285,16 @@ def test_a_voxel_of_a_wrong_sigma_leaves_the_others_finite(network, wrong):
     out = maps(S, "rim", disc, network=network.with_error_head(), sigma=sigma, force=True)
     assert (out.kappa[disc][:, 2] > 0).all()
     assert (out.std[disc] > 0).all()
+    assert np.isfinite(out.residual).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_residual_beyond_float32_is_the_largest_number():
+    S, _, disc = series()
+    sigma = np.full(disc.shape, 8.0)
+    sigma[7, 6, 0] = 1e-45
+    out = maps(S, "mle", disc, sigma=sigma, force=True)
+    assert out.residual[7, 6, 0] == np.finfo(np.float32).max
 
 
 def test_a_resnet_makes_no_use_of_sigma():
