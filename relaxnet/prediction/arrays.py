@@ -30,6 +30,7 @@ from relaxnet.prediction.inspection import (
 from relaxnet.prediction.quality import (
     compared,
     corrected,
+    course_notes,
     fault_warnings,
     flag_poor_fit,
     flag_untrained,
@@ -288,7 +289,7 @@ def estimate_maps(request: ArrayRequest) -> Maps:
         mask=request.mask,
         fit=FitKind(fit, estimate.lambda_b) if network is None else None,
         equilibrium=estimate.equilibrium,
-        notes=tuple(_notes(series)),
+        notes=(*_notes(series), *course_notes(found)),
         warnings=warnings,
         left_out=repair.left_out,
     )

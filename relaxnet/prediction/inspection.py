@@ -10,15 +10,15 @@ import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.maps.status import INVALID, OK, input_status
+from relaxnet.series.cut_samples import Cut, cut_samples
 from relaxnet.series.foreground import NO_MASK, MaskKind, MaskSource, mask_and_rule
-from relaxnet.series.image_faults import Clipping, clipped_samples
 from relaxnet.series.images import Images
 from relaxnet.series.noise import Contradiction, Noise, checked_sigma, find_noise, settle_sigma
 from relaxnet.series.sample import Sample
 from relaxnet.series.scale import scale_of
 from relaxsim.models.signal_model import SignalModel
 
-#: Voxels with clipped samples do not count unless fewer than this share would be left.
+#: Voxels with samples that were cut do not count unless fewer than this share would be left.
 MANY_SOUND = 0.2
 
 Mask = np.ndarray | Literal["auto", "none"] | None
@@ -42,8 +42,8 @@ class Inspected:
     noise : Noise
     contradiction : Contradiction, optional
         Of a sigma that was given.
-    clipping : Clipping, optional
-        Samples that were cut off; their voxels are not `counted`.
+    cuts : tuple of Cut
+        Samples that were clipped or set to zero; their voxels are not `counted`.
     """
 
     series: Measurement
@@ -53,7 +53,7 @@ class Inspected:
     scale: float
     noise: Noise
     contradiction: Contradiction | None = None
-    clipping: Clipping | None = None
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def model(self) -> SignalModel:
@@ -178,10 +178,9 @@ def inspect(
         raise ValueError("no voxel of the mask holds finite values that are not zero.")
     counted = inside if series.mask is not None else inside & mask_and_rule(images)[0]
     scale = scale_of(images.largest, counted)
-    clipping = clipped_samples(series.S)
-    if clipping is not None:
-        clipping = clipping.among(counted)
-        sound = counted & ~clipping.voxels
+    cuts = cut_samples(series.S, counted)
+    for cut in cuts:
+        sound = counted & ~cut.voxels
         counted = sound if sound.sum() >= MANY_SOUND * counted.sum() else counted
     given = None if series.sigma is None else checked_sigma(series.sigma, inside)
     counting = replace(series, sigma=given, mask=counted)
@@ -190,7 +189,7 @@ def inspect(
     found = replace(
         series, sigma=np.where(inside, noise.sigma, 1.0), mask=inside, signed=noise.signed
     )
-    return Inspected(found, images, status, counted, scale, noise, contradiction, clipping)
+    return Inspected(found, images, status, counted, scale, noise, contradiction, cuts)
 
 
 def known_stack(

@@ -33,11 +33,14 @@ from relaxnet.maps.status import (
 from relaxnet.networks.training_domain import Envelope, outside_training
 from relaxnet.prediction.estimators import Estimate
 from relaxnet.prediction.inspection import Inspected
+from relaxnet.series.noise import Misfit
 from relaxnet.series.residual_noise import rice_moments
 from relaxnet.series.sample import Sample
 
 #: Images are lifted by a floor if the median of the voxels' smallest is below so many times that.
 LIFTED_BELOW = 3.0
+#: Residuals are said to exceed the noise from so many times of it up.
+EXCEED = 1.05
 #: A note names a bound if a parameter lies at it in this share of the voxels.
 MANY_AT_BOUND = 0.05
 #: A parameter lies at a bound within this part of the bounds' width: what float32 keeps of it.
@@ -57,10 +60,11 @@ def series_caution(found: Inspected) -> str | None:
 
 
 def fault_warnings(found: Inspected) -> Iterator[str]:
-    """Warnings of samples that were clipped, a floor of several receivers, a misfit everywhere."""
+    """Warnings of samples that were cut, a floor of several receivers, a misfit everywhere."""
     caution, main = found.model.border.caution, found.model.main_label
-    if found.clipping is not None:
-        yield found.clipping.sentence
+    for cut in found.cuts:
+        if cut.share > 0:
+            yield cut.sentence
     floor = found.images.air.floor
     if floor is not None and found.noise.rician:
         here = found.counted
@@ -73,19 +77,39 @@ def fault_warnings(found: Inspected) -> Iterator[str]:
                 f"are lifted, and {main} is off{_in_brackets(caution.of_floor)}. Combine the "
                 "receivers adaptively, or leave out images near the floor"
             )
-    misfit = found.noise.misfit
-    if misfit is not None:
-        n = int(np.abs(misfit.course).argmax())
-        table = found.protocol_of(0)
-        row = ", ".join(
-            f"{v:g} {c.unit}".strip() for v, c in zip(table[n], found.model.columns, strict=True)
-        )
+    if found.noise.misfit is not None and not found.noise.misfit.slight:
+        caution = found.model.border.caution
         yield (
-            f"in all voxels the residuals of a fit exceed the noise ({misfit.ratio:.1f} times) in "
-            f"one way: image {n + 1} ({row}) lies {100 * abs(misfit.course[n]):.1f} % of the "
-            f"signal {'above' if misfit.course[n] > 0 else 'below'} the fit. The model misses "
-            f"something, and {main} is off{_in_brackets(caution.of_misfit)}"
+            f"{_course_sentence(found, found.noise.misfit)}. The model misses something, and "
+            f"{main} is off{_in_brackets(caution.of_misfit)}"
         )
+
+
+def course_notes(found: Inspected) -> tuple[str, ...]:
+    """Note of a slight misfit that all voxels share."""
+    misfit = found.noise.misfit
+    if misfit is None or not misfit.slight:
+        return ()
+    reasons = _in_brackets(found.model.border.caution.of_misfit)
+    return (
+        f"{_course_sentence(found, misfit)}: little, but more than noise{reasons}. "
+        f"{found.model.main_label} may be off by more than its standard deviation",
+    )
+
+
+def _course_sentence(found: Inspected, misfit: Misfit) -> str:
+    """What the residuals of all voxels share, without a full stop."""
+    n = int(np.abs(misfit.course).argmax())
+    row = ", ".join(
+        f"{v:g} {c.unit}".strip()
+        for v, c in zip(found.protocol_of(0)[n], found.model.columns, strict=True)
+    )
+    exceed = f" exceed the noise ({misfit.ratio:.1f} times) and" if misfit.ratio > EXCEED else ""
+    side = "above" if misfit.course[n] > 0 else "below"
+    return (
+        f"the residuals of a fit{exceed} go one way in all voxels: image {n + 1} ({row}) lies "
+        f"{100 * abs(misfit.course[n]):.1f} % of the signal {side} the fit"
+    )
 
 
 def _in_brackets(words: str) -> str:
@@ -135,7 +159,8 @@ def flag_poor_fit(maps: Maps, found: Inspected, fit: FitOptions) -> Maps:
     ok = maps.status == OK
     sigma = np.broadcast_to(found.noise.sigma, ok.shape)
     poor = np.zeros(ok.shape, bool)
-    visible = MISFIT if found.noise.misfit is None else MISFIT_EVERYWHERE
+    misfit = found.noise.misfit
+    visible = MISFIT if misfit is None or misfit.slight else MISFIT_EVERYWHERE
     for z in range(ok.shape[2]):
         here = ok[:, :, z]
         level, residual = sigma[:, :, z][here], maps.residual[:, :, z][here]
@@ -146,8 +171,8 @@ def flag_poor_fit(maps: Maps, found: Inspected, fit: FitOptions) -> Maps:
         largest = found.images.largest[:, :, z][here]
         N = found.series.S.shape[-1]
         poor[:, :, z][here] = poor_fit(residual, level, largest, N, fitted, visible)
-    if found.clipping is not None:
-        poor |= found.clipping.voxels
+    for cut in found.cuts:
+        poor |= cut.voxels
     return _flagged(maps, poor, POOR_FIT)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.maps.status import OK, input_status
+from relaxnet.series.cut_samples import cut_samples
 from relaxnet.series.foreground import mask_and_rule
 from relaxnet.series.image_faults import (
     FaultyImage,
-    clipped_samples,
     empty_images,
     images_out_of_line,
     repeated_images,
@@ -122,9 +122,9 @@ def _tissue(found: Repaired) -> Sample:
     inside = input_status(images, series.mask) == OK
     if inside.any() and series.mask is None:
         inside &= mask_and_rule(images)[0]
-    clipping = clipped_samples(series.S)
-    if clipping is not None and (inside & ~clipping.voxels).any():
-        inside &= ~clipping.voxels
+    for cut in cut_samples(series.S, inside):
+        if (inside & ~cut.voxels).any():
+            inside &= ~cut.voxels
     voxels = np.flatnonzero(inside)
     index = np.unravel_index(voxels[:: -(-len(voxels) // VOXELS) or 1], inside.shape)
     if series.model.known_maps and series.known is None:

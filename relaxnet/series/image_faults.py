@@ -1,4 +1,4 @@
-"""Images of a series that are not what the protocol says: empty, repeated, out of line, clipped.
+"""Images of a series that are not what the protocol says: empty, repeated, out of line.
 
 One such image among good ones moves the estimates of every voxel, and does so silently where the
 noise is found from the residuals. Empty and repeated images are found by themselves, an image of
@@ -7,7 +7,7 @@ another gain by what a fit of the others says of it in all voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
@@ -37,11 +37,6 @@ STIMULATED = 0.25
 PAIRS_UP_TO = 16
 #: Residuals below this part of the largest signal are those of a series without noise.
 NOISELESS = 1e-4
-#: Clipped: at least so many voxels, and so many times those of a level below, have an image's
-#: largest value, which is at least this part of the series' largest one.
-CLIPPED_VOXELS, CLIPPED_TIMES, CLIPPED_VALUE = 15, 5.0, 0.5
-#: Levels right below the largest value that it is compared with, as a part of it.
-LEVELS_BELOW = 0.05
 
 
 class Fault(Enum):
@@ -265,78 +260,3 @@ def _evenly(times: np.ndarray) -> bool:
     """Whether times lie in even steps."""
     steps = np.diff(times)
     return len(steps) > 1 and bool(np.ptp(steps) < 0.05 * abs(float(np.median(steps))))
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """Samples that were cut off at the largest value that the images can hold.
-
-    Attributes
-    ----------
-    values : dict of int to float
-        By image, from 0.
-    voxels : bool array, shape (X, Y, Z)
-        Those with such a sample.
-    share : float
-        Of the voxels of the mask.
-    """
-
-    values: dict[int, float]
-    voxels: np.ndarray
-    share: float = 0.0
-
-    def among(self, counted: np.ndarray) -> Clipping:
-        """The same with the share of the voxels `counted` (X, Y, Z) that are clipped."""
-        share = (self.voxels & counted).sum() / max(counted.sum(), 1)
-        return replace(self, share=float(share))
-
-    @property
-    def sentence(self) -> str:
-        """One line."""
-        images = ", ".join(str(n + 1) for n in self.values)
-        value = max(self.values.values(), key=abs)
-        many = "images" if len(self.values) > 1 else "image"
-        return (
-            f"samples are clipped: {value:g} is the largest value of {many} {images} in many "
-            f"voxels ({100 * self.share:.1f} % of the mask), which are marked as poor fits. Export "
-            "the images with another scaling"
-        )
-
-
-def clipped_samples(S: np.ndarray) -> Clipping | None:
-    """Samples that were cut off, where many voxels of an image have its largest value.
-
-    The values right below occur far less often, and other images show that the voxels differ, as
-    those of a simulation without noise may not.
-
-    Parameters
-    ----------
-    S : array, shape (X, Y, Z, N)
-    """
-    largest = max((abs(limit) for _, limit, _ in _limits(S)), default=0.0)
-    values, voxels = {}, np.zeros(S.shape[:-1], bool)
-    for n, limit, at in _limits(S):
-        number = int(at.sum())
-        if abs(limit) < CLIPPED_VALUE * largest or number < CLIPPED_VOXELS:
-            continue
-        near = np.abs(S[..., n] - limit) <= LEVELS_BELOW * abs(limit)
-        below = S[..., n][near & ~at]
-        level = np.unique(below, return_counts=True)[1].mean() if below.size else 0.0
-        if number < CLIPPED_TIMES * max(level, 1.0):
-            continue
-        if len(np.unique(S[at][:1000], axis=0)) < 0.5 * min(number, 1000):
-            continue
-        values[n] = float(limit)
-        voxels |= at
-    return Clipping(values, voxels) if values else None
-
-
-def _limits(S: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
-    """Largest value of each image and, if it is negative, its smallest, with where they are."""
-    for n in range(S.shape[-1]):
-        image = S[..., n]
-        with np.errstate(invalid="ignore"):
-            high, low = np.nanmax(image, initial=0.0), np.nanmin(image, initial=0.0)
-        for limit in {float(high), float(low)}:
-            if limit and np.isfinite(limit):
-                yield n, limit, image == np.asarray(limit, S.dtype)

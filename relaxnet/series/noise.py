@@ -30,6 +30,8 @@ NOISE_ALONE = 0.06
 #: Beside clean air, residuals of a slight excess are a misfit: excess power and ratio to the noise,
 #: and the course's part of the signal.
 SLIGHT_EXCESS, SLIGHT_RATIO, SLIGHT_COURSE = 0.06, 1.03, 0.005
+#: A certain course is a misfit from this part of the signal up, and worth a note from that one up.
+MISFIT_COURSE, NOTED_COURSE = 0.03, 0.005
 #: Residuals contradict a given sigma if they are this many times larger or smaller; below the least
 #: ratio the data have no noise to speak of, or sigma another unit.
 CONTRADICTED, NOISELESS = 1.4, 0.02
@@ -133,24 +135,31 @@ class Misfit:
         Residuals of a fit over the noise.
     course : array, shape (N,)
         Residual of each image that the voxels share, relative to their largest modulus.
+    slight : bool
+        It is certain, but a small part of the signal.
     """
 
     ratio: float
     course: np.ndarray
+    slight: bool = False
 
     @classmethod
     def of(cls, residuals: ResidualNoise, sigma: float, clean_air: bool = False) -> Misfit | None:
-        """That of residuals that exceed the noise and share a course; None of others.
+        """That of residuals that share a course; None of others.
 
-        Clean air tells a slight excess from a wrong sigma, so that there a course will do.
+        It counts if it is a large part of the signal, or if the residuals exceed the noise. Clean
+        air tells a slight excess from a wrong sigma, so that there a course will do.
         """
         course, ratio = residuals.course, residuals.sigma / sigma
         if clean_air:
             found = course.excess > SLIGHT_EXCESS and ratio > SLIGHT_RATIO
-            found &= bool(np.abs(course.course).max() > SLIGHT_COURSE)
+            found &= course.largest > SLIGHT_COURSE
         else:
             found = course.exists and ratio > AGREE
-        return cls(ratio, course.course) if found else None
+        if found or (course.certain and course.largest > MISFIT_COURSE):
+            return cls(ratio, course.course)
+        noted = course.certain and course.largest > NOTED_COURSE
+        return cls(ratio, course.course, slight=True) if noted else None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ LEAST_VOXELS = 50
 #: Excess power of the strongest direction above which residuals have a course, and above which
 #: hardly anything else is in them.
 HAS_COURSE, DOMINATES = 0.3, 0.6
+#: A course is certain from so many of its standard errors up, if it also exceeds what noise makes
+#: of a fit, whose curvature leaves residuals of the order of 1/SNR squared.
+CERTAIN, CURVATURE = 6.0, 1.5
 #: Directions that are taken away at most: a course and its dependence on the tissue.
 MOST_DIRECTIONS = 2
 #: A direction is taken away if it holds so many times the power of those after it.
@@ -36,16 +39,37 @@ class SharedCourse:
         Root of the ratio of the power per degree of freedom without the course to that with it.
     course : array, shape (N,)
         Residual of each image, relative to the voxels' largest modulus.
+    signals : float
+        Sum of the squares of the voxels' largest moduli, in units of the noise.
+    snr : float
+        Median of the voxels' largest moduli, in units of the noise.
     """
 
     excess: float
     noise: float
     course: np.ndarray
+    signals: float = 0.0
+    snr: float = 0.0
 
     @property
     def exists(self) -> bool:
         """Whether residuals have a course beside noise."""
         return self.excess >= HAS_COURSE
+
+    @property
+    def largest(self) -> float:
+        """Largest modulus of the course, as a part of the signal."""
+        return float(np.abs(self.course).max(initial=0.0))
+
+    @property
+    def certain(self) -> bool:
+        """Whether the course of so many voxels is more than their noise, and than what noise does.
+
+        Noise leaves a course of at most 1/sqrt(`signals`), however small it is in a voxel.
+        """
+        error = 1.0 / np.sqrt(self.signals) if self.signals else np.inf
+        bias = CURVATURE / self.snr**2 if self.snr else np.inf
+        return self.largest > max(CERTAIN * error, bias)
 
     @property
     def dominates(self) -> bool:
@@ -87,10 +111,11 @@ def shared_course(residuals: np.ndarray, largest: np.ndarray, dof: int) -> Share
     residuals, largest, squares = residuals[good], largest[good], squares[good]
     keep = squares <= np.quantile(squares, COUNTED)
     residuals, largest, squares = residuals[keep], largest[keep], squares[keep]
-    course = (largest[:, None] * residuals).sum(0) / (largest**2).sum()
+    signals, snr = float((largest**2).sum()), float(np.median(largest))
+    course = (largest[:, None] * residuals).sum(0) / signals
     if dof == 1:
         mean = (residuals / np.sqrt(squares)[:, None]).mean(axis=0)
-        return SharedCourse(float((mean**2).sum()), 1.0, course)
+        return SharedCourse(float((mean**2).sum()), 1.0, course, signals, snr)
     powers = np.maximum(np.linalg.eigvalsh(residuals.T @ residuals)[::-1], 0.0)
     share = powers[0] / powers.sum()
     excess = (share - 1 / dof) / (1 - 1 / dof)
@@ -101,4 +126,5 @@ def shared_course(residuals: np.ndarray, largest: np.ndarray, dof: int) -> Share
             break
         taken += 1
     level = powers[taken:].sum() / (dof - taken)
-    return SharedCourse(float(excess), float(np.sqrt(level * dof / powers.sum())), course)
+    ratio = float(np.sqrt(level * dof / powers.sum()))
+    return SharedCourse(float(excess), ratio, course, signals, snr)

@@ -22,17 +22,16 @@ def object_in_air():
     return inside
 
 
-def series(model, tau, T, seed=0, signed=False):
-    """Magnitudes of an object in air, SNR about 50, and the object."""
+def series(model, tau, T, seed=0, signed=False, sigma=SIGMA):
+    """Magnitudes of an object in air, SNR 50 unless said, and the object."""
     rng, inside = np.random.default_rng(seed), object_in_air()
     kappa = np.zeros((*inside.shape, model.num_parameters))
     kappa[..., 0] = 1000.0 * inside * (1 + 0.1 * rng.normal(size=inside.shape))
     kappa[..., 1] = 1.95
     kappa[..., -1] = T * np.where(np.arange(40)[:, None, None] < 20, 1.0, 1.4)
     S = model.signed(kappa, model.table(tau))
-    if signed:
-        return S + SIGMA * rng.normal(size=S.shape), inside
-    return np.hypot(S + SIGMA * rng.normal(size=S.shape), SIGMA * rng.normal(size=S.shape)), inside
+    noise = sigma * rng.normal(size=(2, *S.shape))
+    return S + noise[0] if signed else np.hypot(S + noise[0], noise[1]), inside
 
 
 def of_t1(seed=0, **options):
@@ -137,6 +136,47 @@ def test_clipped_samples_are_said_and_poor():
     assert (maps.status[inside & ~clipped] == OK).mean() > 0.97
 
 
+@pytest.mark.parametrize("images", [[3], [1, 2]])
+def test_samples_that_are_zero_in_some_images_are_said_and_poor(images):
+    S, inside = of_t2()
+    half = np.arange(S.shape[0]) < S.shape[0] // 2
+    S[np.ix_(half, range(S.shape[1]), range(S.shape[2]), images)] = 0.0
+    maps = mapped(S, TE, T2_DECAY)
+    assert maps.warnings[0].startswith("samples are 0 in image")
+    zeroed = half[:, None, None] & inside
+    assert (maps.status[zeroed] == POOR_FIT).all()
+    assert maps.sigma == pytest.approx(SIGMA, rel=0.05)
+
+
+def test_thresholded_tissue_is_said():
+    S, _ = of_t2()
+    S[S < 100.0] = 0.0
+    assert "thresholded" in mapped(S, TE, T2_DECAY).warnings[0]
+
+
+def test_a_decay_of_integers_without_noise_ends_at_zero():
+    S, inside = series(T2_DECAY, TE, 12.0, sigma=0.0)
+    S = np.round(S)
+    assert (S[inside] == 0).any()
+    assert not any("samples are 0" in warning for warning in mapped(S, TE, T2_DECAY).warnings)
+
+
+@pytest.mark.parametrize("gain", [0.8, 1.3])
+def test_another_gain_is_said_at_low_snr(gain):
+    S, _ = series(INVERSION_RECOVERY, TI, T1, sigma=100.0)
+    assert mapped(S, TI, INVERSION_RECOVERY).warnings == ()
+    S[..., 1] *= gain
+    maps = mapped(S, TI, INVERSION_RECOVERY)
+    assert "image 2" in maps.warnings[0]
+
+
+def test_a_slight_misfit_is_a_note():
+    S, inside = series(T2_DECAY, TE, 30.0)
+    maps = mapped(S + 10.0 * inside[..., None], TE, T2_DECAY)
+    assert maps.warnings == ()
+    assert "go one way in all voxels" in maps.notes[0]
+
+
 def test_a_sign_that_is_reversed_is_turned_round():
     S, inside = of_t1(signed=True)
     maps = mapped(-S, TI, INVERSION_RECOVERY)
@@ -157,7 +197,7 @@ def test_an_offset_is_no_noise():
     S, inside = of_t2()
     maps = mapped(S + 100.0 * inside[..., None], TE, T2_DECAY)
     assert maps.sigma == pytest.approx(SIGMA, rel=0.05)
-    assert "exceed the noise" in maps.warnings[0]
+    assert "go one way" in maps.warnings[0]
     assert "offset" in maps.warnings[0]
 
 

@@ -16,13 +16,19 @@ def rng():
 
 @pytest.mark.parametrize(
     "name",
-    ["sub-01_inv-1_part-phase_IRT1.nii.gz", "part-phase_MESE.nii", "sub-1_part-imag_MESE.nii.gz"],
+    [
+        "sub-01_inv-1_part-phase_IRT1.nii.gz",
+        "part-phase_MESE.nii",
+        "sub-1_part-imag_MESE.nii.gz",
+        "8_ir_imaginary.nii.gz",
+        "8_ir_imaginarya.nii",
+    ],
 )
 def test_names_of_phase(name, tmp_path):
     assert phase_by_name(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["sub-01_part-mag_IRT1.nii.gz", "phase.nii", "part-phaseless.nii"])
+@pytest.mark.parametrize("name", ["sub-01_part-mag_IRT1.nii.gz", "phase.nii", "part-phaseless.nii", "imaging.nii", "8_ir_real.nii"])
 def test_names_of_others(name, tmp_path):
     assert not phase_by_name(tmp_path / name)
 
@@ -32,6 +38,9 @@ def test_names_of_others(name, tmp_path):
     [
         (["ORIGINAL", "PRIMARY", "P", "ND"], True),
         (["ORIGINAL", "PRIMARY", "PHASE MAP", "FFE"], True),
+        (["ORIGINAL", "PRIMARY", "I", "ND"], True),
+        (["DERIVED", "PRIMARY", "IMAGINARY"], True),
+        ("ORIGINAL\\PRIMARY\\I_SE", True),
         (["ORIGINAL", "PRIMARY", "M", "ND"], False),
         (["DERIVED", "PRIMARY", "R_IR", "IR"], False),
         ("P", False),
