@@ -28,7 +28,16 @@ def test_names_of_phase(name, tmp_path):
     assert phase_by_name(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["sub-01_part-mag_IRT1.nii.gz", "phase.nii", "part-phaseless.nii", "imaging.nii", "8_ir_real.nii"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01_part-mag_IRT1.nii.gz",
+        "phase.nii",
+        "part-phaseless.nii",
+        "imaging.nii",
+        "8_ir_real.nii",
+    ],
+)
 def test_names_of_others(name, tmp_path):
     assert not phase_by_name(tmp_path / name)
 
