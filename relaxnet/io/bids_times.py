@@ -183,8 +183,8 @@ def series_model(series: Sequence[str]) -> SignalModel:
     return _model(series, [parse_name(p) for p in series], [read_sidecar(p) for p in series])
 
 
-def sequence_of_name(series: Sequence[str | Path], given: Mapping[str, Any]) -> str:
-    """Sequence that the names of files tell, of those that take the columns given.
+def sequence_of_files(series: Sequence[str | Path], given: Mapping[str, Any]) -> str:
+    """Sequence that names and sidecars of files tell, of those that take the columns given.
 
     Parameters
     ----------
@@ -195,14 +195,25 @@ def sequence_of_name(series: Sequence[str | Path], given: Mapping[str, Any]) -> 
     Returns
     -------
     sequence : str
-        Empty if there are no names of BIDS, or the sequence of their suffix takes other columns.
+        Empty if nothing tells, or what tells is a sequence of other columns.
     """
     name = parse_name(series[0]) if series else None
-    model = None if name is None or not name.entities else _model_of_name(name.suffix)
+    if name is not None and name.entities:
+        model = _model_of_name(name.suffix)
+    else:
+        model = _claimant(_readable_sidecars(series))
     options = {option for option, value in given.items() if value is not None}
     if model is None or not options <= set(model.border.options):
         return ""
     return model.border.sequence
+
+
+def _readable_sidecars(series: Sequence[str | Path]) -> list[Sidecar]:
+    """Sidecars of a series; none if one cannot be read, which is said where it is needed."""
+    try:
+        return [read_sidecar(path) for path in series]
+    except (BidsError, OSError):
+        return []
 
 
 def _model_of_name(suffix: str) -> SignalModel | None:
@@ -350,8 +361,17 @@ def _model(
             f"{', '.join(mapped_suffixes())}."
         )
     if len(fitting) == 1:
-        return fitting[0]
+        return _claimant(sidecars) or fitting[0]
     raise BidsError(_why_no_model(series, sidecars, fitting))
+
+
+def _claimant(sidecars: Sequence[Sidecar]) -> SignalModel | None:
+    """Model that all sidecars tell of beside the fields that vary."""
+    for model in MODELS.values():
+        claims = model.border.claims
+        if claims and _fits(model, sidecars) and all(claims(card.fields) for card in sidecars):
+            return model
+    return None
 
 
 def _models_of_fields(sidecars: Sequence[Sidecar]) -> list[SignalModel]:

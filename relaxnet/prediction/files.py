@@ -13,7 +13,7 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_known import find_known_maps
-from relaxnet.io.bids_times import read_acquisition, sequence_of_name
+from relaxnet.io.bids_times import read_acquisition, sequence_of_files
 from relaxnet.io.nifti import Series
 from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
@@ -139,7 +139,7 @@ def predict_files(
     """
     files = (series,) if isinstance(series, str | Path) else tuple(series)
     columns = take_columns(options)
-    given = request_protocol(columns, sequence or sequence_of_name(files, columns), units)
+    given = request_protocol(columns, sequence or sequence_of_files(files, columns), units)
     known = take_known(options)
     corrections = {n: bool(options.pop(n)) for n in correction_arguments() if n in options}
     method = method or (network_file(model).architecture if model else "rim")

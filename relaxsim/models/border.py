@@ -253,6 +253,9 @@ class Border:
     only_by_name : bool
         Whether the model is taken only where its sequence is named or a sidecar tells of it, since
         another model takes the same options.
+    claims : callable, optional
+        Whether the sidecar of a raw image, a mapping, tells that a series is this model's though
+        the times that vary fit another one.
     signal_only : str
         What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
     finite_tr_words : str
@@ -277,6 +280,7 @@ class Border:
     echo_train: bool = False
     default_network: str = ""
     only_by_name: bool = False
+    claims: Callable[[Mapping[str, Any]], bool] | None = None
     signal_only: str = ""
     finite_tr_words: str = ""
     correction: Correction | None = None

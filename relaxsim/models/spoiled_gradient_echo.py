@@ -140,6 +140,7 @@ _BORDER = Border(
     fit_papers=(_FRAM, _DEONI),
     bids_suffix="VFA",
     bids_entity="flip",
+    default_network="rim-vfa",
     signal_only="perfect spoiling is assumed; magnetisation transfer is not in the model",
     caution=Caution(
         of_misfit=(

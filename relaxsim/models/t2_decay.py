@@ -13,7 +13,7 @@ from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
 from relaxsim.models.draws import random_times
-from relaxsim.models.raw_sidecar import sequence_parts
+from relaxsim.models.raw_sidecar import why_gradient_echoes
 from relaxsim.models.references import SABIDUSSI
 from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
@@ -126,20 +126,14 @@ def _shown(values: np.ndarray, least: float) -> bool:
 
 #: BIDS suffixes of gradient echoes.
 _GRADIENT_SUFFIXES = ("MEGRE", "T2starw", "T2star")
-#: Siemens' names of spoiled gradient echoes, such as ``*fl3d12``.
-_GRADIENT_NAMES = re.compile(r"\*?t?fl[23]d")
 
 
 def _gradient_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
     """Warning if names or sidecars tell of gradient echoes, which decay with T2*."""
-    parts = sequence_parts(fields)
-    name = str(fields.get("SequenceName", ""))
     if suffix in _GRADIENT_SUFFIXES:
         why = f"the files are named {suffix}"
-    elif "GR" in parts and "SE" not in parts:
-        why = "the sidecars say ScanningSequence GR"
-    elif not parts and _GRADIENT_NAMES.match(name):
-        why = f"the sidecars say SequenceName {name[:40]}"
+    elif said := why_gradient_echoes(fields):
+        why = f"the sidecars say {said}"
     else:
         return None
     return (

@@ -16,7 +16,7 @@ from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
 from relaxsim.models.draws import random_times
-from relaxsim.models.raw_sidecar import sequence_parts
+from relaxsim.models.raw_sidecar import sequence_parts, why_gradient_echoes
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
@@ -128,8 +128,10 @@ _BORDER = Border(
     fit_papers=(_CHAVHAN,),
     bids_suffix="MEGRE",
     bids_entity="echo",
+    default_network="rim-t2star",
     other_suffixes=("T2starw", "T2star"),
     only_by_name=True,
+    claims=lambda fields: bool(why_gradient_echoes(fields)),
     signal_only="field inhomogeneity across a voxel and fat are not in the model",
     caution=Caution(
         of_series=_opposed_phases,

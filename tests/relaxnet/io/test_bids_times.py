@@ -11,7 +11,7 @@ from small_series import TAU
 from toy_models import add_toys, remove_toys
 
 from relaxnet.io.bids_names import BidsError
-from relaxnet.io.bids_times import read_acquisition, series_model
+from relaxnet.io.bids_times import read_acquisition, sequence_of_files, series_model
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
 from relaxsim.models.protocols import Protocol
 from relaxsim.models.registry import signal_model
@@ -148,7 +148,6 @@ def test_one_echo_time_in_all_sidecars_is_named_and_gives_way_to_the_list(tmp_pa
     assert "EchoTime" not in found.constants
 
 
-@pytest.mark.parametrize("given", [None, SIX])
 @pytest.mark.parametrize(
     ("pattern", "fields", "named"),
     [
@@ -159,14 +158,18 @@ def test_one_echo_time_in_all_sidecars_is_named_and_gives_way_to_the_list(tmp_pa
         ("sub-01_echo-{}_MESE", {}, ""),
     ],
 )
-def test_gradient_echoes_are_called_so_with_and_without_a_list(
-    tmp_path, pattern, fields, named, given
-):
+def test_gradient_echoes_are_called_so_with_and_without_a_list(tmp_path, pattern, fields, named):
     files = echoes(tmp_path, pattern, EchoTime=ECHOES, **fields)
-    found = read_acquisition(files, given)
+    expected = "t2star" if named else "t2"
+    found = read_acquisition(files)
     np.testing.assert_allclose(found.protocol.tau, SIX.tau)
-    assert len(found.warnings) == bool(named)
-    for warning in found.warnings:
+    assert found.protocol.model.border.sequence == expected
+    assert found.warnings == ()
+    if named:
+        assert sequence_of_files(files, {"tes": SIX.tau}) == expected
+    warnings = read_acquisition(files, SIX).warnings  # `--sequence t2` asks for T2
+    assert len(warnings) == bool(named)
+    for warning in warnings:
         assert re.search(rf"{named}.*T2\*.*`sequence` t2star", warning)
 
 
