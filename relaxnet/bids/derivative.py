@@ -84,7 +84,7 @@ def ignored_patterns() -> tuple[str, ...]:
     A fit with a repetition time maps the amplitude of the signal by its own name beside M0.
     """
     models = [model for model in MODELS.values() if model.border.bids_suffix]
-    borders = [border for model in models for border in model.border.maps]
+    borders = [border for model in models for border in model.border.all_maps]
     amplitudes = [model.parameters[0] for model in models if model.finite_tr is not None]
     specified = {border.bids_suffix for border in borders if border.bids_suffix}
     maps = [border.derivative_suffix for border in borders] + [f"{a}map" for a in amplitudes]
@@ -130,7 +130,7 @@ def _border_of(stem: str, model: SignalModel) -> MapBorder | None:
     """What the model calls the parameter of a map or of a standard deviation; None for others."""
     if not stem.endswith(("map", "std")):
         return None
-    return next((border for border in model.border.maps if border.stem == stem[:-3]), None)
+    return next((border for border in model.border.all_maps if border.stem == stem[:-3]), None)
 
 
 def _unit(model: SignalModel, stem: str, unit: str) -> tuple[str, float]:

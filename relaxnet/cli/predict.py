@@ -139,10 +139,15 @@ def _write_report(folder: Path) -> Path:
 def _model(series: tuple[str, ...], options: dict[str, Any]) -> SignalModel:
     """Signal model of the columns that are given, otherwise of the sidecars."""
     from relaxnet.io.bids_times import sequence_of_files, series_model
-    from relaxsim.models.registry import chosen_model, column_options, model_of
+    from relaxsim.models.registry import (
+        chosen_model,
+        column_options,
+        flagged_sequence,
+        model_of,
+    )
 
     given = {name: options[name] for name in column_options() if options.get(name) is not None}
-    sequence = options["sequence"] or sequence_of_files(series, given)
+    sequence = flagged_sequence(options, options["sequence"]) or sequence_of_files(series, given)
     if given:
         return chosen_model(given, sequence)
     return model_of(sequence) if sequence else series_model(series)

@@ -8,8 +8,8 @@ import click
 
 
 def series_options() -> list[click.Parameter]:
-    """Options of a command on a series: protocol, sequence, known maps and corrections."""
-    return [*protocol_options(), *known_options(), *correction_options()]
+    """Options of a command on a series: protocol, sequence and known maps."""
+    return [*protocol_options(), *known_options(), *sequence_flag_options()]
 
 
 def protocol_options() -> list[click.Parameter]:
@@ -55,16 +55,13 @@ def known_options() -> Iterator[click.Option]:
         )
 
 
-def correction_options() -> Iterator[click.Option]:
-    """A flag for the correction of each signal model that has one."""
-    from relaxsim.models.registry import MODELS
+def sequence_flag_options() -> Iterator[click.Option]:
+    """A flag for each sequence that has one."""
+    from relaxsim.models.registry import sequence_flags
 
-    corrections = [m.border.correction for m in MODELS.values()]
-    for correction in {c.argument: c for c in corrections if c is not None}.values():
-        method = "mle: " if correction.needs_fit else ""
-        yield click.Option(
-            [_flag(correction.argument)], is_flag=True, help=f"{method}{correction.words}."
-        )
+    for flag, model in sequence_flags().items():
+        words = f"The same as --sequence {model.border.sequence}."
+        yield click.Option([_flag(flag)], is_flag=True, help=words)
 
 
 def _flag(argument: str) -> str:

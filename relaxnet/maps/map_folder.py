@@ -16,7 +16,7 @@ import numpy as np
 from relaxnet.io.nifti import Series, save_map
 from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import roi_columns, roi_csv
-from relaxnet.maps.status import legend_of, levels
+from relaxnet.maps.status import levels
 from relaxsim.core.files import temporary_folder
 from relaxsim.core.folders import check_writable, nearest_existing, written_by
 from relaxsim.core.only_run import LOCK
@@ -222,7 +222,7 @@ def _write_files(
         if stem in descriptions:
             extra["Description"] = descriptions[stem]
         if stem == "status":
-            extra["Levels"] = levels(legend_of(maps.model))
+            extra["Levels"] = levels()
         if stem.endswith("std"):
             extra["NotIdentifiable"] = "inf"
         _write_map(folder, stem, values, unit, series, {**shared, **extra}, layout)

@@ -11,6 +11,7 @@ from relaxnet.fitting.options import FitOptions
 from relaxnet.series.foreground import NO_MASK, MaskKind
 from relaxnet.series.image_faults import FaultyImage
 from relaxnet.series.noise import NoiseSource
+from relaxsim.models.border import DerivedMap
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -171,8 +172,6 @@ class Maps:
         With the voxel-wise fit, if asked for.
     left_out : tuple of FaultyImage
         Images that are at fault and were left out.
-    corrected : bool
-        The main parameter is the corrected one (`relaxsim.models.border.Correction`).
     """
 
     kappa: np.ndarray
@@ -192,7 +191,6 @@ class Maps:
     warnings: tuple[str, ...] = field(default=())
     predicted: np.ndarray | None = None
     comparison: Comparison | None = None
-    corrected: bool = False
     left_out: tuple[FaultyImage, ...] = ()
 
     @property
@@ -242,6 +240,19 @@ class Maps:
             std = None if self.std is None else self.std[..., q]
             meaning = self.model.border.maps[q].meaning
             yield Quantity(stem, unit, meaning, self.kappa[..., q], std)
+        for entry in self.model.border.derived:
+            yield self._derived(entry)
+
+    def _derived(self, entry: DerivedMap) -> Quantity:
+        """A map that follows from those of the parameters; 0 where there is no estimate."""
+        estimated = self.main > 0
+        values = np.where(estimated, entry.value(self.kappa), 0.0).astype(np.float32)
+        std = None
+        if self.std is not None and entry.slope is not None:
+            with np.errstate(invalid="ignore"):
+                spread = np.abs(entry.slope(self.kappa)) * self.std[..., -1]
+            std = np.where(estimated, spread, 0.0).astype(np.float32)
+        return Quantity(entry.border.stem, entry.unit, entry.border.meaning, values, std)
 
     def named(self) -> dict[str, tuple[np.ndarray, str]]:
         """Maps by file name without ending: values and unit."""

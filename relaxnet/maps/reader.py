@@ -92,7 +92,10 @@ class Run:
     @property
     def model(self) -> SignalModel | None:
         """Signal model that the sidecars name; None if they name none that is known."""
-        return MODELS.get(str(self.sidecar.get("SignalModel")))
+        name = str(self.sidecar.get("SignalModel"))
+        if name == "inversion_recovery" and self.sidecar.get("Corrected") is True:
+            name = "look_locker"  # of versions that corrected the apparent T1* afterwards
+        return MODELS.get(name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -271,7 +274,7 @@ def _raw_suffix(suffix: str, file: Path) -> str:
 
 def _stem_of_suffix(suffix: str) -> str:
     """Stem of a map, of its suffix in a BIDS derivative."""
-    for border in (border for model in MODELS.values() for border in model.border.maps):
+    for border in (border for model in MODELS.values() for border in model.border.all_maps):
         if border.derivative_suffix == suffix:
             return f"{border.stem}map"
     return suffix
@@ -321,6 +324,9 @@ def _unit(stem: str) -> str:
         for border, unit in zip(model.border.maps, model.units, strict=True):
             if border.stem == _parameter(stem):
                 return unit
+        for entry in model.border.derived:
+            if entry.border.stem == _parameter(stem):
+                return entry.unit
     return "a.u."
 
 

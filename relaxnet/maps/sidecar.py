@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from relaxnet.maps.maps import FitKind, Maps
-from relaxnet.maps.status import legend_of, shares
+from relaxnet.maps.status import shares
 from relaxnet.series.foreground import MaskKind
 from relaxsim.core.version import __version__
 from relaxsim.models.protocols import Protocol
@@ -67,9 +67,7 @@ def sidecar_of(
             {"Image": image.index + 1, "Fault": image.fault.value} for image in maps.left_out
         ],
         "OutsideMask": 0,  # but for the status, whose levels say so
-        "StatusShares": {
-            words: round(share, 6) for words, share in shares(maps.status, legend_of(model)).items()
-        },
+        "StatusShares": {words: round(share, 6) for words, share in shares(maps.status).items()},
         "Sources": [str(Path(p).absolute()) for p in paths],
         "SoftwareName": "relaxnet",
         "SoftwareVersion": __version__,
@@ -87,12 +85,6 @@ def sidecar_of(
     if maps.comparison is not None:
         numbers = {k: round(v, 6) for k, v in asdict(maps.comparison).items() if v == v}
         fields["Comparison"] = {"with": "mle, voxel-wise", **numbers}
-    correction = model.border.correction
-    if correction is not None:
-        fields[correction.sidecar_field] = (
-            correction.words if maps.corrected else correction.without
-        )
-        fields["Corrected"] = maps.corrected
     return fields
 
 

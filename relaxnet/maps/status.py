@@ -14,7 +14,6 @@ from scipy import special
 
 from relaxnet.fitting import result as fits
 from relaxnet.series.images import Images
-from relaxsim.models.signal_model import SignalModel
 
 (
     OK,
@@ -38,7 +37,7 @@ LEGEND = {
     UNTRAINED: "outside the training range",
     POOR_FIT: "poor fit",
     DISAGREE: "methods disagree",
-    NO_CORRECTION: "no correction",
+    NO_CORRECTION: "no correction",  # of folders that earlier versions wrote
 }
 #: Codes of voxels that have no estimate: their maps are 0.
 WITHOUT_ESTIMATE = (OUTSIDE, NO_SIGNAL, INVALID)
@@ -174,12 +173,6 @@ def disagreement(T: np.ndarray, T_fit: np.ndarray, std_fit: np.ndarray) -> np.nd
     difference = np.abs(np.asarray(T, np.float64) - T_fit)
     limit = -special.ndtri(FALSE_ALARM / 2)
     return (difference > limit * std_fit) & (difference > RELEVANT * T_fit)
-
-
-def legend_of(model: SignalModel) -> dict[int, str]:
-    """`LEGEND` in the words of a signal model, whose correction has its own."""
-    correction = model.border.correction
-    return LEGEND if correction is None else {**LEGEND, NO_CORRECTION: correction.refused}
 
 
 def shares(status: np.ndarray, legend: Mapping[int, str] = LEGEND) -> dict[str, float]:

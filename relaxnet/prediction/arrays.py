@@ -12,7 +12,6 @@ import numpy as np
 from relaxnet.fitting.inputs import Measurement
 from relaxnet.fitting.inputs import check_series as check_input
 from relaxnet.fitting.options import VOXELWISE, FitOptions
-from relaxnet.maps.correction import check_method, correction_of, wanted_correction, wide_enough
 from relaxnet.maps.maps import DataKind, FitKind, Maps
 from relaxnet.maps.status import OK, input_status
 from relaxnet.networks.registry import find_model, loaded, no_default, read_card
@@ -29,7 +28,6 @@ from relaxnet.prediction.inspection import (
 )
 from relaxnet.prediction.quality import (
     compared,
-    corrected,
     course_notes,
     fault_warnings,
     flag_poor_fit,
@@ -43,7 +41,7 @@ from relaxnet.prediction.repair import Repaired, repaired
 from relaxnet.series.foreground import MaskKind, MaskSource
 from relaxnet.series.images import Images
 from relaxsim.models.protocols import check_column
-from relaxsim.models.registry import model_of
+from relaxsim.models.registry import model_of, sequence_flags
 from relaxsim.models.signal_model import SignalModel
 
 METHODS = ("rim", "resnet", "mle")
@@ -89,7 +87,7 @@ class ArrayRequest:
     signed : bool, optional
         As given by the user.
     compare, correct, save_fit, force : bool
-        See `predict`; `correct` asks for the model's correction.
+        See `predict`.
     warnings : tuple of str
         Of what was given.
     progress : callable, optional
@@ -101,7 +99,6 @@ class ArrayRequest:
     estimator: Estimator
     signed: bool | None = None
     compare: bool = False
-    correct: bool = False
     save_fit: bool = False
     force: bool = False
     warnings: tuple[str, ...] = ()
@@ -126,7 +123,7 @@ def predict(
     compare: bool = False,
     save_fit: bool = False,
     force: bool = False,
-    **corrections: bool,
+    **flags: bool,
 ) -> Maps:
     """Estimate maps of a series in arrays.
 
@@ -175,9 +172,8 @@ def predict(
         Keep the signal of the estimates in `Maps.predicted`.
     force : bool
         Take a network far outside its envelope, and a sigma that the data contradict.
-    **corrections : bool
-        The correction of the model's main parameter by its name: ``look_locker=True`` corrects T1
-        for a Look-Locker readout, ``T1 = T1* (B - 1)``.
+    **flags : bool
+        Names that stand for a sequence: ``look_locker=True`` is the same as `model` look-locker.
 
     Returns
     -------
@@ -198,7 +194,7 @@ def predict(
     >>> float(maps["T2"][0, 0, 0].round(1)), int(maps.status.max())
     (85.0, 0)
     """
-    S, model = plain_array(S, "S", np.nan), model_of(model)
+    S, model = plain_array(S, "S", np.nan), _model(model, flags)
     if mask is not None and not isinstance(mask, str):
         mask = plain_array(mask, "mask", False)
     if sigma is not None and not isinstance(sigma, int | float):
@@ -207,9 +203,8 @@ def predict(
         known = {name: plain_array(values, name, np.nan) for name, values in known.items()}
     elif known is not None:
         known = plain_array(known, "known", np.nan)
-    correct = wanted_correction(corrections, model)
     estimator = _estimator(method, network, envelope, model, compare)
-    fit.check(wide_enough(model) if correct else model)
+    fit.check(model)
     num_free = fit.num_free(model) if estimator.method == FIT else None
     table = _checked_protocol(S, np.asarray(tau, np.float64), model, num_free)
     S = S if S.dtype.kind == "f" else S.astype(np.float32)
@@ -223,13 +218,34 @@ def predict(
         replace(estimator, fit=fit),
         signed,
         compare,
-        correct,
         save_fit,
         force,
         warnings,
         progress,
     )
     return estimate_maps(request)
+
+
+def _model(model: SignalModel | str, flags: Mapping[str, bool]) -> SignalModel:
+    """Signal model that is asked for, by itself or by a flag that stands for another sequence.
+
+    Raises
+    ------
+    TypeError
+        If there is no such flag.
+    ValueError
+        If the model has other columns than the flag's.
+    """
+    found, known = model_of(model), sequence_flags()
+    for flag, wanted in flags.items():
+        if flag not in known:
+            raise TypeError(f"there is no argument {flag!r}.")
+        border = known[flag].border
+        if wanted and border.options != found.border.options:
+            needs = " and ".join(f"{c.words} (`{c.option}`)" for c in border.columns)
+            raise ValueError(f"`{flag}` needs {needs}; this is {found.name}.")
+        found = known[flag] if wanted else found
+    return found
 
 
 def estimate_maps(request: ArrayRequest) -> Maps:
@@ -240,9 +256,6 @@ def estimate_maps(request: ArrayRequest) -> Maps:
     ValueError
         As `predict`.
     """
-    if request.correct:
-        wide = replace(request.series, model=wide_enough(request.series.model))
-        request = replace(request, series=wide)
     _check_options(request)
     series, estimator, model = request.series, request.estimator, request.series.model
     network = estimator.network
@@ -299,7 +312,7 @@ def estimate_maps(request: ArrayRequest) -> Maps:
     if request.compare:
         maps = compared(maps, by_fit(found, fit))
     maps = with_bound_note(maps, found)
-    return corrected(maps, found) if request.correct else with_cautions(maps, found)
+    return with_cautions(maps, found)
 
 
 def _checked_protocol(
@@ -324,13 +337,6 @@ def _check_options(request: ArrayRequest) -> None:
     if fit.tr == "sidecar":
         raise ValueError("`tr` is 'sidecar', but arrays have no sidecars; give it in ms.")
     fit.check(model)
-    if request.correct:
-        correction = correction_of(model)
-        if fit.tr is not None and correction.excludes_tr:
-            raise ValueError(
-                f"`{correction.argument}` and `tr` exclude each other: {correction.excludes_tr}."
-            )
-        check_method(model, request.estimator.network is None, request.force)
     if fit.tr is not None and model.finite_tr is not None:
         model.finite_tr.check(float(fit.tr), request.series.protocol)
 

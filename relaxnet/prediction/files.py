@@ -15,12 +15,11 @@ from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_known import find_known_maps
 from relaxnet.io.bids_times import read_acquisition, sequence_of_files
 from relaxnet.io.nifti import Series
-from relaxnet.maps.correction import check_method, correction_arguments, wanted_correction
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_stems
 from relaxnet.maps.roi import roi_rows
 from relaxnet.maps.sidecar import sidecar_of
-from relaxnet.maps.status import OUTSIDE, legend_of, shares
+from relaxnet.maps.status import OUTSIDE, shares
 from relaxnet.networks.registry import (
     ModelError,
     NetworkFile,
@@ -43,7 +42,7 @@ from relaxnet.prediction.request import (
 )
 from relaxsim.core.nifti_reader import by
 from relaxsim.core.only_run import only_run
-from relaxsim.models.registry import model_of
+from relaxsim.models.registry import flagged_sequence, model_of, sequence_flags
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -116,11 +115,12 @@ def predict_files(
         The protocol, a keyword for each column of the signal model (``tis``: inversion times,
         ``tes``: echo times): a text file, a bundled list or the numbers; without any it is read
         from the sidecars (`relaxnet.io.bids_times`). Files of known maps, such as ``b1``; one that
-        lies beside files with names of BIDS is found (`relaxnet.io.bids_known`). The signal model's
-        correction, ``look_locker``. Others of `Request`, by name: `mask` (a file, ``"auto"``, the
-        default, or ``"none"`` or None for every voxel), `sigma`, `signed`, `fit`, `skip_first`,
-        `overwrite`, `compare`, `save_fit`, `rois`, `roi_names`, `force`, `report`; and `tr`,
-        ``"sidecar"`` for a fit with the sidecars' repetition time.
+        lies beside files with names of BIDS is found (`relaxnet.io.bids_known`).
+        ``look_locker=True`` is the same as `sequence` look-locker. Others of `Request`, by name:
+        `mask` (a file, ``"auto"``, the default, or ``"none"`` or None for every voxel),
+        `sigma`, `signed`, `fit`, `skip_first`, `overwrite`, `compare`, `save_fit`, `rois`,
+        `roi_names`, `force`, `report`; and `tr`, ``"sidecar"`` for a fit with the
+        sidecars' repetition time.
 
     Returns
     -------
@@ -139,9 +139,10 @@ def predict_files(
     """
     files = (series,) if isinstance(series, str | Path) else tuple(series)
     columns = take_columns(options)
+    flags = {name: bool(options.pop(name)) for name in sequence_flags() if name in options}
+    sequence = flagged_sequence(flags, sequence)
     given = request_protocol(columns, sequence or sequence_of_files(files, columns), units)
     known = take_known(options)
-    corrections = {n: bool(options.pop(n)) for n in correction_arguments() if n in options}
     method = method or (network_file(model).architecture if model else "rim")
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
@@ -167,7 +168,6 @@ def predict_files(
         mask="none" if mask is None else str(mask),
         fit=replace(fit, tr=taken.tr),
         known=known | found,
-        correct=wanted_correction(corrections, taken.protocol.model),
         notes=(
             *taken.notes,
             *(f"`{k}` {Path(p).name}, found beside the series" for k, p in found.items()),
@@ -281,8 +281,6 @@ def _check_options(request: Request) -> None:
             "`bounds`, `likelihood`, `lambda_b`, `fix_b`, `share_b` and `tr` are options of the "
             "fit: give `method` mle."
         )
-    if request.correct:
-        check_method(request.model, fitted, request.force)
     if request.roi_names and not request.rois:
         raise ValueError("`roi_names` names the labels of `rois`; give both.")
 
@@ -294,7 +292,8 @@ def _check_place(request: Request) -> None:
 
 def _output_names(request: Request) -> list[str]:
     """Names of the files that a request writes, without the sidecars."""
-    stems = map_stems(request.model, request.fit.tr is not None)
+    derived = [entry.border.stem for entry in request.model.border.derived]
+    stems = [*map_stems(request.model, request.fit.tr is not None), *derived]
     files = [f"{stem}{kind}" for stem in stems for kind in ("map", "std")]
     files += ["residual", "status", *(["fit"] if request.save_fit else [])]
     others = {"rois.csv": bool(request.rois), "report.html": request.report}
@@ -346,7 +345,6 @@ def _estimate(
             estimator,
             signed=request.signed,
             compare=bool(request.compare),
-            correct=request.correct,
             save_fit=request.save_fit,
             force=request.force,
             warnings=(*request.warnings, *warnings),
@@ -354,9 +352,7 @@ def _estimate(
         )
     )
     check = model.border.caution.of_sidecar
-    caution = None
-    if check is not None and not request.correct:
-        caution = check(request.sidecar)
+    caution = None if check is None else check(request.sidecar)
     notes = (*request.notes, *maps.notes, *(() if caution is None else (caution,)))
     return replace(maps.with_axis(2, axis), notes=notes)
 
@@ -418,7 +414,7 @@ def _say_what(
 ) -> None:
     """Status, median and where the files are."""
     model = maps.model
-    found = shares(maps.status, legend_of(model))
+    found = shares(maps.status)
     listener.say(f"status: {', '.join(f'{words} {100 * s:.1f} %' for words, s in found.items())}")
     listener.detail(
         f"scale of the series: {maps.scale:.4g}; slices along axis {data.series.slice_axis + 1}"

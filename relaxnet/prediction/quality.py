@@ -1,4 +1,4 @@
-"""Steps that complete maps after the estimation: residuals, flags, comparison, correction, notes.
+"""Steps that complete maps after the estimation: residuals, flags, comparison, notes.
 
 Each takes maps and gives new ones.
 """
@@ -13,15 +13,12 @@ import numpy as np
 from relaxnet.fitting.inputs import fit_bounds
 from relaxnet.fitting.options import FitOptions
 from relaxnet.fitting.result import CONVERGED
-from relaxnet.maps.correction import corrected as corrected_estimates
-from relaxnet.maps.correction import correction_of
 from relaxnet.maps.maps import Comparison, Maps
 from relaxnet.maps.status import (
     AT_BOUND,
     DISAGREE,
     MISFIT,
     MISFIT_EVERYWHERE,
-    NO_CORRECTION,
     OK,
     POOR_FIT,
     UNTRAINED,
@@ -219,27 +216,6 @@ def compared(maps: Maps, fit: Estimate) -> Maps:
     return replace(_flagged(maps, differs, DISAGREE), comparison=comparison)
 
 
-def corrected(maps: Maps, found: Inspected) -> Maps:
-    """Maps with the corrected main parameter, such as T1 for the apparent T1*."""
-    likelihood = "rician" if maps.data.rician else "gaussian"
-    series = found.series
-    of_estimate = corrected_estimates(
-        *(maps.kappa, maps.std, series.protocol, maps.model, maps.sigma, likelihood, series.known)
-    )
-    refused = of_estimate.refused & ~np.isin(maps.status, WITHOUT_ESTIMATE)
-    warnings, correction = maps.warnings, correction_of(maps.model)
-    if maps.fit is None and correction.needs_fit:
-        warnings += (f"`{correction.argument}` {correction.needs_fit}",)
-    return replace(
-        maps,
-        kappa=of_estimate.kappa,
-        std=of_estimate.std,
-        status=np.where(refused, NO_CORRECTION, maps.status).astype(np.uint8),
-        corrected=True,
-        warnings=warnings,
-    )
-
-
 def with_bound_note(maps: Maps, found: Inspected) -> Maps:
     """Maps with a note that names the bound at which a fit's parameter lies in many voxels.
 
@@ -285,7 +261,7 @@ def _free_fit(found: Inspected) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def with_cautions(maps: Maps, found: Inspected) -> Maps:
-    """Maps with a note where estimates or protocol are those of a readout that needs correction.
+    """Maps with a note where estimates or protocol are those of a readout of another sequence.
 
     What estimates of a network tell, or those of a fit whose shared parameter is not free, is
     asked of a voxel-wise fit of some voxels.

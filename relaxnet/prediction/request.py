@@ -54,8 +54,6 @@ class Request:
         For the sidecars.
     compare : str, optional
         ``mle``: check the network against the voxel-wise fit.
-    correct : bool
-        Apply the correction of the signal model (`relaxsim.models.border.Correction`).
     save_fit : bool
         Also write the predicted series.
     rois : str
@@ -90,7 +88,6 @@ class Request:
     overwrite: bool = False
     command: str = ""
     compare: str | None = None
-    correct: bool = False
     save_fit: bool = False
     rois: str = ""
     roi_names: str = ""

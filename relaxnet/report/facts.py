@@ -148,9 +148,6 @@ class Facts:
     mask : MaskFacts
     data : DataFacts
     fit : FitFacts
-    corrected : bool, or None
-        The map of the main parameter holds its corrected value (`Border.correction`); None if that
-        is not recorded.
     known : dict of str to str
         Files of known maps by the maps' names.
     checked, difference : float, or None
@@ -162,7 +159,6 @@ class Facts:
     mask: MaskFacts
     data: DataFacts
     fit: FitFacts
-    corrected: bool | None
     known: dict[str, str]
     checked: float | None
     difference: float | None
@@ -178,7 +174,6 @@ def facts_of(run: Run) -> Facts:
         mask=_mask(card),
         data=_data(card),
         fit=_fit(card),
-        corrected=card["Corrected"] if isinstance(card.get("Corrected"), bool) else None,
         known={} if run.model is None else _known(card, run.model),
         checked=_number(comparison.get("checked")),
         difference=_number(comparison.get("difference")),

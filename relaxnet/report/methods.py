@@ -108,7 +108,6 @@ def methods(run: Run) -> tuple[str, list[Reference]]:
         _std(run),
         _noise(facts.noise),
         _mask(facts.mask, cite),
-        _correction(run, facts, cite),
         _comparison(facts),
         _flagged(run),
     ]
@@ -230,14 +229,6 @@ def _mask(mask: MaskFacts, cite: _Citations) -> str:
     return (
         f'The sidecars describe the mask as "{mask.text}".' if mask.text and not mask.kind else ""
     )
-
-
-def _correction(run: Run, facts: Facts, cite: _Citations) -> str:
-    assert run.model is not None
-    correction = run.model.border.correction
-    if correction is None or not facts.corrected:
-        return ""
-    return f"{run.model.main} was corrected ({correction.words}){cite(*correction.papers)}."
 
 
 def _comparison(facts: Facts) -> str:

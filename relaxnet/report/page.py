@@ -173,21 +173,8 @@ def _acquisition(run: Run, facts: Facts) -> list[tuple[str, str]]:
         ("Sigma from", noise_words(facts.noise)),
         *noise_rows(facts.noise),
         ("Mask", mask_words(facts.mask)),
-        *_correction_row(run, facts),
     ]
     return [row for row in rows if row[1]]
-
-
-def _correction_row(run: Run, facts: Facts) -> list[tuple[str, str]]:
-    """Whether the map of the main parameter is corrected, of a model that has a correction."""
-    assert run.model is not None
-    if (correction := run.model.border.correction) is None:
-        return []
-    if facts.corrected is None:
-        words = str(run.sidecar.get(correction.sidecar_field, ""))
-    else:
-        words = correction.words if facts.corrected else correction.without
-    return [(f"{run.model.main} correction", words)]
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:

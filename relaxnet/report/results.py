@@ -142,9 +142,6 @@ def fits_content(run: Run) -> FitsContent | None:
         words += (
             f" Thick lines are the signals of the voxel's estimate at {listed(fits[0].settings)}."
         )
-    correction = None if run.model is None else run.model.border.correction
-    if correction is not None and facts_of(run).corrected is None:
-        words += f" The curves are those of maps without a correction ({correction.words})."
     return FitsContent(words, tuple(_voxel_figure(run, fit) for fit in fits))
 
 

@@ -191,17 +191,13 @@ class _Signal:
 
     def kappa(self, index: Index) -> np.ndarray:
         """Parameters (Q,) of the signal model in a voxel."""
-        kappa = np.array(
+        return np.array(
             [
                 self.run.maps[stem].values[index] / unit_factor(self.run, stem)
                 for stem in _stems(self.run, self.model)
             ],
             np.float64,
         )
-        correction = self.model.border.correction
-        if correction is not None and self.facts.corrected:
-            return correction.apparent(kappa)  # which the samples follow
-        return kappa
 
     def curve(self, index: Index, protocol: np.ndarray) -> np.ndarray:
         """Signal (M,) of a voxel's estimate."""

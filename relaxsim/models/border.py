@@ -7,7 +7,7 @@ reports and pictures know a model. They read it and know no model by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -173,48 +173,24 @@ class Caution:
 
 
 @dataclass(frozen=True)
-class Correction:
-    """A value that takes the place of the main parameter on request, such as T1 for T1*.
+class DerivedMap:
+    """A map that follows from those of the parameters, such as R2* = 1 / T2*.
 
     Attributes
     ----------
-    argument : str
-        Argument of `relaxnet.predict` and, with dashes, option that asks for it: ``look_locker``.
-    words : str
-        What it does, for sidecars: ``Look-Locker: T1 = T1* (B - 1)``.
-    without : str
-        What sidecars say where it was not asked for.
-    sidecar_field : str
-        Field of sidecars that holds one of the two: ``T1Correction``.
-    needs_fit : str
-        Why a network cannot give it; empty if it can.
+    border : MapBorder
+    unit : str
     value : callable
-        ``value(kappa)``: corrected value, its derivative with respect to kappa and where there is
-        one; (..., Q) -> (...), (..., Q), bool (...).
-    apparent : callable
-        ``apparent(kappa)``: parameters of the signal model, of those with the corrected value;
-        (..., Q) -> (..., Q).
-    excludes_tr : str
-        Why it excludes a repetition time; empty if it does not.
-    papers : tuple of Reference
-        That it is cited by.
-    refused : str
-        Status of voxels that have no correction, in words.
-    bounds : mapping of str to (float, float)
-        Bounds of a fit's parameters where they are other than the model's.
+        ``value(kappa)``: (..., Q) -> (...); kappa is 0 where nothing was estimated.
+    slope : callable, optional
+        Of a value that depends on the main parameter alone: its derivative, (..., Q) -> (...), by
+        which the standard deviation is propagated. Without it the map has none.
     """
 
-    argument: str
-    words: str
-    without: str
-    sidecar_field: str
-    needs_fit: str
-    value: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-    apparent: Callable[[np.ndarray], np.ndarray]
-    excludes_tr: str = ""
-    papers: tuple[Reference, ...] = ()
-    refused: str = "no correction"
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    border: MapBorder
+    unit: str
+    value: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +236,11 @@ class Border:
         What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
     finite_tr_words : str
         What the equation's parameters are in a fit with a repetition time, to follow "with".
-    correction : Correction, optional
+    derived : tuple of DerivedMap
+        Further maps that are written beside those of the parameters.
+    flag : str
+        Argument of `relaxnet.predict` and, with dashes, option that stands for the sequence:
+        ``look_locker``; empty for none.
     caution : Caution
     """
 
@@ -283,8 +263,14 @@ class Border:
     claims: Callable[[Mapping[str, Any]], bool] | None = None
     signal_only: str = ""
     finite_tr_words: str = ""
-    correction: Correction | None = None
+    derived: tuple[DerivedMap, ...] = ()
+    flag: str = ""
     caution: Caution = Caution()
+
+    @property
+    def all_maps(self) -> tuple[MapBorder, ...]:
+        """Names of all maps: of the parameters, then the derived ones."""
+        return (*self.maps, *(entry.border for entry in self.derived))
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models import finite_tr
-from relaxsim.models.border import Border, Caution, Correction, MapBorder
+from relaxsim.models.border import Border, Caution, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, INVERSION_TIMES, T1_MAP
 from relaxsim.models.draws import random_times
 from relaxsim.models.references import SABIDUSSI, Reference
@@ -32,8 +32,6 @@ _EFFICIENCY_BOUNDS = (0.0, 1.1)
 _B_SCALE = 0.2
 #: Median of a fitted B above which the readout is of the Look-Locker kind.
 _LOOK_LOCKER_B = 2.05
-#: Bounds of B of such a readout: 1 + T1/T1* is 2 to 4.
-_LOOK_LOCKER_BOUNDS = (0.5, 4.0)
 #: A list of at least so many inversion times in even steps of at most so many ms: each cannot have
 #: had an inversion of its own.
 _TRAIN_LENGTH, _TRAIN_STEP = 10, 100.0
@@ -47,7 +45,7 @@ _SEQUENCE_FIELDS = (
     "ProtocolName",
 )
 _LOOK_LOCKER_WORDS = ("look-locker", "looklocker", "look_locker", "look locker", "molli", "tomrop")
-_APPARENT = "T1 is the apparent T1*; `look_locker` applies T1 = T1* (B - 1)"
+_APPARENT = "T1 is the apparent T1*; `sequence` look-locker maps T1 = T1* (B - 1)"
 _BARRAL = Reference(
     key="barral2010",
     authors=(
@@ -152,26 +150,6 @@ def _at_repetition_time(tr: float) -> SignalModel:
 def _random_protocol(rng: np.random.Generator) -> np.ndarray:
     """4 to 40 images, the first at 20 to 500 ms, the last at 600 to 5000 ms; see `random_times`."""
     return random_times(rng, (4, 40), (20.0, 500.0), (600.0, _LONGEST_RANDOM))[:, None]
-
-
-def _true_t1(kappa: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """T1 of a Look-Locker readout from its apparent T1*: ``T1 = T1* (B - 1)``.
-
-    A train of small flips after one inversion drives the magnetisation to less than its
-    equilibrium, and faster: with ``A* = M0 T1* / T1`` and a full inversion,
-    ``B = 1 + M0 / A* = 1 + T1 / T1*``. It holds for a perfect inversion and small flips (Deichmann
-    and Haase 1992). There is no correction where B <= 1.
-    """
-    factor, apparent = kappa[..., 1] - 1.0, kappa[..., 2]
-    slope = np.stack([np.zeros_like(factor), apparent, factor], axis=-1)
-    return apparent * factor, slope, factor > 0
-
-
-def _apparent_t1(kappa: np.ndarray) -> np.ndarray:
-    """Kappa with the apparent T1* for the T1 of `_true_t1`; unchanged where B <= 1."""
-    B = kappa[..., 1]
-    factor = np.where(B > 1.0, B - 1.0, 1.0)
-    return np.concatenate([kappa[..., :2], (kappa[..., 2] / factor)[..., None]], axis=-1)
 
 
 def _even_times(protocol: np.ndarray) -> str | None:
@@ -283,21 +261,6 @@ _BORDER = Border(
     finite_tr_words=(
         "A = M0 (1 + e exp(-TR / T1)) and B = (1 + e) / (1 + e exp(-TR / T1)) at an inversion "
         "efficiency e"
-    ),
-    correction=Correction(
-        argument="look_locker",
-        words="Look-Locker: T1 = T1* (B - 1)",
-        without="none: for Look-Locker readouts this is the apparent T1*",
-        sidecar_field="T1Correction",
-        needs_fit=(
-            "needs B above 2, which the networks have never seen: their T1 would come out too short"
-        ),
-        value=_true_t1,
-        apparent=_apparent_t1,
-        excludes_tr="during a train of readouts the magnetisation does not recover freely",
-        refused="no Look-Locker correction (B <= 1)",
-        bounds={"B": _LOOK_LOCKER_BOUNDS},
-        papers=(DEICHMANN,),
     ),
     caution=Caution(
         of_protocol=_even_times,

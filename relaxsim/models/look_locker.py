@@ -16,7 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
-from relaxsim.models.border import Border, Caution, MapBorder
+from relaxsim.models.border import Border, Caution, DerivedMap, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, INVERSION_TIMES, T1_MAP
 from relaxsim.models.inversion_recovery import DEICHMANN
 from relaxsim.models.inversion_recovery import MODEL as INVERSION_RECOVERY
@@ -79,6 +79,11 @@ def _rate(kappa: Array, xp: ModuleType) -> Array:
 def _with_apparent(kappa: np.ndarray) -> np.ndarray:
     """(A, B, T1*) of (A, B, T1)."""
     return np.concatenate([kappa[..., :2], 1.0 / _rate(kappa, np)], axis=-1)
+
+
+def _apparent_t1(kappa: np.ndarray) -> np.ndarray:
+    """T1* of (A, B, T1)."""
+    return kappa[..., 2] / np.maximum(kappa[..., 1] - 1.0, _LEAST)
 
 
 def _with_true(kappa: np.ndarray) -> np.ndarray:
@@ -144,6 +149,14 @@ _BORDER = Border(
     papers=(DEICHMANN, _MESSROGHLI),
     fit_papers=(DEICHMANN,),
     only_by_name=True,
+    flag="look_locker",
+    derived=(
+        DerivedMap(
+            MapBorder("T1star", "Apparent relaxation time T1* of the readout", range=(0.0, 3000.0)),
+            "ms",
+            value=_apparent_t1,
+        ),
+    ),
     signal_only="T1 = T1* (B - 1) holds for full inversions and small flips",
     caution=Caution(
         of_misfit="images of different sets, a heart rate that changed, motion",

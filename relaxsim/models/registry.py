@@ -110,6 +110,37 @@ def column_options(models: Iterable[SignalModel] | None = None) -> dict[str, lis
     return options
 
 
+def sequence_flags() -> dict[str, SignalModel]:
+    """Arguments that stand for a sequence, such as ``look_locker``, and its model."""
+    return {model.border.flag: model for model in MODELS.values() if model.border.flag}
+
+
+def flagged_sequence(flags: Mapping[str, bool], sequence: str = "") -> str:
+    """Sequence that is asked for by name or by its flag; empty if it is not.
+
+    Parameters
+    ----------
+    flags : mapping
+        Argument, such as ``look_locker`` -> whether it is given.
+    sequence : str
+        As given by name.
+
+    Raises
+    ------
+    ValueError
+        If the two are of different sequences.
+    """
+    for flag, model in sequence_flags().items():
+        if not flags.get(flag):
+            continue
+        if sequence not in ("", model.border.sequence):
+            raise ValueError(
+                f"`{flag}` stands for `sequence` {model.border.sequence}, and {sequence} is given."
+            )
+        sequence = model.border.sequence
+    return sequence
+
+
 def chosen_model(given: Mapping[str, Any], sequence: str = "") -> SignalModel:
     """Signal model that some options of columns belong to.
 

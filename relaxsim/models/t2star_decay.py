@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models import exponential_decay
-from relaxsim.models.border import Border, Caution, MapBorder
+from relaxsim.models.border import Border, Caution, DerivedMap, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
 from relaxsim.models.draws import random_times
 from relaxsim.models.raw_sidecar import sequence_parts, why_gradient_echoes
@@ -83,6 +83,17 @@ def _opposed_phases(
     )
 
 
+def _rate(kappa: np.ndarray) -> np.ndarray:
+    """R2* in 1/s; 0 where there is no T2*."""
+    T = kappa[..., -1]
+    return np.divide(1000.0, T, out=np.zeros_like(T), where=T > 0)
+
+
+def _rate_slope(kappa: np.ndarray) -> np.ndarray:
+    """Derivative of `_rate` with respect to T2*, 1/s/ms."""
+    return -(_rate(kappa) ** 2) / 1000.0
+
+
 def _spin_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
     """Warning if names or sidecars tell of spin echoes, which decay with T2."""
     if suffix == "MESE":
@@ -119,6 +130,21 @@ _BORDER = Border(
             bids_suffix="T2starmap",
             bids_unit="s",
             bids_factor=1e-3,
+        ),
+    ),
+    derived=(
+        DerivedMap(
+            MapBorder(
+                "R2star",
+                "Effective transverse relaxation rate R2* = 1 / T2*",
+                range=(0.0, 200.0),
+                label="R2*",
+                bids_suffix="R2starmap",
+                bids_unit="1/s",
+            ),
+            "1/s",
+            value=_rate,
+            slope=_rate_slope,
         ),
     ),
     equation="S(TE) = A exp(-TE / T2*)",

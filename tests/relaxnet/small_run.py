@@ -88,8 +88,6 @@ def make_run(
         "Date": "2026-01-01T00:00:00+0000",
         "Notes": [],
         "Warnings": [],
-        **({"Corrected": False} if model.border.correction is not None else {}),
-        **({"T1Correction": "none"} if model.border.correction is not None else {}),
         **({} if std else {"Network": "net", "NetworkSHA256": "0" * 64}),
         **said,
     }

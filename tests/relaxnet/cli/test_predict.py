@@ -445,16 +445,26 @@ def test_network_is_compared_with_the_fit(folder):
     refused(folder, "leave --method mle out", "series.nii.gz", *MLE, "--compare", "mle")
 
 
-def test_look_locker_is_recorded(folder):
+def test_look_locker_is_a_sequence(folder):
     mapped("series.nii.gz", *MLE, "--sigma", "8", "--out", "a")
     mapped("series.nii.gz", *MLE, "--sigma", "8", "--out", "b", "--look-locker")
-    a, b, B = (volume(f) for f in ("a/T1map.nii.gz", "b/T1map.nii.gz", "b/Bmap.nii.gz"))
-    corrected = b > 0
-    np.testing.assert_allclose(b[corrected], (a * (B - 1))[corrected], rtol=1e-4)
-    assert "T1 = T1* (B - 1)" in json.loads((folder / "b/T1map.json").read_text())["T1Correction"]
-    assert "apparent" in json.loads((folder / "a/T1map.json").read_text())["T1Correction"]
+    a, T1, T1star = (volume(f"{f}.nii.gz") for f in ("a/T1map", "b/T1map", "b/T1starmap"))
+    ok = (volume("a/status.nii.gz") == 0) & (volume("b/status.nii.gz") == 0)
+    np.testing.assert_allclose(T1star[ok], a[ok], rtol=1e-3)
+    np.testing.assert_allclose(T1[ok], (a * (volume("b/Bmap.nii.gz") - 1))[ok], rtol=1e-3)
+    card = json.loads((folder / "b/T1map.json").read_text())
+    assert (card["Sequence"], card["SignalModel"]) == ("look-locker", "look_locker")
     (folder / "series.json").write_text('{"SequenceName": "MOLLI"}')
     assert "note: the sidecar says SequenceName" in mapped("series.nii.gz", *MLE, "--out", "c")
+    refused(
+        folder,
+        "stands for --sequence look-locker",
+        "series.nii.gz",
+        *MLE,
+        "--look-locker",
+        "--sequence",
+        "ir",
+    )
 
 
 def test_network_outside_of_its_envelope(folder):

@@ -60,7 +60,7 @@ def test_list_of_times(folder):
     assert card["SaturationTimesMs"] == TIMES.tolist()
     assert (card["Sequence"], card["Units"]) == ("sr", "ms")
     result = call("series.nii", "--tss", "times.txt", "--look-locker", *fitted, "--out", "b")
-    assert "--look-locker needs inversion times (--tis)" in result.output
+    assert "Look-Locker readout, which takes --tis" in result.output
 
 
 def test_two_columns_and_a_known_map(folder):

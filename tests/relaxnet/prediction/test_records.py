@@ -56,7 +56,6 @@ def test_sidecars_hold_records_beside_sentences(folder):
         "TR": None,
         "Bounds": None,
     }
-    assert fields["Corrected"] is False
 
 
 def test_records_of_a_penalty_bounds_and_a_sigma_that_was_contradicted(folder):

@@ -166,7 +166,7 @@ def test_folders_of_earlier_versions_show_their_sentences(tmp_path):
     assert "The noise standard deviation was 8 in image units" in text
     assert "[]" not in methods(read_run(folder))[0]
     facts = facts_of(read_run(folder))
-    assert (facts.data.signed, facts.corrected, facts.noise.source) == (None, None, "")
+    assert (facts.data.signed, facts.noise.source) == (None, "")
 
 
 def test_negative_samples_of_earlier_versions_have_signed_curves(tmp_path):

@@ -229,7 +229,7 @@ def test_curves_follow_the_samples(tmp_path):
         assert 1 <= len(fit.neighbours) <= 8
 
 
-def test_curves_of_look_locker_data_are_of_the_apparent_time(tmp_path):
+def test_curves_of_a_corrected_map_of_an_earlier_version_are_of_the_apparent_time(tmp_path):
     folder = make_run(tmp_path / "maps")
     before = voxel_fits(read_run(folder))[0].curves[0]
     image = nib.load(folder / "T1map.nii.gz")
