@@ -58,6 +58,8 @@ class Settings:
         For ``mle``; each signal model takes those that it has a use for (`fit_of`).
     skip_first : int
         Echoes of a train to leave out.
+    slice_timing : bool
+        Add SliceTiming of the sidecars to the times since a pulse, of each slice.
     report : callable, optional
         ``report(folder, file)`` writes the report of a folder of maps; can be pickled.
     overwrite : bool
@@ -76,6 +78,7 @@ class Settings:
     sigma: float | str | None = None
     fit: FitOptions = VOXELWISE
     skip_first: int = 0
+    slice_timing: bool = False
     report: Callable[[Path, Path], object] | None = None
     overwrite: bool = False
     command: str = ""
@@ -132,6 +135,7 @@ class Settings:
             "Sigma": self.sigma,
             "KnownMaps": known or None,
             "SkipFirst": self.skipped(model) or None,
+            "SliceTiming": self.adds_slice_timing(model) or None,
         }
 
     def known(self, collection: Collection) -> dict[str, str]:
@@ -140,6 +144,10 @@ class Settings:
             return {}
         found = find_known_maps(collection.images[0], collection.model)
         return {option: str(path) for option, path in found.items()}
+
+    def adds_slice_timing(self, model: SignalModel) -> bool:
+        """Whether SliceTiming is added to the times of a signal model's series."""
+        return self.slice_timing and model.border.columns[0].after_preparation
 
     def skipped(self, model: SignalModel) -> int:
         """Images of a series to leave out: echoes of a train."""
@@ -365,7 +373,9 @@ def _map(
     model = collection.model
     fitted = settings.method == "mle"
     fit = settings.fit_of(model)
-    acquisition = read_acquisition([str(p) for p in collection.images], None, fit.tr)
+    images = [str(path) for path in collection.images]
+    later = settings.adds_slice_timing(model)
+    acquisition = read_acquisition(images, None, fit.tr, slice_timing=later)
     mask, stripped = _mask(settings, collection)
     skipped = settings.skipped(model)
     request = Request(

@@ -97,6 +97,11 @@ class _Suffix(click.ParamType):
 @fit_options
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
 @click.option(
+    "--slice-timing",
+    is_flag=True,
+    help="Add SliceTiming of the sidecars to the inversion times of each slice.",
+)
+@click.option(
     "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of trains."
 )
 @click.option("--report", is_flag=True, help="Write a report beside the maps of each series.")
@@ -224,6 +229,7 @@ def _settings(bids_dir: Path, output_dir: Path, **options: Any) -> Any:
         sigma=read_sigma(options["sigma"], pattern=True),
         fit=options["fit"],
         skip_first=options["skip_first"],
+        slice_timing=options["slice_timing"],
         report=_write_report if options["report"] else None,
         overwrite=options["overwrite"],
         command=shlex.join(["relaxnet", *sys.argv[1:]]),

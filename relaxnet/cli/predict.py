@@ -59,6 +59,11 @@ if TYPE_CHECKING:
     show_default=False,
 )
 @fit_options
+@click.option(
+    "--slice-timing",
+    is_flag=True,
+    help="Add SliceTiming of the sidecars to the inversion times of each slice.",
+)
 @click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
 @click.option(
     "--compare",

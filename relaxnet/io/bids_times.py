@@ -25,6 +25,7 @@ from relaxnet.io.bids_names import (
 )
 from relaxnet.io.bids_repetition import find_repetition_time, number, same_number
 from relaxnet.io.philips import philips_scaling
+from relaxnet.io.slice_times import with_slice_timing
 from relaxsim.models.border import ColumnBorder
 from relaxsim.models.protocols import Protocol, check_column
 from relaxsim.models.registry import MODELS, model_of_suffix
@@ -91,6 +92,7 @@ def read_acquisition(
     tr: float | Literal["sidecar"] | None = None,
     fitted: bool = False,
     model: SignalModel | None = None,
+    slice_timing: bool = False,
 ) -> Acquisition:
     """Protocol of a series: the given one, checked against the sidecars, or that of the sidecars.
 
@@ -106,6 +108,8 @@ def read_acquisition(
         A fit is to be made, for which a repetition time is of use.
     model : SignalModel, optional
         Of a series without `given`, where it is named; otherwise files and sidecars must tell.
+    slice_timing : bool
+        Add SliceTiming of the sidecars to the times of each slice.
 
     Returns
     -------
@@ -146,6 +150,9 @@ def read_acquisition(
     constants = _constants(sidecars)
     fields = dict(sidecars[order[0]].fields)
     scaling, scaled = philips_scaling([sidecars[n] for n in order])
+    if slice_timing:
+        protocol = with_slice_timing(protocol, [sidecars[n] for n in order])
+        fields.pop("SliceTiming", None)
     check = protocol.model.border.caution.of_raw
     suffix = names[0].suffix if names[0] is not None else ""
     caution = None if check is None else check(fields, suffix)

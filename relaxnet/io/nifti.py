@@ -50,12 +50,17 @@ class Series:
 
         An axis of one voxel; otherwise that of the largest zoom; the third one in a tie.
         """
-        zooms = np.nan_to_num(np.asarray(self.header.get_zooms()[:3], float))
-        zooms = np.append(zooms, [0.0] * (3 - len(zooms)))
-        single = np.array(self.shape) == 1
-        if single.any():
-            zooms = single.astype(float)
-        return 2 if zooms[2] >= zooms.max() * 0.999 else int(np.argmax(zooms))
+        return slice_axis_of(self.header, self.shape)
+
+
+def slice_axis_of(header: Any, shape: Sequence[int]) -> int:
+    """Axis across the acquisition plane of an image of three dimensions, as `Series.slice_axis`."""
+    zooms = np.nan_to_num(np.asarray(header.get_zooms()[:3], float))
+    zooms = np.append(zooms, [0.0] * (3 - len(zooms)))
+    single = np.array(shape) == 1
+    if single.any():
+        zooms = single.astype(float)
+    return 2 if zooms[2] >= zooms.max() * 0.999 else int(np.argmax(zooms))
 
 
 def load_map(path: str | Path) -> Series:

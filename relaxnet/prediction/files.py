@@ -15,6 +15,7 @@ from relaxnet.fitting.options import VOXELWISE
 from relaxnet.io.bids_known import find_known_maps
 from relaxnet.io.bids_times import read_acquisition, sequence_of_files
 from relaxnet.io.nifti import Series
+from relaxnet.io.slice_times import with_slices_of
 from relaxnet.maps.map_folder import MapLayout, check_out, check_space, write_maps
 from relaxnet.maps.maps import Maps, map_stems
 from relaxnet.maps.roi import roi_rows
@@ -83,6 +84,7 @@ def predict_files(
     *,
     sequence: str = "",
     units: str = "ms",
+    slice_timing: bool = False,
     method: str | None = None,
     model: str | Path = "",
     listener: Listener | None = None,
@@ -102,6 +104,8 @@ def predict_files(
         needed where neither the protocol nor the names of files tell it.
     units : str
         ``"ms"`` or ``"s"``, of the times in files or given as numbers.
+    slice_timing : bool
+        Add SliceTiming of the sidecars to the inversion times of each slice.
     method : str, optional
         ``rim``, ``resnet`` or ``mle``; default: the kind of `model`, else ``rim``.
     model : path or name
@@ -142,12 +146,20 @@ def predict_files(
     flags = {name: bool(options.pop(name)) for name in sequence_flags() if name in options}
     sequence = flagged_sequence(flags, sequence)
     given = request_protocol(columns, sequence or sequence_of_files(files, columns), units)
+    given = None if given is None else with_slices_of(given, files)
     known = take_known(options)
     method = method or (network_file(model).architecture if model else "rim")
     fit = options.pop("fit", VOXELWISE)
     tr = options.pop("tr", fit.tr)
     named = model_of(sequence) if sequence else None
-    taken = read_acquisition(tuple(map(str, files)), given, tr, fitted=method == "mle", model=named)
+    taken = read_acquisition(
+        tuple(map(str, files)),
+        given,
+        tr,
+        fitted=method == "mle",
+        model=named,
+        slice_timing=slice_timing,
+    )
     if options.get("signed") is None:
         options["signed"] = taken.signed
     for key in ("rois", "roi_names"):

@@ -49,6 +49,9 @@ class ColumnBorder:
         Value where none is given; without it the column must be given.
     other_bids_field : str
         Field that is taken, and said, where the sidecars lack `bids_field`.
+    after_preparation : bool
+        Whether it is the time since a pulse that may serve several slices, read one after the
+        other.
     unit_hint : str
         Of a column that holds no times: what a list below `plausible_largest` looks like, and what
         to do: "which looks like radians: ...".
@@ -67,6 +70,7 @@ class ColumnBorder:
     varies: bool = True
     default: float | None = None
     other_bids_field: str = ""
+    after_preparation: bool = False
     unit_hint: str = ""
 
     @property

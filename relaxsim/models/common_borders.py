@@ -21,6 +21,7 @@ INVERSION_TIMES = ColumnBorder(
     # The specification recommends an array under the raw field's name, but its schema takes one
     # number for InversionTime, and the validator refuses a list there.
     derivative_field="InversionTimes",
+    after_preparation=True,
 )
 #: Of a model that says no more, up to 5 s.
 ECHO_TIMES = ColumnBorder(

@@ -213,7 +213,7 @@ def _slices_in_turn(fields: Mapping[str, Any], suffix: str) -> str | None:
     return (
         f"SliceTiming of the sidecars spreads over {1000 * spread:g} ms: if one inversion serves "
         "several slices, the inversion times hold for one of them only, and B and T1 of the others "
-        "are off; give a list for each slice in Python"
+        "are off; `slice_timing` adds it to the times of each slice"
     )
 
 

@@ -43,11 +43,15 @@ class Protocol:
     table : array, shape (N, D) or (Z, N, D), float64
         A row an image in acquisition order, in the units of the model's columns; with three axes
         each slice has its own.
+    width : int
+        Numbers on each line of the text that it was read from, if there are several on each and the
+        model has one column.
     """
 
     name: str
     model: SignalModel
     table: np.ndarray
+    width: int = 1
 
     @property
     def num_images(self) -> int:
@@ -72,6 +76,20 @@ class Protocol:
     def of_slice(self, z: int) -> np.ndarray:
         """Table of slice `z`, shape (N, D)."""
         return self.table[z] if self.by_slice else self.table
+
+    def for_slices(self, num_images: int, num_slices: int) -> Protocol:
+        """The same with a table for each slice, if its text has a line an image, a column a slice.
+
+        Parameters
+        ----------
+        num_images, num_slices : int
+            Of the series.
+        """
+        whole = num_images * num_slices
+        if self.by_slice or self.width != num_slices or self.num_images != whole:
+            return self
+        tables = self.table.reshape(num_images, num_slices, -1)
+        return replace(self, table=np.moveaxis(tables, 1, 0), width=1)
 
     def without_first(self, number: int) -> Protocol:
         """The same without the first images."""
@@ -217,15 +235,16 @@ def read_protocol(
     """
     model = model_of(model)
     given = name if isinstance(name, Mapping) else {model.border.columns[0].option: name}
-    columns, names = [], []
+    columns, names, widths = [], [], []
     for column in model.border.columns:
         value = given.get(column.option)
         value = column.default if value is None else value
         if value is None:
             raise ValueError(f"{model.border.title} needs {column.words}: give `{column.option}`.")
-        stem, values = _column(value, column, model, units)
+        stem, values, width = _column(value, column, model, units)
         columns.append(values)
         names.append(stem)
+        widths.append(width)
     N = max(len(values) for values in columns)
     for column, values in zip(model.border.columns, columns, strict=True):
         if len(values) not in (1, N):
@@ -234,7 +253,8 @@ def read_protocol(
                 "expected one number for each, or one for all."
             )
     table = np.stack([np.broadcast_to(values, N) for values in columns], axis=-1)
-    return Protocol(next(stem for stem in names if stem), model, table)
+    width = widths[0] if len(widths) == 1 else 1
+    return Protocol(next(stem for stem in names if stem), model, table, width)
 
 
 def random_protocol(rng: np.random.Generator, model: SignalModel | str) -> Protocol:
@@ -245,10 +265,13 @@ def random_protocol(rng: np.random.Generator, model: SignalModel | str) -> Proto
 
 def _column(
     value: object, column: ColumnBorder, model: SignalModel, units: str
-) -> tuple[str, np.ndarray]:
-    """Name of a list and its values in the column's unit; a number has no name."""
+) -> tuple[str, np.ndarray, int]:
+    """Name of a list, its values in the column's unit, and how many stand on each line.
+
+    A number has no name.
+    """
     if isinstance(value, int | float):
-        return "", check_column(np.array([float(value)]), column, f"`{column.option}`", units)
+        return "", check_column(np.array([float(value)]), column, f"`{column.option}`", units), 1
     path, text = Path(str(value)), str(value)
     why = why_not_regular(path)
     if why:
@@ -256,7 +279,7 @@ def _column(
             return _column(float(text), column, model, units)
         if _LIST.fullmatch(text):
             numbers = _numbers_of(text, f"`{column.option}`")
-            return "given", check_column(numbers, column, f"`{column.option}`", units)
+            return "given", check_column(numbers, column, f"`{column.option}`", units), 1
         if os.path.lexists(path) or path.parent != Path():
             raise ValueError(f"{value}: {why}.")
         bundled = bundled_protocols().get(path.name.removesuffix(".txt"))
@@ -267,7 +290,23 @@ def _column(
             )
         _check_kind(bundled, model)
         path, units = bundled, "ms"
-    return path.stem, check_column(_numbers(path), column, path.name, units)
+    text = _text(path)
+    numbers, width = _numbers_of(text, path.name), _width(text)
+    by_slice = [check_column(part, column, path.name, units) for part in _parts(numbers, width)]
+    return path.stem, np.stack(by_slice, axis=-1).reshape(-1), width
+
+
+def _parts(numbers: np.ndarray, width: int) -> list[np.ndarray]:
+    """Columns of numbers that stand `width` on a line."""
+    return [numbers] if width == 1 else list(numbers.reshape(-1, width).T)
+
+
+def _width(text: str) -> int:
+    """Numbers on each line, if two lines or more hold equally many; 1 otherwise."""
+    lines = [line.split("#")[0].replace(",", " ").replace(";", " ") for line in text.splitlines()]
+    counts = {len(line.split()) for line in lines if line.strip()}
+    several = sum(bool(line.strip()) for line in lines) > 1
+    return counts.pop() if len(counts) == 1 and several else 1
 
 
 def _check_kind(bundled: Path, model: SignalModel) -> None:
@@ -281,13 +320,13 @@ def _check_kind(bundled: Path, model: SignalModel) -> None:
         )
 
 
-def _numbers(path: Path) -> np.ndarray:
+def _text(path: Path) -> str:
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path.name} is larger than 1 MB: not a list of times.")
     text = decoded(path.read_bytes())
     if text is None:
         raise ValueError(f"{path.name} is not a text file; expected one time per line.")
-    return _numbers_of(text, path.name)
+    return text
 
 
 def _numbers_of(text: str, source: str) -> np.ndarray:
