@@ -242,8 +242,10 @@ def _run(
         process.returncode = ended.code
     codes = (0, 1, 2) if command == "bids" else (0, 2)
     codes = (*codes, 1, 141, -13) if "PIPESTATUS" in setting.shell else codes
+    # The maps of a series are whole, and the next run of bids goes on from them.
+    keep = ("home", "o/") if command == "bids" and "/dev/full" in setting.shell else ("home",)
     drawn = Try(
-        what, (program, *arguments), setting.expect, codes, keep=("home",), reports=setting.silent
+        what, (program, *arguments), setting.expect, codes, keep=keep, reports=setting.silent
     )
     faults = faults_of(drawn, ended, folder, before)
     faults += _settings_faults(setting, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from relaxnet.maps.maps import Maps
 from relaxnet.maps.roi import roi_columns, roi_csv
 from relaxnet.maps.status import levels
 from relaxsim.core.files import temporary_folder
-from relaxsim.core.folders import check_writable, nearest_existing, written_by
+from relaxsim.core.folders import check_free_space, check_writable, written_by
 from relaxsim.core.only_run import LOCK
 from relaxsim.core.replacing import MARK, replace_files
 
@@ -98,12 +97,7 @@ def check_space(out: Path, num_values: int) -> None:
     ------
     OSError
     """
-    need = num_values * 4 + 100_000
-    free = shutil.disk_usage(nearest_existing(out)).free
-    if need > free:
-        raise OSError(
-            f"the maps take up to {need / 1e6:.1f} MB, {out} has {free / 1e6:.1f} MB free."
-        )
+    check_free_space(out, num_values * 4 + 100_000, "the maps")
 
 
 def write_maps(

@@ -8,7 +8,7 @@ from typing import Any
 
 from relaxnet.networks.network import TrainableNetwork
 from relaxnet.networks.registry import card_path, checksum, next_card_path, with_policy
-from relaxsim.core.files import write_json, write_whole
+from relaxsim.core.files import temporary_files_in, temporary_folder, write_json, write_whole
 
 
 def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any]) -> None:
@@ -32,7 +32,16 @@ def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any])
     OSError
         If a file cannot be written; the old pair is then left.
     """
-    write_pair(path, card, with_policy(network, "float32").save)
+    saved = with_policy(network, "float32")
+
+    def write(temporary: Path) -> None:
+        with (
+            temporary_folder(path) as place,
+            temporary_files_in(place),
+        ):  # Keras leaves its own where it fails
+            saved.save(temporary)
+
+    write_pair(path, card, write)
 
 
 def write_pair(path: Path, card: Mapping[str, Any], write: Callable[[Path], object]) -> None:

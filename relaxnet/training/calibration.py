@@ -25,6 +25,7 @@ from relaxnet.training.dataset import Batch, check_finite, load_batch, read_info
 from relaxnet.training.run_folder import check_takes_files
 from relaxnet.training.settings import TrainingError
 from relaxnet.training.split import split
+from relaxsim.core.folders import check_free_space
 from relaxsim.core.labels import CSF, GREY, WHITE
 from relaxsim.core.only_run import only_run
 from relaxsim.core.snr import SIGNAL
@@ -52,6 +53,8 @@ _FACTOR_STEP = 0.06
 _ENOUGH = 20
 #: Of so many batches one is of the shards that the intervals are judged on.
 _BATCHES_PER_JUDGED = 8
+#: Bytes of a network while it is packed and written.
+_SPACE = 2_000_000
 #: Norm that gradients are clipped to, and the learning rate's last share of the first.
 _CLIP_NORM, _LAST_SHARE = 1.0, 0.01
 
@@ -196,6 +199,7 @@ def run(settings: Settings, out: str | Path, overwrite: bool = False) -> Iterato
             "on others; make another one with relaxsim generate, or give more folders with `data`."
         )
     check_takes_files(folder)
+    check_free_space(folder, _SPACE, "the network and its card")
     try:
         with only_run(folder):
             _check_free(folder, overwrite)  # again: another run may have ended

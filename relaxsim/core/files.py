@@ -100,6 +100,19 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let libraries put what they keep for a while into a folder, of which the caller disposes.
+
+    Some leave it behind where they fail. It holds for the whole process.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
     r"""Give a temporary path to write to, and rename it once it is complete.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,29 @@ def nearest_existing(path: str | Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def check_free_space(folder: str | Path, need: int, what: str) -> None:
+    """Refuse a disk that has not so many bytes left, before the work whose result goes there.
+
+    Parameters
+    ----------
+    folder : path
+        Need not exist.
+    need : int
+        Bytes.
+    what : str
+        What takes them, in the plural: ``"the maps"``.
+
+    Raises
+    ------
+    OSError
+    """
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    if need > free:
+        raise OSError(
+            f"{what} take up to {need / 1e6:.1f} MB, {folder} has {free / 1e6:.1f} MB free."
+        )
 
 
 def check_writable(folder: str | Path) -> None:
