@@ -75,10 +75,14 @@ def fault_warnings(found: Inspected) -> Iterator[str]:
                 "receivers adaptively, or leave out images near the floor"
             )
     if found.noise.misfit is not None and not found.noise.misfit.slight:
-        caution = found.model.border.caution
+        misfit = found.noise.misfit
+        exceed = (
+            f" exceed the noise ({misfit.ratio:.1f} times) and" if misfit.ratio > EXCEED else ""
+        )
         yield (
-            f"{_course_sentence(found, found.noise.misfit)}. The model misses something, and "
-            f"{main} is off{_in_brackets(caution.of_misfit)}"
+            f"the residuals of a fit{exceed} go one way in all voxels: "
+            f"{_off_the_fit(found, misfit)}. The model misses something, and {main} is off"
+            f"{_in_brackets(caution.of_misfit)}"
         )
 
 
@@ -87,26 +91,22 @@ def course_notes(found: Inspected) -> tuple[str, ...]:
     misfit = found.noise.misfit
     if misfit is None or not misfit.slight:
         return ()
-    reasons = _in_brackets(found.model.border.caution.of_misfit)
     return (
-        f"{_course_sentence(found, misfit)}: little, but more than noise{reasons}. "
-        f"{found.model.main_label} may be off by more than its standard deviation",
+        f"{_off_the_fit(found, misfit)} in all voxels alike, which is more than noise: "
+        f"{found.model.main_label} may be off by more than its standard deviation (docs/trust.md)",
     )
 
 
-def _course_sentence(found: Inspected, misfit: Misfit) -> str:
-    """What the residuals of all voxels share, without a full stop."""
+def _off_the_fit(found: Inspected, misfit: Misfit) -> str:
+    """How far the image that is furthest from the fit lies from it."""
     n = int(np.abs(misfit.course).argmax())
     row = ", ".join(
         f"{v:g} {c.unit}".strip()
         for v, c in zip(found.protocol_of(0)[n], found.model.columns, strict=True)
     )
-    exceed = f" exceed the noise ({misfit.ratio:.1f} times) and" if misfit.ratio > EXCEED else ""
     side = "above" if misfit.course[n] > 0 else "below"
-    return (
-        f"the residuals of a fit{exceed} go one way in all voxels: image {n + 1} ({row}) lies "
-        f"{100 * abs(misfit.course[n]):.1f} % of the signal {side} the fit"
-    )
+    size = 100 * abs(misfit.course[n])
+    return f"image {n + 1} ({row}) lies {size:.1f} % of the signal {side} the fit"
 
 
 def _in_brackets(words: str) -> str:

@@ -174,7 +174,7 @@ def test_a_slight_misfit_is_a_note():
     S, inside = series(T2_DECAY, TE, 30.0)
     maps = mapped(S + 10.0 * inside[..., None], TE, T2_DECAY)
     assert maps.warnings == ()
-    assert "go one way in all voxels" in maps.notes[0]
+    assert "the fit in all voxels alike" in maps.notes[0]
 
 
 def test_a_sign_that_is_reversed_is_turned_round():
