@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from relaxsim.models.border import ColumnBorder
 
 
 def series_options() -> list[click.Parameter]:
@@ -22,13 +26,23 @@ def _column_options() -> Iterator[click.Option]:
 
     for name, takers in column_options().items():
         column = next(c for c in takers[0].border.columns if c.option == name)
-        number = "" if column.varies else ", or one number"
-        yield click.Option(
-            [_flag(name)],
-            metavar="FILE|NAME",
-            help=f"{column.words.capitalize()}: text file, list (50,150,300) or bundled "
-            f"list{number}.",
-        )
+        yield click.Option([_flag(name)], metavar=_metavar(column), help=_column_words(column))
+
+
+def _metavar(column: ColumnBorder) -> str:
+    if column.names:
+        return "|".join(column.names)
+    return "FILE|NAME" if column.varies or column.default is None else "NUMBER"
+
+
+def _column_words(column: ColumnBorder) -> str:
+    """Help of a column's option."""
+    words = f"{column.words[0].upper()}{column.words[1:]}"
+    if column.default is not None:
+        default = column.names[int(column.default)] if column.names else f"{column.default:g}"
+        return f"{words}.  [default: {default}]"
+    number = "" if column.varies else ", or one number"
+    return f"{words}: text file, list (50,150,300) or bundled list{number}."
 
 
 def _sequence_option() -> click.Option:

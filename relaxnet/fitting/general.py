@@ -201,8 +201,8 @@ def _cost_and_derivatives(
     problem: GeneralProblem, S: np.ndarray, kappa: np.ndarray, known: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Half the sum of squares, its gradient and its Gauss-Newton curvature in (A, ..., log T)."""
-    f = problem.model.signed(kappa, problem.protocol, np, known)
     J = problem.model.signed_jacobian(kappa, problem.protocol, np, known)
+    f = kappa[:, :1] * J[..., 0]  # linear in A
     J[..., -1] *= kappa[:, -1:]
     if problem.modulus:
         sign = np.where(f < 0, -1.0, 1.0)

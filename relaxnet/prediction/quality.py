@@ -30,6 +30,7 @@ from relaxnet.maps.status import (
 from relaxnet.networks.training_domain import Envelope, outside_training
 from relaxnet.prediction.estimators import Estimate
 from relaxnet.prediction.inspection import Inspected
+from relaxnet.series.image_faults import image_words
 from relaxnet.series.noise import Misfit
 from relaxnet.series.residual_noise import rice_moments
 from relaxnet.series.sample import Sample
@@ -100,10 +101,7 @@ def course_notes(found: Inspected) -> tuple[str, ...]:
 def _off_the_fit(found: Inspected, misfit: Misfit) -> str:
     """How far the image that is furthest from the fit lies from it."""
     n = int(np.abs(misfit.course).argmax())
-    row = ", ".join(
-        f"{v:g} {c.unit}".strip()
-        for v, c in zip(found.protocol_of(0)[n], found.model.columns, strict=True)
-    )
+    row = image_words(n, found.series.protocol, found.model)
     side = "above" if misfit.course[n] > 0 else "below"
     size = 100 * abs(misfit.course[n])
     return f"image {n + 1} ({row}) lies {size:.1f} % of the signal {side} the fit"

@@ -69,7 +69,8 @@ class FaultyImage:
 
     def sentence(self, protocol: np.ndarray, model: SignalModel) -> str:
         """One line; `protocol` (N, D) or (Z, N, D) of all images."""
-        name = f"image {self.index + 1} of {protocol.shape[-2]} ({_row(self, protocol, model)})"
+        words = image_words(self.index, protocol, model)
+        name = f"image {self.index + 1} of {protocol.shape[-2]} ({words})"
         if self.fault is Fault.EMPTY:
             return f"{name} is empty: it has one value everywhere; it is left out"
         if self.fault is Fault.REPEATED:
@@ -81,12 +82,14 @@ class FaultyImage:
         )
 
 
-def _row(image: FaultyImage, protocol: np.ndarray, model: SignalModel) -> str:
-    """What the protocol says of an image."""
+def image_words(index: int, protocol: np.ndarray, model: SignalModel) -> str:
+    """What varies in the protocol, (N, D) or (Z, N, D), of an image: ``800 ms``."""
     table = protocol[0] if protocol.ndim == 3 else protocol
+    columns = zip(table[index], model.columns, model.border.columns, strict=True)
     return ", ".join(
         f"{value:g} {column.unit}".strip()
-        for value, column in zip(table[image.index], model.columns, strict=True)
+        for d, (value, column, border) in enumerate(columns)
+        if border.varies or np.ptp(table[:, d]) > 0
     )
 
 

@@ -49,6 +49,8 @@ class ColumnBorder:
         Value where none is given; without it the column must be given.
     other_bids_field : str
         Field that is taken, and said, where the sidecars lack `bids_field`.
+    names : tuple of str
+        Names of its values, of a column whose number is the place of a name.
     after_preparation : bool
         Whether it is the time since a pulse that may serve several slices, read one after the
         other.
@@ -70,6 +72,7 @@ class ColumnBorder:
     varies: bool = True
     default: float | None = None
     other_bids_field: str = ""
+    names: tuple[str, ...] = ()
     after_preparation: bool = False
     unit_hint: str = ""
 

@@ -273,6 +273,8 @@ def _column(
     if isinstance(value, int | float):
         return "", check_column(np.array([float(value)]), column, f"`{column.option}`", units), 1
     path, text = Path(str(value)), str(value)
+    if column.names:
+        return "", np.array([float(_place(text, column))]), 1
     why = why_not_regular(path)
     if why:
         if not column.varies and _is_number(text):
@@ -307,6 +309,15 @@ def _width(text: str) -> int:
     counts = {len(line.split()) for line in lines if line.strip()}
     several = sum(bool(line.strip()) for line in lines) > 1
     return counts.pop() if len(counts) == 1 and several else 1
+
+
+def _place(name: str, column: ColumnBorder) -> int:
+    """Place of a name among those of a column."""
+    if name not in column.names:
+        raise ValueError(
+            f"`{column.option}` is {name!r}; expected one of {', '.join(column.names)}."
+        )
+    return column.names.index(name)
 
 
 def _check_kind(bundled: Path, model: SignalModel) -> None:

@@ -33,19 +33,24 @@ TAU = {
     "fas": np.stack([np.array([2.0, 4.0, 8.0, 14.0, 22.0]), np.full(5, 12.0)], axis=-1),
 }
 MOLLI = np.array([100.0, 1000.0, 1900.0, 2800.0, 3700.0, 180.0, 1080.0, 1980.0])
+#: 24 echoes 10 ms apart: refocusing and excitation angle, T1, slice profile.
+TRAIN = np.column_stack([10.0 * np.arange(1, 25), np.tile([160.0, 90.0, 1000.0, 0.0], (24, 1))])
+#: Parameters between A and the relaxation time.
+INNER = {"B": (1.0, 2.05), "B1": (0.6, 1.0)}
 #: Relaxation times of tissues, ms.
 TIMES = {"T1": (200, 4000), "T2": (15, 1500), "T2star": (15, 300)}
 
 
 def protocol_of(model):
     """Protocol of a model that determines its parameters."""
-    return MOLLI if model.name == "look_locker" else TAU[model.border.columns[0].option]
+    own = {"look_locker": MOLLI, "spin_echo_train": TRAIN}
+    return own.get(model.name, TAU[model.border.columns[0].option])
 
 
 def draw_kappa(rng, model, n):
     A = rng.uniform(0.4, 1.1, n)
     T = np.exp(rng.uniform(*np.log(TIMES[model.main]), n))
-    inner = [rng.uniform(*(p.drawn or (1.0, 2.05)), n) for p in model.parameter_table[1:-1]]
+    inner = [rng.uniform(*(p.drawn or INNER[p.name]), n) for p in model.parameter_table[1:-1]]
     return np.stack([A, *inner, T], axis=-1)
 
 

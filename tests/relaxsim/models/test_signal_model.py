@@ -14,7 +14,13 @@ from relaxsim.models.t2star_decay import MODEL as T2STAR_DECAY
 TAU = np.array([10.0, 80.0, 300.0, 900.0, 2500.0])
 MODEL_LIST = list(MODELS.values())
 #: Values of parameters that the tests of all models draw from, where the models' bounds are wider.
-RANGES = {"A": (0.1, 5.0), "B": (0.8, 2.0), "T1": (50.0, 5000.0), "T2": (5.0, 3000.0)}
+RANGES = {
+    "A": (0.1, 5.0),
+    "B": (0.8, 2.0),
+    "T1": (50.0, 5000.0),
+    "T2": (5.0, 3000.0),
+    "B1": (0.4, 1.4),
+}
 
 
 def range_of(parameter):
