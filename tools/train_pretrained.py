@@ -29,6 +29,7 @@ SMALL = "--details 0.4"
 ALL = "--details 1"
 #: SNR 25 to 200: errors of a few per cent count there too.
 FINE = f"--sigma-range 0.00375 0.03 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
+SHARP = f"--sigma-range 0.00375 0.015 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
 KNOWN_TIS = (
     "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "
     "--tis tools/times/nist3t.txt"
@@ -59,10 +60,24 @@ def one_protocol(times: str, seed: int, patches: int = 4800) -> dict[str, str]:
     }
 
 
-def any_protocol(lists: str, seed: int, tissues: str = "--tissues wide") -> dict[str, str]:
-    """Data of a network for any list of a sequence, most of it with Rician noise."""
+def any_protocol(
+    lists: str, seed: int, tissues: str = "--tissues wide", sharp: bool = False
+) -> dict[str, str]:
+    """Data of a network for any list of a sequence, most of it with Rician noise.
+
+    Parameters
+    ----------
+    lists : str
+        Options that draw the lists.
+    seed : int
+    tissues : str
+        Options of the tissues of most data.
+    sharp : bool
+        Also data of SNR 50 to 200, where the errors of a fit are far below those of others.
+    """
     wide, rician = f"{ANY} {tissues}", "--noise rician"
-    return {
+    more = {"sharp": f"{lists} {rician} --seed {seed + 4} --patches 2400 {SHARP}"} if sharp else {}
+    return more | {
         "any": f"{lists} --seed {seed} --patches 2400 {wide} {SMALL}",
         "rician": f"{lists} {rician} --seed {seed + 1} --patches 3600 {wide} {SMALL}",
         "tissue": f"{lists} {rician} --seed {seed + 2} --patches 2400 {ANY} {SMALL}",
@@ -129,7 +144,7 @@ RECIPES: dict[str, dict[str, str]] = {
     },
     "rim-t2star": any_protocol("--sequence t2star --tes random", 100, tissues=""),
     "rim-vfa": any_protocol("--sequence vfa --fas random", 120),
-    "rim-look-locker": any_protocol("--sequence look-locker --tis random", 140),
+    "rim-look-locker": any_protocol("--sequence look-locker --tis random", 140, sharp=True),
     "rim-cine31": one_protocol("cine31", 12),
     "rim-cine25": one_protocol("cine25", 14, 2400),
     "rim-cine23": one_protocol("cine23", 16, 2400),

@@ -150,6 +150,7 @@ _BORDER = Border(
     fit_papers=(DEICHMANN,),
     only_by_name=True,
     flag="look_locker",
+    default_network="rim-look-locker",
     derived=(
         DerivedMap(
             MapBorder("T1star", "Apparent relaxation time T1* of the readout", range=(0.0, 3000.0)),
