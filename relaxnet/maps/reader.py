@@ -33,6 +33,12 @@ _FACTORS = {("s", "ms"): 1000.0, ("ms", "s"): 0.001}
 _MAIN, _AMPLITUDE, _PARAMETER, _UNKNOWN = range(4)
 
 
+def _label(stem: str) -> str:
+    """What a map is called in words: ``T2*`` of T2star."""
+    borders = (border for model in MODELS.values() for border in model.border.all_maps)
+    return next((border.label for border in borders if border.stem == stem and border.label), stem)
+
+
 @dataclass(frozen=True)
 class RunMap:
     """One map of a run.
@@ -53,8 +59,8 @@ class RunMap:
     def title(self) -> str:
         """Name in words, without the unit."""
         if self.stem.endswith("std"):
-            return f"{self.stem.removesuffix('std')} std"
-        return self.stem.removesuffix("map")
+            return f"{_label(self.stem.removesuffix('std'))} std"
+        return _label(self.stem.removesuffix("map"))
 
 
 @dataclass(frozen=True)

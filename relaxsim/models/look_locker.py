@@ -153,7 +153,12 @@ _BORDER = Border(
     default_network="rim-look-locker",
     derived=(
         DerivedMap(
-            MapBorder("T1star", "Apparent relaxation time T1* of the readout", range=(0.0, 3000.0)),
+            MapBorder(
+                "T1star",
+                "Apparent relaxation time T1* of the readout",
+                range=(0.0, 3000.0),
+                label="T1*",
+            ),
             "ms",
             value=_apparent_t1,
         ),
