@@ -235,7 +235,11 @@ _M0_MAP = MapBorder(
     bids_unit="arbitrary",
 )
 _EFFICIENCY_MAP = MapBorder("e", "Efficiency of the inversion; 1 is a perfect one")
-_T1_MAP = replace(T1_MAP, trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)})
+_T1_MAP = replace(
+    T1_MAP,
+    meaning="Longitudinal relaxation time; of a Look-Locker readout, uncorrected, the apparent T1*",
+    trained={"wide": (50.0, 5000.0), "paper": (100.0, 4500.0)},
+)
 
 _BORDER = Border(
     sequence="ir",
