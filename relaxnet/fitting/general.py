@@ -26,10 +26,14 @@ from relaxnet.fitting.separable import divide, dot
 from relaxsim.models.signal_model import SignalModel
 
 #: Grid: step of the logarithm; ratio of positive bounds above which it is logarithmic; points of a
-#: linear one, and of that of the shared parameter, along which the cost changes slowly.
-LOG_STEP, LOG_RATIO, LINEAR_POINTS, SHARED_POINTS = 0.1, 20.0, 33, 13
+#: linear one.
+LOG_STEP, LOG_RATIO, LINEAR_POINTS = 0.1, 20.0, 33
 #: Local maxima of the grid from which a voxel descends.
 STARTS = 4
+#: Starts cost at most this part of the voxel's power more than the best one: between grid points of
+#: one relaxation time a descent gains less than a tenth of it. Along a shared parameter it may gain
+#: more.
+CLOSE = 0.02
 #: Samples of least modulus whose other sign is tried.
 FLIPS = 2
 #: Decrease of the sum of squares, relative to the voxel's maximum, that is not worth a step.
@@ -84,8 +88,8 @@ def _points(model: SignalModel, q: int, low: float, high: float) -> np.ndarray:
     if low == high:
         return np.array([low])
     logarithmic = low > 0 and high / low > LOG_RATIO
-    if q == model.shared_index:
-        num = SHARED_POINTS
+    if model.shared is not None and q == model.shared_index:
+        num = model.shared.points
     elif logarithmic:
         num = 1 + int(np.ceil(np.log(high / low) / LOG_STEP))
     else:
@@ -188,7 +192,10 @@ def _starts(
     highest = maximum_filter(R.reshape(n, *problem.shape), neighbourhood, mode="nearest")
     score = np.where(R == highest.reshape(n, -1), R, -np.inf)
     order = np.argsort(-score, axis=1, kind="stable")[:, :STARTS]
-    keep = np.isfinite(np.take_along_axis(score, order, axis=1))
+    best = np.take_along_axis(score, order, axis=1)
+    close = np.inf if problem.model.shared is not None else CLOSE
+    keep = best >= best[:, :1] - close * dot(S, S)[:, None]
+    keep &= np.isfinite(best)
     keep[:, 0] = True
     row, place = np.nonzero(keep)
     column = order[row, place]

@@ -105,6 +105,8 @@ class SharedParameter:
         (`relaxsim.simulation.fields.polynomial_field`).
     label : str
         What messages call it; its name unless given.
+    points : int
+        Of the grid along it from which a fit without a closed form starts.
     """
 
     name: str
@@ -112,6 +114,7 @@ class SharedParameter:
     wide: tuple[float, float]
     of_field: Callable[[np.ndarray], np.ndarray]
     label: str = ""
+    points: int = 13
 
 
 @dataclass(frozen=True)

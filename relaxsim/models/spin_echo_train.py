@@ -214,7 +214,7 @@ MODEL = SignalModel(
     name="spin_echo_train",
     parameter_table=(
         Parameter("A", "a.u.", None, (0.0, 100.0)),
-        Parameter("B1", "1", 0.95, (0.3, 1.5)),
+        Parameter("B1", "1", 0.95, (0.25, 1.5)),
         Parameter("T2", "ms", 80.0, (2.0, 5000.0)),
     ),
     columns=(
@@ -228,5 +228,7 @@ MODEL = SignalModel(
     physics=_signal,
     physics_jacobian=_jacobian,
     border=_BORDER,
-    shared=SharedParameter("B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=_b1_of_field),
+    shared=SharedParameter(
+        "B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=_b1_of_field, points=25
+    ),
 )
