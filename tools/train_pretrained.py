@@ -29,6 +29,7 @@ SMALL = "--details 0.4"
 ALL = "--details 1"
 #: SNR 25 to 200: errors of a few per cent count there too.
 FINE = f"--sigma-range 0.00375 0.03 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
+#: SNR 50 to 200.
 SHARP = f"--sigma-range 0.00375 0.015 --shapes 0.15 --voxel-size 0.5:2 {SMALL}"
 KNOWN_TIS = (
     "--tis cine31 --tis cine23 --tis cine25 --tis tools/times/barral2010.txt "

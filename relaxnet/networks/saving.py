@@ -35,10 +35,8 @@ def save_network(network: TrainableNetwork, path: Path, card: Mapping[str, Any])
     saved = with_policy(network, "float32")
 
     def write(temporary: Path) -> None:
-        with (
-            temporary_folder(path) as place,
-            temporary_files_in(place),
-        ):  # Keras leaves its own where it fails
+        # Keras leaves its temporary files behind where it fails.
+        with temporary_folder(path) as place, temporary_files_in(place):
             saved.save(temporary)
 
     write_pair(path, card, write)

@@ -86,7 +86,7 @@ class ArrayRequest:
     estimator : Estimator
     signed : bool, optional
         As given by the user.
-    compare, correct, save_fit, force : bool
+    compare, save_fit, force : bool
         See `predict`.
     warnings : tuple of str
         Of what was given.

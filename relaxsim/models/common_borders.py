@@ -50,3 +50,15 @@ T1_MAP = MapBorder(
     bids_unit="s",
     bids_factor=1e-3,
 )
+#: Of models that have a range of training data, that is added.
+T2_MAP = MapBorder(
+    "T2",
+    "Transverse relaxation time",
+    range=(0.0, 250.0),
+    std_range=(0.0, 25.0),
+    bids_suffix="T2map",
+    bids_unit="s",
+    bids_factor=1e-3,
+)
+#: What a list of angles in another unit looks like.
+RADIANS_HINT = "which looks like radians: angles are degrees (times 180 / pi)"

@@ -76,14 +76,14 @@ def _rate(kappa: Array, xp: ModuleType) -> Array:
     return xp.maximum(kappa[..., 1:2] - 1.0, _LEAST) / kappa[..., 2:3]
 
 
-def _with_apparent(kappa: np.ndarray) -> np.ndarray:
-    """(A, B, T1*) of (A, B, T1)."""
-    return np.concatenate([kappa[..., :2], 1.0 / _rate(kappa, np)], axis=-1)
-
-
 def _apparent_t1(kappa: np.ndarray) -> np.ndarray:
     """T1* of (A, B, T1)."""
     return kappa[..., 2] / np.maximum(kappa[..., 1] - 1.0, _LEAST)
+
+
+def _with_apparent(kappa: np.ndarray) -> np.ndarray:
+    """(A, B, T1*) of (A, B, T1)."""
+    return np.concatenate([kappa[..., :2], _apparent_t1(kappa)[..., None]], axis=-1)
 
 
 def _with_true(kappa: np.ndarray) -> np.ndarray:

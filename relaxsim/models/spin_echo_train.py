@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
-from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
+from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, RADIANS_HINT, T2_MAP
 from relaxsim.models.phase_graph import echo_table, train_of
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Array, Column, Parameter, SharedParameter, SignalModel
@@ -135,29 +135,26 @@ def _constant(option: str, words: str, symbol: str, default: float, **more: Any)
     return ColumnBorder(option, words, symbol, varies=False, default=default, **settings)
 
 
+def _angle(option: str, default: float) -> ColumnBorder:
+    """Column of the nominal angle of a pulse."""
+    return _constant(
+        option,
+        f"nominal {option} angle",
+        option,
+        default,
+        plausible=(1.0, 180.0),
+        plausible_largest=(3.2, 180.0),
+        unit_hint=RADIANS_HINT,
+    )
+
+
 _BORDER = Border(
     sequence="mese",
     title="multi-echo spin echo with stimulated echoes",
     columns=(
         replace(ECHO_TIMES, random_largest=_LONGEST),
-        _constant(
-            "refocusing",
-            "nominal refocusing angle",
-            "refocusing",
-            180.0,
-            plausible=(1.0, 180.0),
-            plausible_largest=(3.2, 180.0),
-            unit_hint="which looks like radians: angles are degrees (times 180 / pi)",
-        ),
-        _constant(
-            "excitation",
-            "nominal excitation angle",
-            "excitation",
-            90.0,
-            plausible=(1.0, 180.0),
-            plausible_largest=(3.2, 180.0),
-            unit_hint="which looks like radians: angles are degrees (times 180 / pi)",
-        ),
+        _angle("refocusing", 180.0),
+        _angle("excitation", 90.0),
         _constant(
             "t1",
             "T1 that is held",
@@ -186,15 +183,7 @@ _BORDER = Border(
             bids_suffix="TB1map",
             bids_unit="arbitrary",
         ),
-        MapBorder(
-            "T2",
-            "Transverse relaxation time",
-            range=(0.0, 250.0),
-            std_range=(0.0, 25.0),
-            bids_suffix="T2map",
-            bids_unit="s",
-            bids_factor=1e-3,
-        ),
+        T2_MAP,
     ),
     equation="S(TE_n) = A E_n(T2, B1), E_n by the extended phase graph across the slice",
     random_protocol=_random_protocol,

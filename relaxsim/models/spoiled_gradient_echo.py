@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from relaxsim.models.border import Border, Caution, ColumnBorder, KnownBorder
-from relaxsim.models.common_borders import AMPLITUDE_MAP, T1_MAP
+from relaxsim.models.common_borders import AMPLITUDE_MAP, RADIANS_HINT, T1_MAP
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Array, Column, KnownMap, Parameter, SignalModel
 
@@ -108,7 +108,7 @@ _BORDER = Border(
             sidecar_field="FlipAnglesDegrees",
             derivative_field="FlipAngle",
             random_largest=_ANGLE_RANGE[1],
-            unit_hint="which looks like radians: angles are degrees (times 180 / pi)",
+            unit_hint=RADIANS_HINT,
         ),
         ColumnBorder(
             option="trs",

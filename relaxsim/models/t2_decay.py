@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from relaxsim.models import exponential_decay
-from relaxsim.models.border import Border, Caution, MapBorder
-from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES
+from relaxsim.models.border import Border, Caution
+from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, T2_MAP
 from relaxsim.models.draws import random_times
 from relaxsim.models.raw_sidecar import why_gradient_echoes
 from relaxsim.models.references import SABIDUSSI
@@ -147,16 +147,7 @@ _BORDER = Border(
     columns=(replace(ECHO_TIMES, random_largest=_LONGEST_RANDOM),),
     maps=(
         AMPLITUDE_MAP,
-        MapBorder(
-            "T2",
-            "Transverse relaxation time",
-            range=(0.0, 250.0),
-            std_range=(0.0, 25.0),
-            bids_suffix="T2map",
-            bids_unit="s",
-            bids_factor=1e-3,
-            trained={"wide": (5.0, 3000.0), "paper": (15.0, 3000.0)},
-        ),
+        replace(T2_MAP, trained={"wide": (5.0, 3000.0), "paper": (15.0, 3000.0)}),
     ),
     equation="S(TE) = A exp(-TE / T2)",
     random_protocol=_random_protocol,
