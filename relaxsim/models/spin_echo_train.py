@@ -29,9 +29,6 @@ _FULL = 0.6
 _LONGEST = 600.0
 #: Of B1: mean and half range of fields as at 1.5 to 7 T, and spread of a value for a whole patch.
 _B1_MIDDLE, _B1_HALF, _B1_SPREAD = 0.85, 0.45, 0.15
-#: Distance of B1 from a symmetric refocusing angle within which its information is that of this
-#: distance: at 180 degrees and without a profile the signal does not change with B1.
-_NEAR = 1e-3
 _HENNIG = Reference(
     key="hennig1988",
     authors="Hennig, J.",
@@ -92,12 +89,6 @@ def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array
 def _jacobian(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
     A = kappa[..., 0:1]
     echoes, along_T2, along_B1 = _on_tables(kappa, protocol, True, xp)
-    symmetric = 180.0 / protocol[..., :1, 1]
-    near = np.abs(kappa[..., 1:2] - symmetric) < _NEAR
-    if near.any():
-        moved = np.array(kappa, np.float64)
-        moved[..., 1:2] = np.where(near, symmetric - _NEAR, kappa[..., 1:2])
-        along_B1 = _on_tables(moved, protocol, True, xp)[2]
     return np.stack([echoes, A * along_B1, A * along_T2], axis=-1)
 
 
