@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from relaxnet.cli.fit_options import fit_options, read_sigma, take_fit_options
+from relaxnet.cli.signal_model_options import slice_timing_option
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxsim.core.errors import in_flags, one_line_errors
 
@@ -96,11 +97,7 @@ class _Suffix(click.ParamType):
 )
 @fit_options
 @click.option("--jobs", default=1, type=click.IntRange(1, 1024), help="Subjects at a time.")
-@click.option(
-    "--slice-timing",
-    is_flag=True,
-    help="Add SliceTiming of the sidecars to the inversion times of each slice.",
-)
+@slice_timing_option
 @click.option(
     "--skip-first", default=0, type=click.IntRange(0), help="Leave out first echoes of trains."
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relaxnet.cli.fit_options import fit_options, read_sigma, take_fit_options
-from relaxnet.cli.signal_model_options import series_options
+from relaxnet.cli.signal_model_options import series_options, slice_timing_option
 from relaxnet.cli.tensorflow_import import import_tensorflow
 from relaxsim.core.errors import in_flags, one_line_errors
 from relaxsim.core.options import LateCommand
@@ -59,11 +59,7 @@ if TYPE_CHECKING:
     show_default=False,
 )
 @fit_options
-@click.option(
-    "--slice-timing",
-    is_flag=True,
-    help="Add SliceTiming of the sidecars to the inversion times of each slice.",
-)
+@slice_timing_option
 @click.option("--skip-first", default=0, type=click.IntRange(0), help="Leave out first images.")
 @click.option(
     "--compare",

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from relaxsim.models.border import ColumnBorder
 
 
+slice_timing_option = click.option(
+    "--slice-timing",
+    is_flag=True,
+    help="Add SliceTiming of the sidecars to the inversion times of each slice.",
+)
+
+
 def series_options() -> list[click.Parameter]:
     """Options of a command on a series: protocol, sequence and known maps."""
     return [*protocol_options(), *known_options(), *sequence_flag_options()]
