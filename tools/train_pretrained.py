@@ -146,6 +146,11 @@ RECIPES: dict[str, dict[str, str]] = {
     "rim-t2star": any_protocol("--sequence t2star --tes random", 100, tissues=""),
     "rim-vfa": any_protocol("--sequence vfa --fas random", 120),
     "rim-look-locker": any_protocol("--sequence look-locker --tis random", 140, sharp=True),
+    "rim-mese": any_protocol("--sequence mese --tes random --b-field slow", 160, sharp=True)
+    | {
+        "wide": "--sequence mese --tes random --b-field wide --noise rician --seed 169 "
+        f"--patches 2400 {WIDE} {SMALL}",
+    },
     "rim-cine31": one_protocol("cine31", 12),
     "rim-cine25": one_protocol("cine25", 14, 2400),
     "rim-cine23": one_protocol("cine23", 16, 2400),
@@ -172,6 +177,7 @@ SUMMARY = {
 SUMMARY |= {
     "rim-t2star": "T2* and M0 from any list of echo times of gradient echoes",
     "rim-vfa": "T1 and M0 from any list of flip angles and repetition times, B1 given",
+    "rim-mese": "T2, M0 and B1 from any train of spin echoes, stimulated echoes modelled",
     "rim-look-locker": "T1, M0 and B from any inversion times of a Look-Locker readout, MOLLI too",
 }
 SUMMARY |= {

@@ -135,7 +135,7 @@ def fixed_function(network: Network, protocol: np.ndarray, signed: bool = False)
 
     use_full_precision()
     model = network.model
-    table = np.asarray(model.table(np.asarray(protocol)), np.float32)
+    table = model.network_protocol(protocol)
     signature = [
         tf.TensorSpec((1, None, None, len(table)), tf.float32, name="S"),
         tf.TensorSpec((1,), tf.float32, name="sigma"),

@@ -156,7 +156,7 @@ class Likelihood:
 
     def _freedom(self) -> Any:
         """Degrees of freedom of a voxel's residuals, at least 1."""
-        N = tf.cast(tf.shape(self.protocol)[-2], tf.float32)
+        N = tf.cast(tf.shape(self.S)[-1], tf.float32)
         return tf.maximum(N - self.model.num_parameters, 1.0)
 
     def _sums(self, u: Any) -> tuple[list[Any], list[list[Any]], Any]:
@@ -245,10 +245,10 @@ def _sums_of_jacobian(
     The columns of the Jacobian are taken out of the array that the model stacks; a compiled graph
     makes no copy of them.
     """
-    residual = residual_of(model.signed(kappa, protocol, tf, known))
     stacked = model.signed_jacobian(kappa, protocol, tf, known)
     Q = model.num_parameters
     J = [stacked[..., q] for q in range(Q)]
+    residual = residual_of(kappa[..., :1] * J[0])  # every model is linear in A
     g = [tf.reduce_sum(J[q] * residual, axis=-1) for q in range(Q)]
     F: list[list[Any]] = [[None] * Q for _ in range(Q)]
     for q in range(Q):

@@ -80,7 +80,7 @@ def run_network(
         If the protocol has not the model's columns, or not one table for each slice.
     """
     model = network.model
-    table = np.asarray(model.table(np.asarray(protocol)), np.float32)
+    table = model.network_protocol(protocol)
     most = max_voxels or MAX_VALUES // (_INNER + table.shape[-2])
     estimate = _compiled(network, rician, signed)
     channels = (2 if network.has_std else 1) * model.num_parameters
@@ -244,7 +244,7 @@ def _traced(network: Network, rician: bool) -> Callable[..., Any]:
     N, model = network.num_images, network.model
     signature = [
         tf.TensorSpec((1, None, None, N), tf.float32),
-        tf.TensorSpec((N, len(model.columns)), tf.float32),
+        tf.TensorSpec((N, model.network_columns), tf.float32),
         tf.TensorSpec((1, None, None), tf.float32),  # (1, 1, 1) if it is the same everywhere
         tf.TensorSpec((), tf.bool),
     ]

@@ -43,7 +43,7 @@ from relaxnet.prediction.request import (
 )
 from relaxsim.core.nifti_reader import by
 from relaxsim.core.only_run import only_run
-from relaxsim.models.registry import flagged_sequence, model_of, sequence_flags
+from relaxsim.models.registry import flagged_sequence, model_of, sequence_flags, with_known_maps
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -160,6 +160,7 @@ def predict_files(
         model=named,
         slice_timing=slice_timing,
     )
+    protocol = replace(taken.protocol, model=with_known_maps(taken.protocol.model, known))
     if options.get("signed") is None:
         options["signed"] = taken.signed
     for key in ("rois", "roi_names"):
@@ -169,11 +170,11 @@ def predict_files(
     sigma = options.pop("sigma", None)
     if not (isinstance(sigma, str) and sigma == "auto"):
         options["sigma"] = str(sigma) if isinstance(sigma, Path) else sigma
-    beside = {k: str(p) for k, p in find_known_maps(files[0], taken.protocol.model).items()}
+    beside = {k: str(p) for k, p in find_known_maps(files[0], protocol.model).items()}
     found = {option: path for option, path in beside.items() if option not in known}
     request = Request(
         series=taken.paths,
-        protocol=taken.protocol,
+        protocol=protocol,
         out=Path(out),
         method=method,
         network=str(model),

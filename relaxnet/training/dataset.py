@@ -218,7 +218,8 @@ def batches(
         If a shard cannot be read.
     """
     model = infos[0].signal_model
-    Q, D, K = model.num_parameters, len(model.columns), len(model.known_maps)
+    Q, K = model.num_parameters, len(model.known_maps)
+    D = model.network_columns
     P = infos[0].patch_size if len({info.patch_size for info in infos}) == 1 else None
     b = None if P is None else batch_size
     failures: list[ShardError] = []
@@ -328,7 +329,7 @@ def _normalised(
         turn(kappa),
         shard.sigma[rows] / scale,
         turn(present.astype(np.float32)),
-        shard.info.protocol_table.astype(np.float32),
+        shard.info.signal_model.network_protocol(shard.info.protocol_table),
         which,
         np.full(len(rows), shard.info.rician, np.float32),
         turn(np.where(shard.purity[rows] >= PURE, shard.labels[rows], 0)),

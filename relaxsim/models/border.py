@@ -243,6 +243,9 @@ class Border:
         What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
     finite_tr_words : str
         What the equation's parameters are in a fit with a repetition time, to follow "with".
+    with_known : str
+        Sequence of the model in which the shared parameter of this one is a known map; it is taken
+        where such a map is given.
     derived : tuple of DerivedMap
         Further maps that are written beside those of the parameters.
     flag : str
@@ -270,6 +273,7 @@ class Border:
     claims: Callable[[Mapping[str, Any]], bool] | None = None
     signal_only: str = ""
     finite_tr_words: str = ""
+    with_known: str = ""
     derived: tuple[DerivedMap, ...] = ()
     flag: str = ""
     caution: Caution = Caution()

@@ -6,7 +6,7 @@ quantity the same in all sequences.
 
 from __future__ import annotations
 
-from relaxsim.models.border import ColumnBorder, MapBorder
+from relaxsim.models.border import ColumnBorder, KnownBorder, MapBorder
 
 #: Of a model that says no more, up to 20 s.
 INVERSION_TIMES = ColumnBorder(
@@ -22,6 +22,13 @@ INVERSION_TIMES = ColumnBorder(
     # number for InversionTime, and the validator refuses a list there.
     derivative_field="InversionTimes",
     after_preparation=True,
+)
+#: B1, a measured map.
+TRANSMIT_FIELD = KnownBorder(
+    "b1",
+    "relative transmit field",
+    "TB1map",
+    "a map in per cent is divided by 100, one in degrees by its nominal angle",
 )
 #: Of a model that says no more, up to 5 s.
 ECHO_TIMES = ColumnBorder(

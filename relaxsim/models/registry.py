@@ -96,6 +96,22 @@ def finite_tr_of(model: SignalModel) -> FiniteTR:
     return model.finite_tr
 
 
+def with_known_maps(model: SignalModel, options: Iterable[str]) -> SignalModel:
+    """The model that takes known maps of such options: the model itself, or its other form.
+
+    Parameters
+    ----------
+    model : SignalModel
+    options : iterable of str
+        Such as ``b1``.
+    """
+    wanted, border = set(options), model.border
+    if wanted <= {known.option for known in border.known} or not border.with_known:
+        return model
+    other = model_of(border.with_known)
+    return other if wanted <= {known.option for known in other.border.known} else model
+
+
 def model_of_suffix(suffix: str) -> SignalModel | None:
     """Signal model of a BIDS suffix, or None."""
     return next((m for m in MODELS.values() if suffix and m.border.bids_suffix == suffix), None)

@@ -172,6 +172,54 @@ class FiniteTR:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Evenly spaced nodes of a table.
+
+    Attributes
+    ----------
+    origin, step : float
+        First node, and distance of two.
+    num : int
+    """
+
+    origin: float
+    step: float
+    num: int
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """All of them, (num,)."""
+        return self.origin + self.step * np.arange(self.num)
+
+
+@dataclass(frozen=True)
+class ProtocolTable:
+    """The signal of A = 1 on a grid of parameters, of a model that is costly to compute.
+
+    The model has three parameters: A, the shared one and the main one, T. Networks take the table
+    in the place of the protocol, and `SignalModel.physics` on tensors interpolates in it. Fits
+    search it, and refine what they find by the physics itself.
+
+    Attributes
+    ----------
+    log_T, shared : Axis
+        Nodes of the logarithm of T and of the shared parameter.
+    of_protocol : callable
+        ``of_protocol(protocol)``: coefficients of cubic splines, (N, D) -> (N, size), float32; T
+        varies slowest.
+    """
+
+    log_T: Axis
+    shared: Axis
+    of_protocol: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return self.log_T.num * self.shared.num
+
+
+@dataclass(frozen=True)
 class FitForm:
     """Other parameters of the same signal, in which its fit has a closed form.
 
@@ -221,6 +269,8 @@ class SignalModel:
     finite_tr : FiniteTR, optional
     fit_form : FitForm, optional
         Of a model that is separable in other parameters.
+    tabulated : ProtocolTable, optional
+        What networks take for the protocol.
     weak : bool
         Whether the signal is a small part of A that depends on the protocol. A then starts at the
         voxel's maximum divided by `largest_signal`, and the A of simulated tissues is divided by
@@ -239,6 +289,7 @@ class SignalModel:
     separable: Separable | None = None
     finite_tr: FiniteTR | None = None
     fit_form: FitForm | None = None
+    tabulated: ProtocolTable | None = None
     weak: bool = False
 
     @property
@@ -376,12 +427,16 @@ class SignalModel:
     def table(self, protocol: Array) -> Array:
         """A protocol with its column axis, (..., N, D); times (N,) of a model with one column too.
 
+        What `network_protocol` gives is taken as it is.
+
         Raises
         ------
         ValueError
             If there is another number of columns.
         """
         D = len(self.columns)
+        if self.tabulated is not None and protocol.shape[-1] == self.tabulated.size:
+            return protocol
         if D == 1 and len(protocol.shape) == 1:
             return protocol[:, None]
         if len(protocol.shape) < 2 or protocol.shape[-1] != D:
@@ -391,6 +446,28 @@ class SignalModel:
                 f"received shape {tuple(protocol.shape)}"
             )
         return protocol
+
+    @property
+    def network_columns(self) -> int:
+        """Columns of `network_protocol`."""
+        return len(self.columns) if self.tabulated is None else self.tabulated.size
+
+    def network_protocol(self, protocol: np.ndarray) -> np.ndarray:
+        """What a network takes for a protocol (..., N, D), float32.
+
+        That is the protocol itself, or its `tabulated` signal, (..., N, size).
+
+        Raises
+        ------
+        ValueError
+            As `table`, and of a protocol that the model cannot tabulate.
+        """
+        table = np.asarray(self.table(np.asarray(protocol)))
+        if self.tabulated is None or table.shape[-1] == self.tabulated.size:
+            return table.astype(np.float32)
+        if table.ndim == 2:
+            return self.tabulated.of_protocol(table)
+        return np.stack([self.network_protocol(row) for row in table])
 
     def _checked(
         self, kappa: Array, protocol: Array, known: Array | None, xp: ModuleType

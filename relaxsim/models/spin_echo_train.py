@@ -8,6 +8,7 @@ distance of the refocusing angle from 180 degrees. The extended phase graph give
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,17 @@ import numpy as np
 
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, RADIANS_HINT, T2_MAP
-from relaxsim.models.phase_graph import echo_table, train_of
+from relaxsim.models.echo_table import NETWORK_GRID, echo_table, network_table, on_tensors
+from relaxsim.models.phase_graph import train_of
 from relaxsim.models.references import Reference
-from relaxsim.models.signal_model import Array, Column, Parameter, SharedParameter, SignalModel
+from relaxsim.models.signal_model import (
+    Array,
+    Column,
+    Parameter,
+    ProtocolTable,
+    SharedParameter,
+    SignalModel,
+)
 from relaxsim.models.slice_profiles import NAMES
 
 #: Random trains: numbers of echoes, spacing in ms, and refocusing angle in degrees.
@@ -53,17 +62,15 @@ _LEBEL = Reference(
 )
 
 
-def _on_tables(
-    kappa: np.ndarray, protocol: np.ndarray, slopes: bool, xp: ModuleType
-) -> tuple[np.ndarray, ...]:
+def _echoes(kappa: Array, protocol: Array, slopes: bool, xp: ModuleType) -> Sequence[Array]:
     """Echoes of A = 1, (..., N), and their slopes along T2 and B1 if asked for."""
     if xp is not np:
-        raise ValueError("the echo train has no network yet; fit it with `method` mle.")
+        return on_tensors(kappa[..., 2], kappa[..., 1], protocol, slopes, xp)
     leading = np.broadcast_shapes(kappa.shape[:-1], protocol.shape[:-2])
     T2, B1 = (np.broadcast_to(kappa[..., q], leading) for q in (2, 1))
     if protocol.ndim == 2:
         found = _of_train(protocol, T2.ravel(), B1.ravel(), slopes)
-        return tuple(values.reshape(*leading, -1) for values in found)
+        return [values.reshape(*leading, -1) for values in found]
     tables = np.broadcast_to(protocol, (*leading, *protocol.shape[-2:]))
     rows, inverse = np.unique(
         tables.reshape(-1, tables.shape[-2] * tables.shape[-1]), axis=0, return_inverse=True
@@ -73,7 +80,7 @@ def _on_tables(
     for i, row in enumerate(rows):
         here = inverse.ravel() == i
         out[:, here] = _of_train(row.reshape(N, -1), T2.ravel()[here], B1.ravel()[here], slopes)
-    return tuple(values.reshape(*leading, N) for values in out)
+    return [values.reshape(*leading, N) for values in out]
 
 
 def _of_train(protocol: np.ndarray, T2: np.ndarray, B1: np.ndarray, slopes: bool) -> np.ndarray:
@@ -82,17 +89,17 @@ def _of_train(protocol: np.ndarray, T2: np.ndarray, B1: np.ndarray, slopes: bool
 
 def _signal(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
     """``A`` times the echoes of (T2, B1)."""
-    (echoes,) = _on_tables(kappa, protocol, False, xp)
+    (echoes,) = _echoes(kappa, protocol, False, xp)
     return kappa[..., 0:1] * echoes
 
 
 def _jacobian(kappa: Array, protocol: Array, known: None, xp: ModuleType) -> Array:
     A = kappa[..., 0:1]
-    echoes, along_T2, along_B1 = _on_tables(kappa, protocol, True, xp)
-    return np.stack([echoes, A * along_B1, A * along_T2], axis=-1)
+    echoes, along_T2, along_B1 = _echoes(kappa, protocol, True, xp)
+    return xp.stack([echoes, A * along_B1, A * along_T2], axis=-1)
 
 
-def _b1_of_field(p: np.ndarray) -> np.ndarray:
+def b1_of_field(p: np.ndarray) -> np.ndarray:
     """B1 from 0.4 to 1.3, as at 1.5 to 7 T."""
     return _B1_MIDDLE + _B1_HALF * np.tanh(1.5 * p)
 
@@ -183,6 +190,7 @@ _BORDER = Border(
     bids_entity="echo",
     echo_train=True,
     only_by_name=True,
+    with_known="mese-b1",
     signal_only=("all pulses have the same phase, crushers act, and T1 is held; one T2 in a voxel"),
     caution=Caution(
         of_misfit="several T2 in a voxel, another slice profile, or a floor of noise",
@@ -208,7 +216,8 @@ MODEL = SignalModel(
     physics=_signal,
     physics_jacobian=_jacobian,
     border=_BORDER,
+    tabulated=ProtocolTable(*NETWORK_GRID, lambda table: network_table(train_of(table))),
     shared=SharedParameter(
-        "B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=_b1_of_field, points=25
+        "B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=b1_of_field, points=25
     ),
 )

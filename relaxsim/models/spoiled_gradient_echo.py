@@ -11,8 +11,8 @@ from types import ModuleType
 
 import numpy as np
 
-from relaxsim.models.border import Border, Caution, ColumnBorder, KnownBorder
-from relaxsim.models.common_borders import AMPLITUDE_MAP, RADIANS_HINT, T1_MAP
+from relaxsim.models.border import Border, Caution, ColumnBorder
+from relaxsim.models.common_borders import AMPLITUDE_MAP, RADIANS_HINT, T1_MAP, TRANSMIT_FIELD
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import Array, Column, KnownMap, Parameter, SignalModel
 
@@ -125,14 +125,7 @@ _BORDER = Border(
             varies=False,
         ),
     ),
-    known=(
-        KnownBorder(
-            "b1",
-            "relative transmit field",
-            "TB1map",
-            "a map in per cent is divided by 100, one in degrees by its nominal angle",
-        ),
-    ),
+    known=(TRANSMIT_FIELD,),
     maps=(AMPLITUDE_MAP, T1_MAP),
     equation="S(FA) = A sin(a) (1 - E) / (1 - E cos(a)), a = B1 FA, E = exp(-TR / T1)",
     random_protocol=_random_protocol,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from relaxsim.models.phase_graph import Train, echo_amplitudes, echo_table, train_of
+from relaxsim.models.echo_table import echo_table
+from relaxsim.models.phase_graph import Train, echo_amplitudes, train_of
 from relaxsim.models.protocols import random_protocol, read_protocol
 from relaxsim.models.registry import model_of
 from relaxsim.models.slice_profiles import NAMES, angles_across
