@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relaxnet.fitting.known_ratio import Dictionary, along_ratio, solve_at_ratio
+from relaxnet.fitting.known_ratio import Dictionary, RatioProblem, along_ratio, solve_at_ratio
 from relaxnet.fitting.laplacian import Smoothness, constant_solver
 from relaxnet.fitting.parallel import in_chunks, product
 from relaxnet.fitting.rician import without_floor
 from relaxnet.fitting.rician_ratio import rician_along_ratio, solve_rician_at_ratio
-from relaxnet.fitting.separable import RATIO, Problem
+from relaxnet.fitting.separable import RATIO
 
 #: Newton steps stop when they promise to lower J by less for each voxel.
 LEAST_DECREASE = 3e-5
@@ -54,7 +54,7 @@ class Voxels:
 
     Attributes
     ----------
-    problem : Problem
+    problem : RatioProblem
     dictionary : Dictionary
     S : array, shape (n, N), float32
         Samples in the problem's order, relative to the voxel's maximum.
@@ -64,7 +64,7 @@ class Voxels:
         Whether the noise is Rician, else Gaussian.
     """
 
-    problem: Problem
+    problem: RatioProblem
     dictionary: Dictionary
     S: np.ndarray
     sigma: np.ndarray

@@ -8,9 +8,10 @@ import numpy as np
 
 from relaxnet.fitting.crlb import covariance_with_known, fisher_information, inverse
 from relaxnet.fitting.joint import Voxels
+from relaxnet.fitting.known_ratio import RatioProblem
 from relaxnet.fitting.parallel import in_chunks
 from relaxnet.fitting.result import AT_BOUND, CONVERGED, Fit, at_bound, with_identifiability
-from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, Problem
+from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME
 from relaxsim.models.signal_model import SignalModel
 
 
@@ -57,8 +58,8 @@ class JointSeries:
     voxels: Voxels
 
     @property
-    def problem(self) -> Problem:
-        """The separable problem that the voxels share."""
+    def problem(self) -> RatioProblem:
+        """The problem that the voxels share."""
         return self.voxels.problem
 
 

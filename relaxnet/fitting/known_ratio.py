@@ -1,7 +1,8 @@
 """Best amplitude and T of each voxel for a known ratio r.
 
 With r known, the signal is ``f = A g`` with ``g = phi_0 + r phi_1`` (the notation is that of
-`relaxnet.fitting.separable`). The polarity of magnitude data is that of g, and as long as A is
+`relaxnet.fitting.separable`), or with the signal g of A = 1 of a model that is not linear in r
+(`relaxnet.fitting.nonlinear`). The polarity of magnitude data is that of g, and as long as A is
 within its bounds the least cost over A is ``|S|^2 - (S . |g|)^2 / |g|^2``. The ratio may differ
 from voxel to voxel: the search uses a dictionary of |g| on a grid of r and log T, the refinement
 uses each voxel's r.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relaxnet.fitting.inner_problem import Profile
+from relaxnet.fitting.nonlinear import NonlinearProblem
 from relaxnet.fitting.parallel import product
 from relaxnet.fitting.refine import descend
 from relaxnet.fitting.separable import (
@@ -21,10 +23,12 @@ from relaxnet.fitting.separable import (
     RATIO,
     TIME,
     Problem,
-    columns,
     divide,
     dot,
 )
+
+#: Fits whose shared parameter, the ratio, can be known.
+RatioProblem = Problem | NonlinearProblem
 
 #: Grid steps of the dictionary: r, and log T.
 RATIO_STEP, LOG_T_STEP = 0.01, 0.02
@@ -60,24 +64,24 @@ class Dictionary:
         return np.abs(self.ratios - r[..., None]).argmin(axis=-1)
 
 
-def make_dictionary(problem: Problem) -> Dictionary:
+def make_dictionary(problem: RatioProblem) -> Dictionary:
     """Dictionary over the bounds of r and T."""
     low, high = problem.bounds[RATIO]
     ratios = np.linspace(low, high, 1 + int(np.ceil((high - low) / RATIO_STEP)))
     first, last = problem.log_T_bounds
     x = np.linspace(first, last, 2 + int((last - first) / LOG_T_STEP))
-    phi = columns(problem, np.exp(x))
+    T = np.exp(x)
     atoms = np.empty((len(ratios), problem.num_images, len(x)), dtype=np.float32)
     norms = np.empty((len(ratios), len(x)), dtype=np.float32)
     for atom, norm, r in zip(atoms, norms, ratios, strict=True):
-        g = phi[0] + r * phi[1]
+        g = problem.ray(r, T)
         norm[...] = np.sqrt(dot(g, g))
         atom[...] = divide(np.abs(g) if problem.polarity else g, norm[:, None]).T
     return Dictionary(ratios, x, atoms, norms)
 
 
 def solve_at_ratio(
-    problem: Problem, dictionary: Dictionary, S: np.ndarray, r: np.ndarray
+    problem: RatioProblem, dictionary: Dictionary, S: np.ndarray, r: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least cost of each voxel over A and T within their bounds, and its kappa.
 
@@ -145,11 +149,10 @@ def _peaks(score: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return row, column
 
 
-def _profile(problem: Problem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> Profile:
+def _profile(problem: RatioProblem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> Profile:
     """Cost along log T at the best amplitude, for given r."""
     T = np.exp(x)
-    phi = columns(problem, T)
-    g = phi[0] + r[:, None] * phi[1]
+    g = problem.ray(r, T)
     y = np.where(g < 0, -S, S) if problem.polarity else S
     gg = dot(g, g)
     A = np.clip(divide(dot(g, y), gg), *problem.bounds[AMPLITUDE])
@@ -162,7 +165,7 @@ def _profile(problem: Problem, x: np.ndarray, r: np.ndarray, S: np.ndarray) -> P
 
 
 def along_ratio(
-    problem: Problem, S: np.ndarray, kappa: np.ndarray
+    problem: RatioProblem, S: np.ndarray, kappa: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First and second derivative along r of the least cost over A and T (the Schur complement).
 

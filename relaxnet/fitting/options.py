@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from relaxnet.fitting.inputs import Bounds, Measurement, fit_bounds
+from relaxnet.fitting.nonlinear import suits
 from relaxnet.fitting.result import Fit
 from relaxsim.models.signal_model import SignalModel
 
@@ -118,7 +119,8 @@ class FitOptions:
                 f"{model.name} has no shared parameter, which `lambda_b`, `fix_b` and `share_b` "
                 f"are about (its parameters: {', '.join(model.parameters)})."
             )
-        if fitted.separable is None or fitted.known_maps:
+        is_nonlinear = suits(fitted) and self.tr is None
+        if not is_nonlinear and (fitted.separable is None or fitted.known_maps):
             raise ValueError(
                 f"{model.name} has no separable form: it is fitted voxel by voxel; leave "
                 "`lambda_b`, `fix_b`, `share_b` and `tr` out."

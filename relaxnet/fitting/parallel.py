@@ -55,12 +55,12 @@ def in_chunks(
                 progress(len(chunk))
 
 
-def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Matrix product in tiles below the size at which BLAS starts threads of its own.
 
     The chunks of a fit already run one to a core; a second set of threads would slow them.
     """
-    out = np.empty((len(a), b.shape[1]), dtype=a.dtype)
+    out = np.empty((len(a), b.shape[1]), dtype=a.dtype) if out is None else out
     tiles = len(a) // TILE
     head = tiles * TILE
     stack = a[:head].reshape(tiles, TILE, a.shape[1])

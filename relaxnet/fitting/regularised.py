@@ -62,8 +62,9 @@ from relaxnet.fitting.joint import (
     start_state,
 )
 from relaxnet.fitting.joint_result import JointSeries, RegularisedFit, Solution, dof, maps_of
-from relaxnet.fitting.known_ratio import make_dictionary
+from relaxnet.fitting.known_ratio import RatioProblem, make_dictionary
 from relaxnet.fitting.laplacian import make_smoothness
+from relaxnet.fitting.nonlinear import NonlinearProblem, suits
 from relaxnet.fitting.options import VOXELWISE, FitOptions, shared_words
 from relaxnet.fitting.result import NO_SIGNAL, estimate_sigma
 from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, make_problem
@@ -86,7 +87,8 @@ def fit_regularised(
     Parameters
     ----------
     measurement : Measurement
-        Of a separable model with a shared parameter, and one protocol for all slices. Sigma is by
+        Of a model with a shared parameter that is separable or one of
+        `relaxnet.fitting.nonlinear`, and one protocol for all slices. Sigma is by
         default that of the residuals of the voxel-wise fit.
     options : FitOptions
         Of which this fit uses `bounds` (with `tr` those of the finite-TR parameters),
@@ -169,7 +171,9 @@ def fit_fixed(
 
 
 def _check_shared(model: SignalModel) -> None:
-    """Refuse a model whose shared parameter is not the ratio of a separable form."""
+    """Refuse a model whose shared parameter is not the ratio of a fit."""
+    if suits(model):
+        return
     if model.separable is None or model.known_maps:
         raise ValueError(f"{model.name} has no separable form: it is fitted voxel by voxel alone.")
     if model.num_parameters != TIME + 1 or model.shared_index != RATIO:
@@ -198,7 +202,11 @@ def _prepare(
             f"all slices, received {len(tables)}; fit voxel by voxel."
         )
     modulus = model.magnitude and not measurement.signed
-    problem, order = make_problem(tables[0], model, limits, modulus)
+    problem: RatioProblem
+    if suits(model):
+        problem, order = NonlinearProblem(model, tables[0], limits), np.arange(len(tables[0]))
+    else:
+        problem, order = make_problem(tables[0], model, limits, modulus)
     if problem.kind != "ratio":
         raise ValueError(f"{shared_words(model)} of {model.name} is no ratio of a separable form.")
     inside = check_mask(measurement.mask, S.shape[:-1])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxnet.fitting.known_ratio import Dictionary, solve_at_ratio
+from relaxnet.fitting.known_ratio import Dictionary, RatioProblem, solve_at_ratio
 from relaxnet.fitting.rician import without_floor
 from relaxnet.fitting.rician_fit import RicianVoxels, cost_and_derivatives, least_of_descents
-from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME, Problem
+from relaxnet.fitting.separable import AMPLITUDE, RATIO, TIME
 
 #: The parameters that are fitted at a known ratio.
 OTHERS = [AMPLITUDE, TIME]
@@ -20,7 +20,7 @@ NEAR_BOUND = 1e-9
 
 
 def solve_rician_at_ratio(
-    problem: Problem,
+    problem: RatioProblem,
     dictionary: Dictionary,
     S: np.ndarray,
     sigma: np.ndarray,
@@ -57,7 +57,7 @@ def solve_rician_at_ratio(
 
 
 def rician_along_ratio(
-    problem: Problem, S: np.ndarray, sigma: np.ndarray, kappa: np.ndarray
+    problem: RatioProblem, S: np.ndarray, sigma: np.ndarray, kappa: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First derivative along r of the least cost over A and T, and a positive second one.
 

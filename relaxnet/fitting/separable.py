@@ -95,6 +95,11 @@ class Problem:
         """Bounds of T, as logarithms."""
         return float(np.log(self.bounds[-1, 0])), float(np.log(self.bounds[-1, 1]))
 
+    def ray(self, r: np.ndarray | float, T: np.ndarray) -> np.ndarray:
+        """Signal of A = 1, (n, N), at the ratio r, a number or (n,), and T, (n,)."""
+        phi = columns(self, T)
+        return phi[0] + np.reshape(r, (-1, 1)) * phi[1]
+
     @property
     def splits(self) -> bool:
         """Whether polarity intervals of r are searched (not where r is fixed)."""

@@ -24,6 +24,7 @@ from relaxnet.fitting.fit_form import in_own_parameters
 from relaxnet.fitting.general import descend_from_grid, make_general
 from relaxnet.fitting.grid_search import make_grid
 from relaxnet.fitting.inputs import Measurement, VoxelTable, fit_bounds, voxel_table
+from relaxnet.fitting.nonlinear import NonlinearProblem, nonlinear_minimum, suits
 from relaxnet.fitting.options import VOXELWISE, FitOptions
 from relaxnet.fitting.parallel import in_chunks
 from relaxnet.fitting.refine import global_minimum
@@ -164,6 +165,15 @@ def slice_fit(
     modulus : bool
         Whether the data are moduli of a signal that changes sign.
     """
+    if suits(model):
+        nonlinear = NonlinearProblem(model, protocol, bounds)
+        return SliceFit(
+            model,
+            protocol,
+            np.arange(len(protocol)),
+            bounds,
+            lambda S, known: nonlinear_minimum(nonlinear, S),
+        )
     is_ordered = not modulus or len(model.columns) == 1
     if model.separable is None or model.known_maps or not is_ordered:
         general = make_general(model, protocol, bounds, modulus)
