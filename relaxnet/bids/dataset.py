@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from relaxnet.io.bids_names import BidsError, BidsName, entity_name, parse_name
-from relaxnet.io.bids_times import mapped_suffixes
+from relaxnet.io.bids_times import mapped_suffixes, series_model
 from relaxsim.models.registry import model_of_suffix
 from relaxsim.models.signal_model import SignalModel
 
@@ -44,10 +45,14 @@ class Collection:
     note: str = ""
     shares_name: bool = False
 
-    @property
+    @cached_property
     def model(self) -> SignalModel:
-        """Signal model of the suffix."""
-        return _model(self.suffix)
+        """Signal model of the suffix; of several the one that takes the times of the images."""
+        model = _model(self.suffix)
+        try:
+            return series_model(list(map(str, self.images))) if self.images else model
+        except (BidsError, OSError):  # said where the series is read
+            return model
 
     @property
     def subject(self) -> str:

@@ -83,7 +83,9 @@ class Acquisition:
 
 def mapped_suffixes() -> tuple[str, ...]:
     """BIDS suffixes of series that a signal model is there for."""
-    return tuple(m.border.bids_suffix for m in MODELS.values() if m.border.bids_suffix)
+    return tuple(
+        dict.fromkeys(m.border.bids_suffix for m in MODELS.values() if m.border.bids_suffix)
+    )
 
 
 def read_acquisition(
@@ -132,6 +134,12 @@ def read_acquisition(
         sidecars, more = _with_other_fields(sidecars, model)
         notes = (*notes, *more)
         table = _table(series, sidecars, model)
+        stated = [
+            c.option
+            for c in model.border.columns
+            if any(c.bids_field in card.fields for card in sidecars)
+        ]
+        warnings = model.border.assumed(stated)
         if len(series) > 1:
             order = np.lexsort(table.T[::-1])  # by the first column, then by the others
             paths, table = tuple(paths[n] for n in order), table[order]
@@ -205,11 +213,11 @@ def sequence_of_files(series: Sequence[str | Path], given: Mapping[str, Any]) ->
         Empty if nothing tells, or what tells is a sequence of other columns.
     """
     name = parse_name(series[0]) if series else None
+    options = {option for option, value in given.items() if value is not None}
     if name is not None and name.entities:
         model = _model_of_name(name.suffix)
     else:
         model = _claimant(_readable_sidecars(series))
-    options = {option for option, value in given.items() if value is not None}
     if model is None or not options <= set(model.border.options):
         return ""
     return model.border.sequence
@@ -356,7 +364,7 @@ def _model(
 ) -> SignalModel:
     """Signal model: by the suffix, otherwise by the fields that vary."""
     suffix = names[0].suffix if names[0] is not None else ""
-    if (model := model_of_suffix(suffix)) is not None:
+    if (model := model_of_suffix(suffix, _first_column(suffix, sidecars))) is not None:
         return model
     taker = _model_of_other(suffix)
     if taker is not None and _fits(taker, sidecars):
@@ -370,6 +378,22 @@ def _model(
     if len(fitting) == 1:
         return _claimant(sidecars) or fitting[0]
     raise BidsError(_why_no_model(series, sidecars, fitting))
+
+
+def _first_column(suffix: str, sidecars: Sequence[Sidecar]) -> np.ndarray | None:
+    """First column of a series, in order, by which one of a suffix's models is chosen, or None."""
+    model = model_of_suffix(suffix)
+    if model is None:
+        return None
+    column = model.border.columns[0]
+    listed = [card.fields.get(column.bids_field) for card in sidecars]
+    if len(listed) == 1 and isinstance(listed[0], list):
+        listed = listed[0]
+    found = [number(v[0] if isinstance(v, list) and len(v) == 1 else v) for v in listed]
+    known = [value for value in found if value is not None]
+    if len(known) < len(found):
+        return None
+    return np.sort(np.array(known, np.float64)) * column.bids_factor
 
 
 def _claimant(sidecars: Sequence[Sidecar]) -> SignalModel | None:
@@ -538,6 +562,8 @@ def _value(path: str, card: Sidecar, column: ColumnBorder) -> Any:
 def _in_unit(card: Sidecar, column: ColumnBorder, value: Any) -> float:
     """One value in the column's unit, refused if it is not plausible in the field's unit."""
     key, found = column.bids_field, number(value)
+    if value in column.names:
+        return float(column.names.index(value))
     unit = "seconds" if column.is_time else column.words
     if found is None or not found > 0:
         what = "a positive number of seconds" if column.is_time else f"positive {column.words}"

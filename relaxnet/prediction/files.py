@@ -170,6 +170,7 @@ def predict_files(
     sigma = options.pop("sigma", None)
     if not (isinstance(sigma, str) and sigma == "auto"):
         options["sigma"] = str(sigma) if isinstance(sigma, Path) else sigma
+    assumed = protocol.model.border.assumed([k for k, v in columns.items() if v is not None])
     beside = {k: str(p) for k, p in find_known_maps(files[0], protocol.model).items()}
     found = {option: path for option, path in beside.items() if option not in known}
     request = Request(
@@ -186,7 +187,7 @@ def predict_files(
             *(f"`{k}` {Path(p).name}, found beside the series" for k, p in found.items()),
         ),
         sidecar=taken.fields,
-        warnings=taken.warnings,
+        warnings=(*taken.warnings, *(assumed if given is not None else ())),
         scaling=taken.scaling,
         **options,
     )

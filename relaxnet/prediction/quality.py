@@ -30,6 +30,7 @@ from relaxnet.maps.status import (
 from relaxnet.networks.training_domain import Envelope, outside_training
 from relaxnet.prediction.estimators import Estimate
 from relaxnet.prediction.inspection import Inspected
+from relaxnet.prediction.other_models import with_other_names, with_sequence
 from relaxnet.series.image_faults import image_words
 from relaxnet.series.noise import Misfit
 from relaxnet.series.residual_noise import rice_moments
@@ -54,7 +55,9 @@ def series_caution(found: Inspected) -> str | None:
     check = found.model.border.caution.of_series
     if check is None or found.series.protocol.ndim > 2:
         return None
-    return check(found.series.S, found.series.protocol, found.counted, found.typical_sigma)
+    sentence = check(found.series.S, found.series.protocol, found.counted, found.typical_sigma)
+    remedy = found.model.border.caution.remedy
+    return f"{sentence}{with_sequence(found, remedy)}" if sentence and remedy else sentence
 
 
 def fault_warnings(found: Inspected) -> Iterator[str]:
@@ -83,7 +86,7 @@ def fault_warnings(found: Inspected) -> Iterator[str]:
         yield (
             f"the residuals of a fit{exceed} go one way in all voxels: "
             f"{_off_the_fit(found, misfit)}. The model misses something, and {main} is off"
-            f"{_in_brackets(caution.of_misfit)}"
+            f"{_in_brackets(caution.of_misfit)}{with_other_names(found)}"
         )
 
 

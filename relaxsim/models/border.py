@@ -6,7 +6,7 @@ reports and pictures know a model. They read it and know no model by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,8 @@ class ColumnBorder:
         Whether it differs from image to image; otherwise one number may stand for all images.
     default : float, optional
         Value where none is given; without it the column must be given.
+    says_default : bool
+        Whether a warning says that the default was taken.
     other_bids_field : str
         Field that is taken, and said, where the sidecars lack `bids_field`.
     names : tuple of str
@@ -71,10 +73,15 @@ class ColumnBorder:
     random_largest: float | None = None
     varies: bool = True
     default: float | None = None
+    says_default: bool = False
     other_bids_field: str = ""
     names: tuple[str, ...] = ()
     after_preparation: bool = False
     unit_hint: str = ""
+
+    def text(self, value: float) -> str:
+        """A value as options take it: its name if it has one."""
+        return self.names[int(value)] if self.names else f"{value:g}"
 
     @property
     def is_time(self) -> bool:
@@ -150,6 +157,9 @@ class Caution:
     ----------
     of_series : callable, optional
         ``of_series(S, protocol, mask, sigma)``: a warning; (..., N), (N, D), (...,), number.
+    remedy : str
+        Sequence whose model describes what `of_series` warns of, with the same first column and
+        defaults for the others.
     of_protocol : callable, optional
         ``of_protocol(protocol)``: a note about the list alone.
     of_estimate : callable, optional
@@ -170,6 +180,7 @@ class Caution:
     """
 
     of_series: Callable[[np.ndarray, np.ndarray, np.ndarray, float], str | None] | None = None
+    remedy: str = ""
     of_protocol: Callable[[np.ndarray], str | None] | None = None
     of_estimate: Callable[[np.ndarray, np.ndarray | None, np.ndarray], str | None] | None = None
     of_sidecar: Callable[[Mapping[str, Any]], str | None] | None = None
@@ -243,6 +254,10 @@ class Border:
         What the model leaves out, for ``--help`` and pages; empty for nothing worth saying.
     finite_tr_words : str
         What the equation's parameters are in a fit with a repetition time, to follow "with".
+    takes : callable, optional
+        ``takes(column)``: whether the first column of a protocol, (N,), is one of this model's.
+        Of several models of one BIDS suffix it takes these series, the one without `takes` the
+        others.
     with_known : str
         Sequence of the model in which the shared parameter of this one is a known map; it is taken
         where such a map is given.
@@ -273,10 +288,23 @@ class Border:
     claims: Callable[[Mapping[str, Any]], bool] | None = None
     signal_only: str = ""
     finite_tr_words: str = ""
+    takes: Callable[[np.ndarray], bool] | None = None
     with_known: str = ""
     derived: tuple[DerivedMap, ...] = ()
     flag: str = ""
     caution: Caution = Caution()
+
+    def assumed(self, given: Collection[str]) -> tuple[str, ...]:
+        """Warning, if any, of the columns whose default is taken; `given` are their options."""
+        taken = [
+            f"`{column.option}` {column.text(column.default)}"
+            for column in self.columns
+            if column.says_default and column.default is not None and column.option not in given
+        ]
+        if not taken:
+            return ()
+        verb, them = ("are", "them") if len(taken) > 1 else ("is", "it")
+        return (f"{' and '.join(taken)} {verb} assumed; give {them} if the scan differs",)
 
     @property
     def all_maps(self) -> tuple[MapBorder, ...]:

@@ -18,8 +18,8 @@ from relaxsim.models.slice_profiles import NAMES
 
 #: Echo times are multiples of the spacing to within this share of it.
 _EVENLY = 0.02
-#: Most echoes of a train.
-MAX_ECHOES = 512
+#: Fewest echoes by whose times alone a train is recognised, and most echoes of one.
+LEAST_ECHOES, MAX_ECHOES = 4, 512
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ def echo_amplitudes(
         up[1:], up[0] = whole * up[:-1], whole * down[0]
         down[:-1], down[-1] = whole * down[1:], 0.0
     return echoes
+
+
+def is_train(times: np.ndarray) -> bool:
+    """Whether echo times (N,), in ms, are those of the echoes 1, 2, ... N of a train, in order."""
+    numbers = np.arange(1, len(times) + 1)
+    spacing = float(times[-1]) / len(times) if len(times) else 0.0
+    if not (LEAST_ECHOES <= len(times) <= MAX_ECHOES and spacing > 0):
+        return False
+    return bool((np.abs(times / spacing - numbers) <= _EVENLY * numbers).all())
 
 
 def train_of(protocol: np.ndarray) -> Train:

@@ -36,3 +36,21 @@ def why_gradient_echoes(fields: Mapping[str, Any]) -> str:
     if "GR" in parts and "SE" not in parts:
         return "ScanningSequence GR"
     return f"SequenceName {name[:40]}" if not parts and _GRADIENT_NAMES.match(name) else ""
+
+
+#: BIDS suffixes of gradient echoes.
+_GRADIENT_SUFFIXES = ("MEGRE", "T2starw", "T2star")
+
+
+def why_not_t2(fields: Mapping[str, Any], suffix: str) -> str | None:
+    """Warning if names or sidecars tell of gradient echoes, which decay with T2*."""
+    if suffix in _GRADIENT_SUFFIXES:
+        why = f"the files are named {suffix}"
+    elif said := why_gradient_echoes(fields):
+        why = f"the sidecars say {said}"
+    else:
+        return None
+    return (
+        f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2*; give "
+        "`sequence` t2star (unless the times are those of T2 preparations)"
+    )

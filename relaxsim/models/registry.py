@@ -7,6 +7,8 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 import relaxsim.models
 from relaxsim.models.signal_model import FiniteTR, SignalModel
 
@@ -112,9 +114,20 @@ def with_known_maps(model: SignalModel, options: Iterable[str]) -> SignalModel:
     return other if wanted <= {known.option for known in other.border.known} else model
 
 
-def model_of_suffix(suffix: str) -> SignalModel | None:
-    """Signal model of a BIDS suffix, or None."""
-    return next((m for m in MODELS.values() if suffix and m.border.bids_suffix == suffix), None)
+def model_of_suffix(suffix: str, column: np.ndarray | None = None) -> SignalModel | None:
+    """Signal model of a BIDS suffix, or None.
+
+    Parameters
+    ----------
+    suffix : str
+    column : array, shape (N,), optional
+        First column of the protocol, by which one of several models is chosen.
+    """
+    found = [m for m in MODELS.values() if suffix and m.border.bids_suffix == suffix]
+    for model in found:
+        if column is not None and model.border.takes is not None and model.border.takes(column):
+            return model
+    return next((m for m in found if m.border.takes is None), found[0] if found else None)
 
 
 def column_options(models: Iterable[SignalModel] | None = None) -> dict[str, list[SignalModel]]:

@@ -18,7 +18,8 @@ import numpy as np
 from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, RADIANS_HINT, T2_MAP
 from relaxsim.models.echo_table import NETWORK_GRID, echo_table, network_table, on_tensors
-from relaxsim.models.phase_graph import train_of
+from relaxsim.models.phase_graph import is_train, train_of
+from relaxsim.models.raw_sidecar import why_not_t2
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import (
     Array,
@@ -151,7 +152,7 @@ _BORDER = Border(
     title="multi-echo spin echo with stimulated echoes",
     columns=(
         replace(ECHO_TIMES, random_largest=_LONGEST),
-        _angle("refocusing", 180.0),
+        replace(_angle("refocusing", 180.0), says_default=True),
         _angle("excitation", 90.0),
         _constant(
             "t1",
@@ -169,6 +170,7 @@ _BORDER = Border(
             plausible=(0.0, len(NAMES) - 1.0),
             plausible_largest=(0.0, len(NAMES) - 1.0),
             names=NAMES,
+            says_default=True,
         ),
     ),
     maps=(
@@ -187,12 +189,15 @@ _BORDER = Border(
     random_protocol=_random_protocol,
     papers=(_HENNIG, _LEBEL),
     fit_papers=(_LEBEL,),
+    bids_suffix="MESE",
     bids_entity="echo",
+    takes=is_train,
     echo_train=True,
     only_by_name=True,
     with_known="mese-b1",
     signal_only=("all pulses have the same phase, crushers act, and T1 is held; one T2 in a voxel"),
     caution=Caution(
+        of_raw=why_not_t2,
         of_misfit="several T2 in a voxel, another slice profile, or a floor of noise",
         of_floor="too long",
     ),

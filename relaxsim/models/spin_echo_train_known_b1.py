@@ -46,6 +46,8 @@ MODEL = SignalModel(
         title="multi-echo spin echo with stimulated echoes and a known transmit field",
         maps=(TRAIN.border.maps[0], TRAIN.border.maps[2]),
         known=(TRANSMIT_FIELD,),
+        bids_suffix="",
+        takes=None,
         with_known="",
         default_network="",
     ),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +10,7 @@ from relaxsim.models import exponential_decay
 from relaxsim.models.border import Border, Caution
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, T2_MAP
 from relaxsim.models.draws import random_times
-from relaxsim.models.raw_sidecar import why_gradient_echoes
+from relaxsim.models.raw_sidecar import why_not_t2
 from relaxsim.models.references import SABIDUSSI
 from relaxsim.models.signal_model import Column, Parameter, SignalModel
 
@@ -123,24 +121,6 @@ def _shown(values: np.ndarray, least: float) -> bool:
     return bool(np.median(values) > max(least, _ERRORS * error))
 
 
-#: BIDS suffixes of gradient echoes.
-_GRADIENT_SUFFIXES = ("MEGRE", "T2starw", "T2star")
-
-
-def _gradient_echoes(fields: Mapping[str, Any], suffix: str) -> str | None:
-    """Warning if names or sidecars tell of gradient echoes, which decay with T2*."""
-    if suffix in _GRADIENT_SUFFIXES:
-        why = f"the files are named {suffix}"
-    elif said := why_gradient_echoes(fields):
-        why = f"the sidecars say {said}"
-    else:
-        return None
-    return (
-        f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2*; give "
-        "`sequence` t2star (unless the times are those of T2 preparations)"
-    )
-
-
 _BORDER = Border(
     sequence="t2",
     title="T2 decay",
@@ -159,7 +139,8 @@ _BORDER = Border(
     default_network="rim-t2",
     caution=Caution(
         of_series=_stimulated_echoes,
-        of_raw=_gradient_echoes,
+        remedy="mese",
+        of_raw=why_not_t2,
         of_protocol=_without_first_echo,
         of_misfit=(
             "a constant under the decay, as an offset or a floor of noise, makes T2 too long; so "

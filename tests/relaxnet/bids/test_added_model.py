@@ -81,9 +81,9 @@ def test_a_folder_of_maps_is_read_back_in_the_models_units(root):
 def test_suffixes_are_offered_and_ignored_by_the_registry(root):
     assert "series of 1 subject" in call(root, "--method", "mle", "--suffix", "SRT1")[0]
     said = CliRunner().invoke(main, ["bids", "--help"]).output
-    assert "[IRT1|VFA|MESE|MEGRE|SRT1|SET1]" in said.replace("\n", "")
+    assert "[IRT1|MESE|VFA|MEGRE|SRT1|SET1]" in said.replace("\n", "")
     said, _ = call(root, "--method", "mle", "--suffix", "T1w", code=2)
-    assert "'T1w' is not one of IRT1, VFA, MESE, MEGRE, SRT1, SET1" in said
+    assert "'T1w' is not one of IRT1, MESE, VFA, MEGRE, SRT1, SET1" in said
     said, _ = call(root, "--suffix", "SRT1", "--overwrite", code=2)  # no network ships for it
     assert "no rim network is the default for saturation_recovery" in said
 

@@ -354,7 +354,7 @@ def test_labels(raw):
     assert "2 series of 1 subject" in call(*MLE, "--participant-label", "sub-01")
     said = call(*MLE, "--participant-label", "01,02", "--session-label", "b", code=1)
     assert "1 series of 1 subject" in said
-    assert said.splitlines()[-1] == "  sub-01: no IRT1, VFA, MESE or MEGRE series"
+    assert said.splitlines()[-1] == "  sub-01: no IRT1, MESE, VFA or MEGRE series"
     assert "2 series of 1 subject" in call(*MLE, "--session-label", "a", "b")
     assert "4 series of 2 subjects" in call(*MLE, "--participant-label", "01", "02")
     refused("x: not expected", "x")
@@ -378,7 +378,7 @@ def test_a_series_that_lacks_its_last_images_is_told_of(raw):
 
 def test_subjects_without_series_are_told_of(raw):
     save(raw / "ds/sub-03/anat/sub-03_T1w.nii.gz", np.zeros((2, 2, 2)))
-    assert "without IRT1, VFA, MESE or MEGRE: sub-03" in call(*MLE)
+    assert "without IRT1, MESE, VFA or MEGRE: sub-03" in call(*MLE)
 
 
 def test_names_with_accents_are_the_reason(raw):
@@ -425,7 +425,7 @@ class TestRefusals:
             path.unlink()
         save(raw / "ds/sub-01/anat/sub-01_T1w.nii.gz", np.zeros((2, 2, 2)))
         refused(
-            "holds no IRT1, VFA, MESE or MEGRE series of the 2 subjects; in the dataset there are: "
+            "holds no IRT1, MESE, VFA or MEGRE series of the 2 subjects; in the dataset there are: "
             "T1w."
         )
         assert not (raw / "new").exists()
