@@ -26,6 +26,7 @@ from relaxnet.prediction.inspection import (
     known_stack,
     plain_array,
 )
+from relaxnet.prediction.own_information import flag_unknown
 from relaxnet.prediction.quality import (
     compared,
     course_notes,
@@ -307,6 +308,8 @@ def estimate_maps(request: ArrayRequest) -> Maps:
         left_out=repair.left_out,
     )
     maps = flag_untrained(maps, estimator.envelope)
+    if maps.fit is None:
+        maps = flag_unknown(maps, found)
     maps = with_residual(maps, found, request.save_fit)
     maps = flag_poor_fit(maps, found, fit)
     if request.compare:

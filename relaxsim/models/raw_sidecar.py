@@ -54,3 +54,32 @@ def why_not_t2(fields: Mapping[str, Any], suffix: str) -> str | None:
         f"{why}: gradient echoes decay with T2*, so that the maps named T2 hold T2*; give "
         "`sequence` t2star (unless the times are those of T2 preparations)"
     )
+
+
+#: Names of trains with gradient echoes between the refocusing pulses, and of radial ones.
+_OTHER_TRAINS = re.compile(r"grase|tgse|gse|radial|radtse", re.IGNORECASE)
+
+
+def other_train(fields: Mapping[str, Any]) -> str | None:
+    """Note if a sidecar tells of a train whose echoes are no plain spin echoes.
+
+    Examples
+    --------
+    >>> other_train({"SequenceName": "tgse3d1"}).split(":")[0]
+    'SequenceName tgse3d1 is no plain train of spin echoes'
+    >>> other_train({"ScanningSequence": "SE"})
+    """
+    found = ""
+    if {"SE", "EP"} <= set(sequence_parts(fields)):
+        found = "ScanningSequence SE and EP"
+    for key in ("SequenceName", "PulseSequenceName", "PulseSequenceType", "SequenceVariant"):
+        value = str(fields.get(key, ""))
+        if _OTHER_TRAINS.search(value):
+            found = f"{key} {value[:40]}"
+    if not found:
+        return None
+    return (
+        f"{found} is no plain train of spin echoes: each image is taken for the spin echo at its "
+        "time, as of GRASE if its centre of k-space is that echo, and of a radial train if its "
+        "images are made of the spokes of one echo"
+    )

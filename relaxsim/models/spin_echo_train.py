@@ -19,7 +19,7 @@ from relaxsim.models.border import Border, Caution, ColumnBorder, MapBorder
 from relaxsim.models.common_borders import AMPLITUDE_MAP, ECHO_TIMES, RADIANS_HINT, T2_MAP
 from relaxsim.models.echo_table import NETWORK_GRID, echo_table, network_table, on_tensors
 from relaxsim.models.phase_graph import is_train, train_of
-from relaxsim.models.raw_sidecar import why_not_t2
+from relaxsim.models.raw_sidecar import other_train, why_not_t2
 from relaxsim.models.references import Reference
 from relaxsim.models.signal_model import (
     Array,
@@ -198,6 +198,7 @@ _BORDER = Border(
     signal_only=("all pulses have the same phase, crushers act, and T1 is held; one T2 in a voxel"),
     caution=Caution(
         of_raw=why_not_t2,
+        of_sidecar=other_train,
         of_misfit="several T2 in a voxel, another slice profile, or a floor of noise",
         of_floor="too long",
     ),
