@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from relaxnet.fitting.inputs import fit_bounds
-from relaxnet.fitting.options import FitOptions
+from relaxnet.fitting.options import FitOptions, shared_words
 from relaxnet.fitting.result import CONVERGED
 from relaxnet.maps.maps import Comparison, Maps
 from relaxnet.maps.status import (
@@ -29,6 +29,7 @@ from relaxnet.maps.status import (
 )
 from relaxnet.networks.training_domain import Envelope, outside_training
 from relaxnet.prediction.estimators import Estimate
+from relaxnet.prediction.implied_tr import implied_by_fit
 from relaxnet.prediction.inspection import Inspected
 from relaxnet.prediction.other_models import with_other_names, with_sequence
 from relaxnet.series.image_faults import image_words
@@ -261,6 +262,29 @@ def _free_fit(found: Inspected) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return fit.kappa, fit.std, fit.status == CONVERGED
 
 
+def _with_implied_tr(maps: Maps, found: Inspected) -> Maps:
+    """Maps with a warning where a repetition time that is not given makes neighbours differ.
+
+    Networks, and fits that share a parameter or make it smooth, take it for one of all tissues.
+    """
+    model, table = maps.model, found.series.protocol
+    shares = maps.fit is None or (maps.fit.options.is_joint and maps.fit.options.tr is None)
+    enough = found.series.S.shape[-1] > model.num_parameters
+    if not shares or model.finite_tr is None or not enough or table.ndim > 2:
+        return maps
+    kappa, _, sound = _free_fit(found)
+    tr = implied_by_fit(kappa[sound], table, found.typical_sigma, model)
+    if tr is None:
+        return maps
+    name, main = shared_words(model), model.main_label
+    warning = (
+        f"{name} falls from {tr.low:.2f} to {tr.high:.2f} as {main} rises, as with a repetition "
+        f"time of about {tr.tr:.0f} ms, which is not taken into account: {main} is off where "
+        f"{name} is shared. Take `method` mle with `tr`"
+    )
+    return replace(maps, warnings=(*maps.warnings, warning))
+
+
 def with_cautions(maps: Maps, found: Inspected) -> Maps:
     """Maps with a note where estimates or protocol are those of a readout of another sequence.
 
@@ -268,6 +292,7 @@ def with_cautions(maps: Maps, found: Inspected) -> Maps:
     asked of a voxel-wise fit of some voxels.
     """
     caution, sentence = maps.model.border.caution, None
+    maps = _with_implied_tr(maps, found)
     if caution.of_estimate is not None:
         if maps.fit is not None and not maps.fit.options.is_joint:
             sound = found.counted & (maps.status == OK)
