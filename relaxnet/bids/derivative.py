@@ -177,8 +177,10 @@ def _sidecar(
     }
 
 
-def _values(column: ColumnBorder, values: np.ndarray) -> float | list[Any]:
-    """Values of a column in the unit of its field: a list, or one number that holds for all."""
+def _values(column: ColumnBorder, values: np.ndarray) -> float | str | list[Any]:
+    """Values of a column in the unit of its field: a list, or one that holds for all, or a name."""
+    if column.names:
+        return column.text(values.flat[0])
     listed = values / column.bids_factor
     if not column.varies and np.ptp(values) == 0:
         return float(listed.flat[0])

@@ -89,9 +89,12 @@ def sidecar_of(
 
 
 def _protocol_fields(protocol: Protocol) -> dict[str, Any]:
-    """Lists of the protocol's columns; lists of lists where each slice has its own."""
-    columns = protocol.model.border.columns
-    return {c.sidecar_field: protocol.table[..., d].tolist() for d, c in enumerate(columns)}
+    """Lists of the protocol's columns; lists of lists where each slice has its own; or a name."""
+    columns, table = protocol.model.border.columns, protocol.table
+    return {
+        c.sidecar_field: c.text(table.flat[d]) if c.names else table[..., d].tolist()
+        for d, c in enumerate(columns)
+    }
 
 
 def _noise_fields(maps: Maps) -> dict[str, Any]:

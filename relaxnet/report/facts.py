@@ -282,7 +282,9 @@ def _protocol(card: Mapping[str, Any], model: SignalModel) -> np.ndarray | None:
     try:
         columns = np.broadcast_arrays(
             *(
-                np.asarray(card.get(column.sidecar_field, column.default), np.float64)
+                np.asarray(
+                    column.stated(card.get(column.sidecar_field, column.default)), np.float64
+                )
                 for column in model.border.columns
             )
         )

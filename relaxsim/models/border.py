@@ -83,6 +83,10 @@ class ColumnBorder:
         """A value as options take it: its name if it has one."""
         return self.names[int(value)] if self.names else f"{value:g}"
 
+    def stated(self, value: Any) -> Any:
+        """Value or values of a sidecar as numbers: the place of a name."""
+        return self.names.index(value) if value in self.names else value
+
     @property
     def is_time(self) -> bool:
         """Whether its values are times, which files hold in ms and BIDS in s."""

@@ -82,6 +82,7 @@ def test_what_is_assumed_is_said_once(files):
     assert "are assumed" not in said
     card = json.loads((files / "b/T2map.json").read_text())
     assert set(card["Refocusing"]) == {180}
+    assert card["SliceProfile"] == "none"
 
 
 def test_a_measured_transmit_field_is_taken(files):
@@ -120,6 +121,8 @@ def test_a_train_of_a_dataset_gives_t2_and_b1(tmp_path):
     assert (anat / "sub-01_desc-MESE_TB1map.nii.gz").exists()
     card = json.loads((anat / "sub-01_T2map.json").read_text())
     assert card["Relaxnet"]["SignalModel"] == "spin_echo_train"
+    assert card["SliceProfile"] == "none"
+    assert card["Refocusing"] == 180
     assert "assumed" not in json.dumps(card)
 
 
