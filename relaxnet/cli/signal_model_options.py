@@ -38,7 +38,7 @@ def _column_options() -> Iterator[click.Option]:
 
 def _metavar(column: ColumnBorder) -> str:
     if column.names:
-        return "|".join(column.names)
+        return "|".join((*column.names, *(("FILE",) if column.of_file else ())))
     return "FILE|NAME" if column.varies or column.default is None else "NUMBER"
 
 

@@ -318,7 +318,7 @@ def _step(
     low, high = ends
     pressed = ((x <= low) & (gradient < 0)) | ((x >= high) & (gradient > 0)) | (low >= high)
     g = np.where(pressed, 0.0, gradient)
-    least = 1e-9 * (H[:, 0] + H[:, 2]) + 1e-300
+    least = 1e-9 * (H[:, 0] + H[:, 2]) + 1e-100  # nothing is known where A is 0
     a, c = (np.maximum(H[:, i], least) * (1.0 + damping) for i in (0, 2))
     b = np.where(pressed.any(axis=1), 0.0, H[:, 1])
     determinant = np.maximum(a * c - b * b, 1e-12 * a * c)

@@ -63,7 +63,7 @@ def with_other_names(found: Inspected) -> str:
             other = table.copy()
             other[:, d] = n
             residuals[name] = float(np.median(_fit(found, found.model, other).residual))
-        taken = residuals[column.text(table[0, d])]
+        taken = float(np.median(_fit(found, found.model, table).residual))
         best = min(residuals, key=lambda name: residuals[name])
         if residuals[best] < MUCH_LESS * taken:
             return (

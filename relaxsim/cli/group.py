@@ -319,6 +319,12 @@ def _protocols(columns: dict[str, Sequence[str]], model: Any) -> tuple[tuple[str
     for index in range(number):
         lists = {option: names[index % len(names)] for option, names in columns.items()}
         protocol = read_protocol(lists, model)
+        for column, values in zip(model.border.columns, protocol.table.T, strict=True):
+            if column.names and values.max() >= len(column.names):
+                raise ValueError(
+                    f"`{column.option}` is a file, which shards do not hold; expected one of "
+                    f"{', '.join(column.names)}."
+                )
         found.append((protocol.name, rows_of(protocol)))
     return tuple(found)
 

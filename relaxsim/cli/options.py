@@ -121,7 +121,10 @@ def _column_options(metavar: str, more: str = "", **settings: Any) -> list[click
 
     found: list[click.Parameter] = [
         click.Option(
-            [f"--{option}"], metavar=metavar, help=_words(option, models) + more, **settings
+            [f"--{option.replace('_', '-')}"],
+            metavar=metavar,
+            help=_words(option, models) + more,
+            **settings,
         )
         for option, models in models_of_options().items()
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class ColumnBorder:
         Field that is taken, and said, where the sidecars lack `bids_field`.
     names : tuple of str
         Names of its values, of a column whose number is the place of a name.
+    of_file : callable, optional
+        ``of_file(path)``: number of a value that a file holds, of a column with names.
     after_preparation : bool
         Whether it is the time since a pulse that may serve several slices, read one after the
         other.
@@ -76,12 +79,15 @@ class ColumnBorder:
     says_default: bool = False
     other_bids_field: str = ""
     names: tuple[str, ...] = ()
+    of_file: Callable[[Path], float] | None = None
     after_preparation: bool = False
     unit_hint: str = ""
 
     def text(self, value: float) -> str:
         """A value as options take it: its name if it has one."""
-        return self.names[int(value)] if self.names else f"{value:g}"
+        if not self.names:
+            return f"{value:g}"
+        return self.names[int(value)] if value < len(self.names) else f"file {value:.0f}"
 
     def stated(self, value: Any) -> Any:
         """Value or values of a sidecar as numbers: the place of a name."""

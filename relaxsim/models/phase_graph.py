@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relaxsim.models.slice_profiles import NAMES
+from relaxsim.models.slice_profiles import name_of
 
 #: Echo times are multiples of the spacing to within this share of it.
 _EVENLY = 0.02
@@ -37,7 +37,7 @@ class Train:
     T1 : float
         ms.
     profile : str
-        Of `relaxsim.models.slice_profiles.NAMES`.
+        Of `relaxsim.models.slice_profiles.name_of`.
     """
 
     spacing: float
@@ -120,4 +120,4 @@ def train_of(protocol: np.ndarray) -> Train:
     spacing = float((TE * echoes).sum() / (echoes**2).sum())
     refocusing, excitation, T1, profile = (float(v) for v in others[0])
     numbers = tuple(int(n) for n in echoes)
-    return Train(round(spacing, 6), numbers, refocusing, excitation, T1, NAMES[int(profile)])
+    return Train(round(spacing, 6), numbers, refocusing, excitation, T1, name_of(profile))

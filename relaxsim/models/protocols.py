@@ -311,13 +311,21 @@ def _width(text: str) -> int:
     return counts.pop() if len(counts) == 1 and several else 1
 
 
-def _place(name: str, column: ColumnBorder) -> int:
-    """Place of a name among those of a column."""
-    if name not in column.names:
-        raise ValueError(
-            f"`{column.option}` is {name!r}; expected one of {', '.join(column.names)}."
-        )
-    return column.names.index(name)
+def _place(name: str, column: ColumnBorder) -> float:
+    """Place of a name among those of a column, or the number of a file's content."""
+    if name in column.names:
+        return column.names.index(name)
+    if not why_not_regular(Path(name)):
+        lines = [line.strip() for line in _text(Path(name)).splitlines()]
+        words = [line for line in lines if line and not line.startswith("#")]
+        if len(words) == 1 and words[0] in column.names:
+            return column.names.index(words[0])
+        if column.of_file is not None:
+            return column.of_file(Path(name))
+    file = " or a file" if column.of_file is not None else ""
+    raise ValueError(
+        f"`{column.option}` is {name!r}; expected one of {', '.join(column.names)}{file}."
+    )
 
 
 def _check_kind(bundled: Path, model: SignalModel) -> None:

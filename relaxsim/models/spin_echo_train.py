@@ -29,7 +29,7 @@ from relaxsim.models.signal_model import (
     SharedParameter,
     SignalModel,
 )
-from relaxsim.models.slice_profiles import NAMES
+from relaxsim.models.slice_profiles import MOST_PROFILES, NAMES, read_profile
 
 #: Random trains: numbers of echoes, spacing in ms, and refocusing angle in degrees.
 _ECHOES, _SPACING, _REFOCUSING = (3, 60), (4.0, 25.0), (120.0, 180.0)
@@ -167,9 +167,10 @@ _BORDER = Border(
             "slice profile",
             "profile",
             0.0,
-            plausible=(0.0, len(NAMES) - 1.0),
-            plausible_largest=(0.0, len(NAMES) - 1.0),
+            plausible=(0.0, MOST_PROFILES),
+            plausible_largest=(0.0, MOST_PROFILES),
             names=NAMES,
+            of_file=read_profile,
             says_default=True,
         ),
     ),

@@ -156,7 +156,10 @@ def _protocol_files(model: SignalModel) -> dict[str, tuple[str, int]]:
     columns = list(zip(model.columns, model.border.columns, strict=True))
     alone = len(columns) == 1
     return {
-        "times.txt" if alone else f"{border.option}.txt": (f"# {border.words}, {column.unit}", d)
+        "times.txt" if alone else f"{border.option}.txt": (
+            f"# {border.words}, {column.unit}".rstrip(", "),
+            d,
+        )
         for d, (column, border) in enumerate(columns)
     }
 
@@ -186,8 +189,9 @@ def _write_truth(phantom: Phantom, root: Path) -> None:
     for name, region in ({"mask": phantom.mask} | phantom.regions).items():
         _save(root / f"{name}.nii.gz", region.astype(np.uint8), phantom, {"Type": "ROI"})
     for name, (heading, d) in _protocol_files(model).items():
-        numbers = "\n".join(f"{value:g}" for value in phantom.protocol[:, d])
-        (root / name).write_text(f"{heading}\n{numbers}\n", encoding="utf-8")
+        column, values = model.border.columns[d], phantom.protocol[:, d]
+        lines = "\n".join(column.text(value) for value in values[: 1 if column.names else None])
+        (root / name).write_text(f"{heading}\n{lines}\n", encoding="utf-8")
 
 
 def _sidecar(phantom: Phantom, snr: float, noise: str, seed: int, repeat: int) -> dict[str, Any]:

@@ -126,6 +126,18 @@ def test_a_known_transmit_field_gives_the_same_by_number_and_by_map(likelihood):
     assert np.median(np.abs(by_map.kappa[:, 1] / kappa[:, 2] - 1)) < 0.05
 
 
+def test_voxels_that_no_train_explains_are_fitted_too():
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal((300, 16))
+    noise[:20] = -np.abs(noise[:20])
+    noise[20:25] = np.geomspace(1e-3, 1.0, 16)
+    noise[25:30] = 1.0
+    for S in (noise, np.abs(noise)):
+        found = fit(S, train(16))
+        assert np.isfinite(found.kappa).all()
+        assert (found.kappa[:, 2] > 0).all()
+
+
 def test_bounds_fix_the_transmit_field():
     protocol = train(16)
     kappa, S = voxels(50, protocol, 1e9, b1=(0.8, 0.8))

@@ -87,6 +87,48 @@ def test_interpolation_moves_no_echo_by_more_than_a_hundred_thousandth(profile, 
     np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
+def profile_file(folder, rows, name="profile.txt"):
+    np.savetxt(folder / name, rows, header="excitation, refocusing (degrees)")
+    return str(folder / name)
+
+
+def test_a_profile_of_a_file_is_that_of_its_angles(tmp_path):
+    file = profile_file(tmp_path, [[45.0, 100.0], [90.0, 180.0], [45.0, 100.0]])
+    given = {"tes": "10,20,30,40", "slice_profile": file}
+    protocol = read_protocol(given, "mese").table
+    assert protocol[0, 4] >= len(NAMES)
+    found = MODEL.forward(np.array([1.0, 0.9, 80.0]), protocol)
+    train = Train(10.0, (1, 2, 3, 4), 180.0, 90.0, 1000.0, "none")
+    parts = [
+        echo_amplitudes(
+            np.array([[80.0]]), np.sin(np.radians([0.9 * a])), np.radians([0.9 * b]), train
+        )[:, 0, 0]
+        for a, b in ((45.0, 100.0), (90.0, 180.0), (45.0, 100.0))
+    ]
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-5)
+    even = profile_file(tmp_path, np.tile([90.0, 180.0], (5, 1)), "even.txt")
+    flat = read_protocol({**given, "slice_profile": even}, "mese").table
+    plain = read_protocol({**given, "slice_profile": "none"}, "mese").table
+    kappa = np.array([1.0, 0.8, 60.0])
+    np.testing.assert_allclose(MODEL.forward(kappa, flat), MODEL.forward(kappa, plain), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1.57, 3.14]] * 4, "degrees"),
+        ([[1.0, 1.0]] * 4, "degrees"),
+        ([[90.0, 180.0]] * 2, "at least 3 lines"),
+        ([[0.1, 90.0, 180.0]] * 4, "two numbers"),
+        ([[90.0, np.nan]] * 4, "two numbers"),
+        ([[-90.0, 180.0]] * 4, "degrees"),
+    ],
+)
+def test_files_that_hold_no_profile_are_refused(tmp_path, rows, words):
+    with pytest.raises(ValueError, match=words):
+        read_protocol({"tes": "10,20,30", "slice_profile": profile_file(tmp_path, rows)}, "mese")
+
+
 def test_profiles_are_thinner_at_their_edges():
     excited, angle, weight = angles_across("sinc", 90.0, 180.0, np.array([1.0]))
     assert excited[0, 0] == pytest.approx(1.0, abs=0.01)
@@ -117,7 +159,7 @@ def test_options_of_a_train(tmp_path):
     given = {"tes": "10,20,30,40", "refocusing": "150", "slice_profile": "sinc"}
     protocol = read_protocol(given, "mese")
     np.testing.assert_array_equal(protocol.table[0], [10, 150, 90, 1000, 1])
-    with pytest.raises(ValueError, match="expected one of none, sinc, gauss"):
+    with pytest.raises(ValueError, match="expected one of none, sinc, gauss or a file"):
         read_protocol({**given, "slice_profile": "box"}, "mese")
     with pytest.raises(ValueError, match="radians"):
         read_protocol({**given, "refocusing": "3.1"}, "mese")
