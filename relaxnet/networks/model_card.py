@@ -116,7 +116,7 @@ def _envelope_words(envelope: Envelope) -> str:
     for column, names, (low, high) in zip(
         model.columns, model.border.columns, envelope.columns, strict=True
     ):
-        words.append(f"{names.words} of {low:g} to {high:g} {column.unit}")
+        words.append(f"{names.words} of {names.interval(low, high, column.unit)}")
     words.append(f"SNR {worst:.0f} to {best:.0f}")
     for parameter in model.parameter_table:
         if parameter.name in envelope.parameters:

@@ -171,11 +171,9 @@ def check_series(envelope: Envelope, protocol: np.ndarray, sigma: float) -> Verd
         if least < low - slack or largest > high:
             outside = True
             column, unit = envelope.model.border.columns[d], envelope.model.columns[d].unit
-            words = (
-                f"{column.words} of {least:g} to {largest:g} {unit}, "
-                f"trained for {low:g} to {high:g} {unit}"
-            )
-            far = largest > FAR * high or least < min(low / FAR, low - slack)
+            given = column.interval(least, largest, unit)
+            words = f"{column.words} of {given}, trained for {column.interval(low, high, unit)}"
+            far = not column.names and (largest > FAR * high or least < min(low / FAR, low - slack))
             (refusals if far else warnings).append(words)
     if not outside and _is_another_list(envelope, table):
         words = envelope.model.border.columns[0].words

@@ -166,6 +166,8 @@ class _Signal:
         run = self.run
         table = _table_of(run, self.facts, index)
         grid = np.linspace(0.0, float(table[:, 0].max()) * _BEYOND, _CURVE_POINTS)
+        if self.model.tabulated is not None:  # no signal between the echoes of a train
+            grid = np.sort(table[:, 0])
         others = _combinations(table)
         protocols = [_with_first(grid, row) for row in others]
         around = _around(run, index) if len(others) == 1 else []
@@ -275,7 +277,8 @@ def _setting(model: SignalModel, values: np.ndarray) -> str:
     """Values of the columns but the first in words, such as ``TR 600 ms``."""
     columns = zip(model.border.columns[1:], model.columns[1:], values, strict=True)
     return ", ".join(
-        f"{border.symbol} {value:g} {column.unit}" for border, column, value in columns
+        f"{border.symbol} {border.text(value)} {column.unit}".rstrip()
+        for border, column, value in columns
     )
 
 

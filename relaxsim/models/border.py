@@ -89,6 +89,12 @@ class ColumnBorder:
             return f"{value:g}"
         return self.names[int(value)] if value < len(self.names) else f"file {value:.0f}"
 
+    def interval(self, low: float, high: float, unit: str) -> str:
+        """Values from `low` to `high` in words; of a column with names those between them."""
+        if self.names:
+            return ", ".join(self.text(value) for value in range(int(low), int(high) + 1))
+        return f"{low:g} to {high:g} {unit}" if low < high else f"{low:g} {unit}"
+
     def stated(self, value: Any) -> Any:
         """Value or values of a sidecar as numbers: the place of a name."""
         return self.names.index(value) if value in self.names else value

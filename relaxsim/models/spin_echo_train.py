@@ -71,7 +71,7 @@ def _echoes(kappa: Array, protocol: Array, slopes: bool, xp: ModuleType) -> Sequ
     T2, B1 = (np.broadcast_to(kappa[..., q], leading) for q in (2, 1))
     if protocol.ndim == 2:
         found = _of_train(protocol, T2.ravel(), B1.ravel(), slopes)
-        return [values.reshape(*leading, -1) for values in found]
+        return [values.reshape(*leading, protocol.shape[-2]) for values in found]
     tables = np.broadcast_to(protocol, (*leading, *protocol.shape[-2:]))
     rows, inverse = np.unique(
         tables.reshape(-1, tables.shape[-2] * tables.shape[-1]), axis=0, return_inverse=True
@@ -193,6 +193,7 @@ _BORDER = Border(
     bids_suffix="MESE",
     bids_entity="echo",
     takes=is_train,
+    default_network="rim-mese",
     echo_train=True,
     only_by_name=True,
     with_known="mese-b1",

@@ -117,8 +117,8 @@ def measured(
         std.append(np.stack([_std(maps) for maps in all_maps]))
         status.append(np.stack([maps.status[:, :, 0] for maps in all_maps]))
         if (q := protocol.model.shared_index) is not None:
-            off = [maps.kappa[:, :, 0, q] for maps in all_maps] / brains.kappa[..., q] - 1
-            shared.append(100.0 * off)
+            found = np.stack([maps.kappa[:, :, 0, q] for maps in all_maps])
+            shared.append(100.0 * (found / brains.kappa[..., q] - 1))
     estimates, deviations = np.stack(T), np.stack(std)
     truth, pure = brains.kappa[..., -1], brains.pure
     patch = np.broadcast_to(np.arange(len(pure))[:, None, None], pure.shape)[pure]

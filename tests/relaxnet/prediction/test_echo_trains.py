@@ -151,3 +151,9 @@ def test_what_no_train_has_is_refused(files, options, words):
     assert found.exit_code == 2
     assert words in " ".join(found.output.split())
     assert not (files / "x").exists()
+
+
+def test_the_report_draws_the_echoes(files):
+    command = ["predict", files / "s.nii.gz", "--tes", files / "tes.txt", "--sequence", "mese"]
+    run(*command, "--method", "mle", "--out", files / "r", "--report", "--slice-profile", "none")
+    assert "Fits in single voxels" in (files / "r/report.html").read_text()

@@ -62,6 +62,11 @@ def test_the_first_echo_is_refocused_by_half_the_angle(B1):
     assert S[0] == pytest.approx(expected, rel=1e-4)
 
 
+def test_no_voxels_have_no_echoes():
+    assert MODEL.forward(np.empty((0, 3)), table(4)).shape == (0, 4)
+    assert MODEL.signed_jacobian(np.empty((2, 0, 3)), table(4)).shape == (2, 0, 4, 3)
+
+
 @pytest.mark.parametrize("profile", NAMES)
 def test_no_echo_exceeds_what_was_excited(profile):
     rng = np.random.default_rng(0)
