@@ -10,8 +10,8 @@ starts are its maxima along p of the greatest R along T, which a parabola throug
 
 **Descent.** Damped Gauss-Newton steps in p and log T, with A eliminated: the gradient of R / 2 is
 ``A (m_i - A q_i / 2)``, and its curvature ``A^2 (g_i.g_j - (g.g_i)(g.g_j) / q)``. The best of the
-minima is the estimate. Where p and 2 - p give one signal, as of a train of 180 degrees without a
-slice profile, p up to 1 is searched.
+minima is the estimate. Where two p on either side of a value give one signal, as of a train without
+a slice profile, the lesser is searched (`relaxsim.models.signal_model.SharedParameter.mirror`).
 
 A voxel whose best A lies beyond its bounds is left to the general fit
 (`relaxnet.fitting.general`).
@@ -41,14 +41,14 @@ FLAT = 2
 #: and most steps of all descents, and of the best one of a voxel after that.
 DAMPING, AFTER_GOOD, AFTER_BAD, LARGEST = 1e-3, 0.2, 10.0, 1e6
 LONGEST, MAX_STEPS, LAST_STEPS = 0.4, 8, 12
+#: A descent that has not ended goes on if so many times its next step would make it the best.
+CATCHES_UP = 4.0
 #: After each so many steps, a descent ends if it is as near as this to another one of its voxel, in
 #: p and log T.
 MEETING, TOGETHER = 3, 0.02
 #: A descent ends when a step that is damped by no more than the last of these promises less than
 #: the first part of the noise's variance, or of the second part of the voxel's power.
 ENOUGH, ROUNDING, NEARLY_UNDAMPED = 1e-3, 1e-12, 1e-2
-#: Distance from p = 1 at which a signal is compared with that of 2 - p, and its largest difference.
-ASIDE, SAME = 0.3, 1e-4
 #: Bytes of the products with one block of voxels.
 BLOCK_BYTES = 1 << 21
 
@@ -98,11 +98,11 @@ class NonlinearProblem:
     @cached_property
     def searched(self) -> np.ndarray:
         """Range of p and log T that holds the minima, (2, 2)."""
-        low, high = self.bounds[RATIO]
-        if low <= 2.0 - high < 1.0:
-            T = np.exp(np.linspace(*self.log_T_bounds, 8))
-            one, other = self.ray(1.0 - ASIDE, T), self.ray(1.0 + ASIDE, T)
-            high = 1.0 if np.abs(one - other).max() < SAME else high
+        shared, (low, high) = self.model.shared, self.bounds[RATIO]
+        assert shared is not None
+        mirror = None if shared.mirror is None else shared.mirror(self.protocol)
+        if mirror is not None and low <= 2.0 * mirror - high < mirror:
+            high = mirror
         return np.array([(low, high), self.log_T_bounds])
 
     @cached_property
@@ -174,11 +174,15 @@ def nonlinear_minimum(problem: NonlinearProblem, S: np.ndarray) -> tuple[np.ndar
     """
     power = dot(S, S)
     voxel, start = _starts(problem.grid, S, power)
-    R, _, x = _descend(problem, S, voxel, start, power)
+    R, _, x, promised = _descend(problem, S, voxel, start, power, MAX_STEPS)
+    most = np.zeros(len(S))
+    np.maximum.at(most, voxel, R)
+    best = R + CATCHES_UP * promised >= most[voxel]
+    best &= (R >= most[voxel]) | (promised > 0)
+    voxel = voxel[best]
+    R, A, x, _ = _descend(problem, S, voxel, x[best], power, LAST_STEPS)
     best = best_of(voxel, -R)
-    voxel = np.arange(len(S))
-    R, A, x = _descend(problem, S, voxel, x[best], power, LAST_STEPS)
-    cost, kappa = power - R, np.column_stack([A, x[:, 0], np.exp(x[:, 1])])
+    cost, kappa = power - R[best], np.column_stack([A, x[:, 0], np.exp(x[:, 1])])[best]
     low, high = problem.bounds[AMPLITUDE]
     rows = np.flatnonzero((kappa[:, 0] <= low) | (kappa[:, 0] >= high))
     if rows.size:
@@ -247,16 +251,18 @@ def _descend(
     voxel: np.ndarray,
     start: np.ndarray,
     power: np.ndarray,
-    most: int = MAX_STEPS,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    most: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Local maximum of R from each start: R (n,), its A (n,) and its (p, log T), (n, 2).
 
-    Of two descents of a `voxel` (n,) that come together one ends.
+    The last array (n,) is what the next step of a descent that has not ended promises, else 0. Of
+    two descents of a `voxel` (n,) that come together one ends.
     """
     low, high = problem.searched.T
     x, rows = np.clip(start, low, high), np.arange(len(start))
     damping = np.full(len(x), DAMPING)
     R, A, gradient, H = _derivatives(problem, S[voxel], x)
+    left = np.zeros(len(x))
     for number in range(most):
         now = x[rows]
         step = _step(now, gradient[rows], H[rows], damping[rows], (low, high))
@@ -275,7 +281,10 @@ def _descend(
             rows = rows[~_meets(voxel, x)[rows]]
         if not rows.size:
             break
-    return R, A, x
+    else:
+        step = _step(x[rows], gradient[rows], H[rows], damping[rows], (low, high))
+        left[rows] = (gradient[rows] * step).sum(axis=1)
+    return R, A, x, left
 
 
 def _meets(voxel: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -107,8 +107,8 @@ class FitOptions:
         ------
         ValueError
             For bounds that are none, a repetition time that the model does not know, a weight, a
-            known or a shared value of a model without a shared parameter or without a separable
-            form, or a known value outside the model's bounds of that parameter.
+            known or a shared value of a model without a shared parameter or that is fitted voxel
+            by voxel alone, or a known value outside the model's bounds of that parameter.
         """
         fitted = self.fitted_model(model)
         fit_bounds(fitted, self.bounds)

@@ -63,8 +63,8 @@ def implied_by_fit(
     if model.finite_tr is None:
         return None
     kappa = kappa.astype(np.float64)
-    C = inverse(fisher_information(kappa, protocol, sigma, model))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):  # of a sigma that is none
+        C = inverse(fisher_information(kappa, protocol, sigma, model))
         known = (np.sqrt(C[:, 2, 2]) < WELL_T1 * kappa[:, 2]) & (np.sqrt(C[:, 1, 1]) < WELL_SHARED)
     return implied_tr(kappa[known], C[known], model)
 

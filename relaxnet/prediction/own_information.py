@@ -52,10 +52,11 @@ def flag_unknown(maps: Maps, found: Inspected) -> Maps:
     for z in map(int, np.flatnonzero(candidates.any(axis=(0, 1)))):
         here = candidates[:, :, z]
         voxels, kappa = found.of_slice(z, here), maps.kappa[:, :, z][here]
-        information = fisher_information(
-            kappa, voxels.protocol, sigma[:, :, z][here], model, likelihood, voxels.known
-        )
-        std = inverse_std(information[:, kept][:, :, kept])[:, -1]
+        with np.errstate(all="ignore"):  # of single voxels of a wrong sigma
+            information = fisher_information(
+                kappa, voxels.protocol, sigma[:, :, z][here], model, likelihood, voxels.known
+            )
+            std = inverse_std(information[:, kept][:, :, kept])[:, -1]
         signal = np.abs(voxels.signed(kappa)).max(axis=-1)
         unknown[:, :, z][here] = (signal < faint) & (std > UNKNOWN * kappa[:, -1])
     status = np.where(unknown, NOT_IDENTIFIABLE, maps.status)

@@ -105,6 +105,9 @@ class SharedParameter:
         (`relaxsim.simulation.fields.polynomial_field`).
     label : str
         What messages call it; its name unless given.
+    mirror : callable, optional
+        ``mirror(protocol)``: value about which the signal but for its amplitude is symmetric, of a
+        protocol (N, D); None if there is none. Fits search on its lower side.
     points : int
         Of the grid along it from which a fit without a closed form starts.
     """
@@ -115,6 +118,7 @@ class SharedParameter:
     of_field: Callable[[np.ndarray], np.ndarray]
     label: str = ""
     points: int = 13
+    mirror: Callable[[np.ndarray], float | None] | None = None
 
 
 @dataclass(frozen=True)

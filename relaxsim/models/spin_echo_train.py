@@ -105,6 +105,11 @@ def b1_of_field(p: np.ndarray) -> np.ndarray:
     return _B1_MIDDLE + _B1_HALF * np.tanh(1.5 * p)
 
 
+def _mirror(protocol: np.ndarray) -> float | None:
+    """B1 of a refocusing by 180 degrees: without a profile as much more and less are one train."""
+    return 180.0 / float(protocol[0, 1]) if protocol[0, 4] == 0 else None
+
+
 def _one_b1(rng: np.random.Generator, n: int) -> np.ndarray:
     """B1 of whole patches, about 1 and more often below."""
     return np.clip(1.0 - _B1_SPREAD * np.abs(rng.standard_normal(n)), 0.4, 1.0)
@@ -226,6 +231,6 @@ MODEL = SignalModel(
     border=_BORDER,
     tabulated=ProtocolTable(*NETWORK_GRID, lambda table: network_table(train_of(table))),
     shared=SharedParameter(
-        "B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=b1_of_field, points=25
+        "B1", one_value=_one_b1, wide=(0.5, 1.2), of_field=b1_of_field, points=25, mirror=_mirror
     ),
 )

@@ -43,7 +43,7 @@ TIMES = {"T1": (200, 4000), "T2": (15, 1500), "T2star": (15, 300)}
 
 def protocol_of(model):
     """Protocol of a model that determines its parameters."""
-    own = {"look_locker": MOLLI, "spin_echo_train": TRAIN}
+    own = {"look_locker": MOLLI, "spin_echo_train": TRAIN, "spin_echo_train_known_b1": TRAIN}
     return own.get(model.name, TAU[model.border.columns[0].option])
 
 

@@ -40,7 +40,7 @@ OF_PLACE = {"B": (1.6, 2.0), "B1": (0.7, 0.95)}
 
 def protocol_of(model):
     """Protocol of a model that measures its tissues."""
-    if model.name == "spin_echo_train":
+    if model.name.startswith("spin_echo_train"):
         others = np.tile([160.0, 90.0, 1000.0, 0.0], (24, 1))
         return np.column_stack([10.0 * np.arange(1, 25), others])
     return PROTOCOLS[model.border.columns[0].option]
